@@ -1,0 +1,60 @@
+# Decides whether the CUDA kernels are built, and says which it was and why in one line. Whether a
+# GPU is present does not matter.
+#
+# In:  DSM_EXT_CUDA (AUTO, ON, OFF), DSM_EXT_TORCH_ROOT, DSM_EXT_TORCH_CUDA
+# Out: DSM_EXT_CUDA_SOURCES_BUILT, DSM_EXT_CUDA_VERSION, target dsm_ext_cuda
+
+set(DSM_EXT_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO, ON or OFF")
+set_property(CACHE DSM_EXT_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(DSM_EXT_CUDA_SOURCES_BUILT OFF)
+set(DSM_EXT_CUDA_VERSION "")
+
+# Whether they can be built; leaves the reason in `why`.
+function(dsm_ext_try_cuda)
+  if(DSM_EXT_TORCH_CUDA STREQUAL "")
+    set(why "torch ${DSM_EXT_TORCH_VERSION} is built without CUDA" PARENT_SCOPE)
+    return()
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(why "no CUDA compiler was found" PARENT_SCOPE)
+    return()
+  endif()
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc)
+  string(REGEX MATCH "V([0-9]+)\\.([0-9]+\\.[0-9]+)" _ "${nvcc}")
+  set(version ${CMAKE_MATCH_1}.${CMAKE_MATCH_2})
+  if(NOT CMAKE_MATCH_1 STREQUAL DSM_EXT_TORCH_CUDA)
+    set(why "torch ${DSM_EXT_TORCH_VERSION} is built for CUDA ${DSM_EXT_TORCH_CUDA}, the compiler is ${version}"
+        PARENT_SCOPE)
+    return()
+  endif()
+  set(why "torch ${DSM_EXT_TORCH_VERSION} is built for CUDA ${DSM_EXT_TORCH_CUDA}, the compiler is ${version}"
+      PARENT_SCOPE)
+  set(DSM_EXT_CUDA_VERSION ${version} PARENT_SCOPE)
+  set(DSM_EXT_CUDA_SOURCES_BUILT ON PARENT_SCOPE)
+endfunction()
+
+if(DSM_EXT_CUDA STREQUAL "OFF")
+  set(why "DSM_EXT_CUDA=OFF")
+else()
+  dsm_ext_try_cuda()
+  if(DSM_EXT_CUDA STREQUAL "ON" AND NOT DSM_EXT_CUDA_SOURCES_BUILT)
+    message(FATAL_ERROR "dsm_ext: DSM_EXT_CUDA=ON, but ${why}")
+  endif()
+endif()
+
+if(DSM_EXT_CUDA_SOURCES_BUILT)
+  if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # and PTX for what is newer
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(dsm_ext_cuda INTERFACE)
+  target_link_libraries(
+    dsm_ext_cuda INTERFACE ${DSM_EXT_TORCH_ROOT}/lib/libtorch_cuda.so
+                           ${DSM_EXT_TORCH_ROOT}/lib/libc10_cuda.so CUDA::cudart)
+  message(STATUS "dsm_ext: CUDA kernels ON for ${CMAKE_CUDA_ARCHITECTURES}: ${why}")
+else()
+  message(STATUS "dsm_ext: CUDA kernels OFF: ${why}")
+endif()

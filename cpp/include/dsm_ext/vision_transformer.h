@@ -1,0 +1,93 @@
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dsm_ext/config.h"
+#include "dsm_ext/export.h"
+#include "dsm_ext/schedule.h"
+
+namespace dsm_ext {
+
+class Block;
+class Layout;
+class Parameters;
+struct Sequence;
+
+/// What `VisionTransformer::trace` returns.
+struct DSM_EXT_API Trace {
+  at::Tensor logits;  ///< [B, num_classes], in the model's dtype.
+  at::Tensor source;  ///< [B, gh * gw] int32: the index of the token that holds each patch at the end.
+  at::Tensor size;    ///< [B, M] float32: how many patches each token stands for.
+};
+
+/// A plain Vision Transformer with delayed spatial merging: images in, logits out, in one call.
+///
+/// Parameters and submodules bear timm's names. The model runs where its weights are, in their
+/// dtype: float32, bfloat16 or float16. It is for inference: nothing is recorded for a backward
+/// pass. `forward`, `forward_features` and `trace` may run in several threads at once; loading,
+/// moving and `set_schedule` may not run beside loading or moving.
+///
+/// The three take `images` [B, in_chans, height, width], contiguous or not; B may be 0.
+/// \throws c10::ValueError           for another rank, number of channels, image size or device.
+/// \throws c10::TypeError            for another dtype than the weights'.
+/// \throws c10::NotImplementedError  for images that require grad.
+/// \source The model: arXiv 2010.11929, and arXiv 2012.12877 where distilled. The merging: DSM,
+///         arXiv 2303.02331.
+class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
+ public:
+  /// The weights are uninitialised until `load_parameters`.
+  /// \throws c10::ValueError for a config out of range or a schedule that does not fit it.
+  VisionTransformerImpl(Config config, Schedule schedule);
+  ~VisionTransformerImpl() override;
+
+  /// \return [B, num_classes]. The last block is computed for the prefix rows alone, which is all
+  ///         that logits need.
+  at::Tensor forward(const at::Tensor& images) const;
+
+  /// \return [B, M, embed_dim]: all tokens that remain, prefix first, after the last norm.
+  at::Tensor forward_features(const at::Tensor& images) const;
+
+  /// Logits, and where each patch went. Here the last block runs whole, with its merge steps.
+  Trace trace(const at::Tensor& images) const;
+
+  /// Takes the weights, by timm's names. They are shared, not copied.
+  /// \param check_finite Whether to read every weight and refuse NaN and infinity.
+  /// \throws c10::ValueError naming every missing, unexpected, misshapen or non-finite weight, and
+  ///         where the weights are not all on one device; c10::TypeError where they are not all of
+  ///         one supported dtype. Then the weights are as they were.
+  void load_parameters(
+      const std::vector<std::pair<std::string, at::Tensor>>& weights, bool check_finite = true);
+
+  const Config& config() const { return config_; }
+  Schedule schedule() const;
+  Plan plan() const;
+
+  /// Calls that have begun finish with the schedule they began with.
+  /// \throws c10::ValueError where the schedule does not fit the model; it then keeps its own.
+  void set_schedule(const Schedule& schedule);
+
+ private:
+  std::shared_ptr<const Layout> layout() const;
+  void check_images(const at::Tensor& images) const;
+  Sequence embed(const at::Tensor& images) const;
+  Sequence run(const at::Tensor& images, const Layout& layout, bool whole, bool trace) const;
+  at::Tensor logits(const at::Tensor& tokens) const;
+
+  Config config_;
+  mutable std::mutex mutex_;  // guards layout_
+  std::shared_ptr<const Layout> layout_;
+
+  at::Tensor cls_token_, dist_token_, pos_embed_;
+  std::shared_ptr<Parameters> patch_embed_, norm_, head_, head_dist_;
+  std::vector<std::shared_ptr<Block>> blocks_;
+};
+
+TORCH_MODULE(VisionTransformer);
+
+}  // namespace dsm_ext

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <mutex>
+
+#include "dsm_ext/schedule.h"
+
+namespace dsm_ext {
+
+/// A schedule laid out for a model, with what its steps need on each device. Immutable but for the
+/// copies of the window order, which are made when a device is first seen.
+class Layout {
+ public:
+  Layout(const Config& config, Schedule schedule)
+      : schedule_(std::move(schedule)), plan_(schedule_.plan(config)) {}
+
+  const Schedule& schedule() const { return schedule_; }
+  const Plan& plan() const { return plan_; }
+
+  at::Tensor window_order(at::Device device) const;  // [gh * gw] int32
+
+ private:
+  Schedule schedule_;
+  Plan plan_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, at::Tensor> orders_;  // by device
+};
+
+}  // namespace dsm_ext

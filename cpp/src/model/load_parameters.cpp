@@ -1,0 +1,86 @@
+#include <ATen/Functions.h>
+
+#include <map>
+#include <sstream>
+
+#include "block.h"
+#include "dsm_ext/vision_transformer.h"
+
+namespace dsm_ext {
+namespace {
+
+constexpr size_t kNamed = 8;  // faults of one kind that an error names; the rest are counted
+
+void append(std::string& message, const char* what, const std::vector<std::string>& names) {
+  if (names.empty()) {
+    return;
+  }
+  message += std::string(message.empty() ? "" : "; ") + what + " ";
+  for (size_t i = 0; i < std::min(names.size(), kNamed); ++i) {
+    message += (i ? ", " : "") + names[i];
+  }
+  if (names.size() > kNamed) {
+    message += " and " + std::to_string(names.size() - kNamed) + " more";
+  }
+}
+
+std::string shapes(const std::string& name, const at::Tensor& given, const at::Tensor& expected) {
+  std::ostringstream text;
+  text << name << " " << given.sizes() << " (expected " << expected.sizes() << ")";
+  return text.str();
+}
+
+void check_one_kind(const std::string& name, const at::Tensor& weight, const at::Tensor& first) {
+  const auto dtype = weight.scalar_type();
+  TORCH_CHECK_TYPE(
+      dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
+      "dsm_ext.VisionTransformer: expected weights to be float32, bfloat16 or float16, got ", name,
+      " of ", dtype);
+  TORCH_CHECK_TYPE(
+      dtype == first.scalar_type(), "dsm_ext.VisionTransformer: expected weights of one dtype, got ",
+      first.scalar_type(), " and, for ", name, ", ", dtype);
+  TORCH_CHECK_VALUE(
+      weight.device() == first.device(),
+      "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),
+      " and, for ", name, ", ", weight.device());
+}
+
+}  // namespace
+
+void VisionTransformerImpl::load_parameters(
+    const std::vector<std::pair<std::string, at::Tensor>>& weights, bool check_finite) {
+  const auto parameters = named_parameters();
+  std::map<std::string, at::Tensor> given(weights.begin(), weights.end());
+  std::vector<std::string> missing, unexpected, misshapen, non_finite;
+  for (const auto& parameter : parameters) {
+    const auto it = given.find(parameter.key());
+    if (it == given.end()) {
+      missing.push_back(parameter.key());
+    } else if (it->second.sizes() != parameter.value().sizes()) {
+      misshapen.push_back(shapes(it->first, it->second, parameter.value()));
+    }
+  }
+  for (const auto& [name, weight] : given) {
+    if (!parameters.contains(name)) {
+      unexpected.push_back(name);
+    } else if (check_finite && !at::isfinite(weight).all().item<bool>()) {
+      non_finite.push_back(name);
+    }
+  }
+  std::string faults;
+  append(faults, "missing", missing);
+  append(faults, "unexpected", unexpected);
+  append(faults, "misshapen", misshapen);
+  append(faults, "NaN or infinity in", non_finite);
+  TORCH_CHECK_VALUE(
+      faults.empty(), "dsm_ext.VisionTransformer: the weights do not fit the model: ", faults);
+  for (const auto& [name, weight] : given) {
+    check_one_kind(name, weight, given.begin()->second);
+  }
+  for (const auto& parameter : parameters) {
+    // set_data: the blocks hold the same tensors, and see the new weights through them.
+    parameter.value().set_data(given.at(parameter.key()).detach());
+  }
+}
+
+}  // namespace dsm_ext

@@ -1,0 +1,161 @@
+#include "dsm_ext/vision_transformer.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include "block.h"
+
+namespace dsm_ext {
+
+VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
+    : config_(config), layout_(std::make_shared<Layout>(config, std::move(schedule))) {
+  const int64_t c = config_.embed_dim;
+  const auto add = [](torch::nn::Module& to, const char* name, at::IntArrayRef shape) {
+    return to.register_module(name, std::make_shared<Parameters>(shape, shape[0]));
+  };
+  cls_token_ = register_parameter("cls_token", at::empty({1, 1, c}), /*requires_grad=*/false);
+  if (config_.distilled) {
+    dist_token_ = register_parameter("dist_token", at::empty({1, 1, c}), /*requires_grad=*/false);
+  }
+  pos_embed_ = register_parameter(
+      "pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
+  const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
+  patch_embed_ = add(
+      *patch_embed, "proj", {c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]});
+  const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
+  for (int64_t i = 0; i < config_.depth; ++i) {
+    blocks_.push_back(
+        blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
+  }
+  norm_ = add(*this, "norm", {c});
+  head_ = add(*this, "head", {config_.num_classes, c});
+  if (config_.distilled) {
+    head_dist_ = add(*this, "head_dist", {config_.num_classes, c});
+  }
+  eval();
+}
+
+VisionTransformerImpl::~VisionTransformerImpl() = default;
+
+std::shared_ptr<const Layout> VisionTransformerImpl::layout() const {
+  const std::lock_guard lock(mutex_);
+  return layout_;
+}
+
+Schedule VisionTransformerImpl::schedule() const { return layout()->schedule(); }
+
+Plan VisionTransformerImpl::plan() const { return layout()->plan(); }
+
+void VisionTransformerImpl::set_schedule(const Schedule& schedule) {
+  auto layout = std::make_shared<Layout>(config_, schedule);
+  const std::lock_guard lock(mutex_);
+  layout_ = std::move(layout);
+}
+
+void VisionTransformerImpl::check_images(const at::Tensor& images) const {
+  const auto& [height, width] = config_.img_size;
+  TORCH_CHECK_VALUE(
+      images.dim() == 4, "dsm_ext.VisionTransformer: expected images to be [B, ", config_.in_chans,
+      ", ", height, ", ", width, "], got ", images.sizes());
+  TORCH_CHECK_VALUE(
+      images.size(1) == config_.in_chans, "dsm_ext.VisionTransformer: expected images of ",
+      config_.in_chans, " channels, got ", images.size(1));
+  TORCH_CHECK_VALUE(
+      images.size(2) == height && images.size(3) == width,
+      "dsm_ext.VisionTransformer: expected images of ", height, " x ", width, " pixels, got ",
+      images.size(2), " x ", images.size(3));
+  TORCH_CHECK_VALUE(
+      images.device() == pos_embed_.device(), "dsm_ext.VisionTransformer: expected images on ",
+      pos_embed_.device(), " like the weights, got ", images.device());
+  TORCH_CHECK_TYPE(
+      images.scalar_type() == pos_embed_.scalar_type(),
+      "dsm_ext.VisionTransformer: expected images of ", pos_embed_.scalar_type(),
+      " like the weights, got ", images.scalar_type());
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !(at::GradMode::is_enabled() && images.requires_grad()),
+      "dsm_ext.VisionTransformer: images require grad, and the model is for inference only; pass "
+      "images.detach()");
+}
+
+Sequence VisionTransformerImpl::embed(const at::Tensor& images) const {
+  const int64_t b = images.size(0), c = config_.embed_dim;
+  const auto patches = at::conv2d(
+      images, patch_embed_->weight, patch_embed_->bias, config_.patch_size);  // [B, C, gh, gw]
+  std::vector<at::Tensor> parts = {cls_token_.expand({b, 1, c})};
+  if (config_.distilled) {
+    parts.push_back(dist_token_.expand({b, 1, c}));
+  }
+  parts.push_back(patches.flatten(2).transpose(1, 2));
+  Sequence sequence;
+  sequence.tokens = at::cat(parts, 1).add_(pos_embed_);
+  return sequence;
+}
+
+// With `whole`, all rows after the last norm; otherwise those of the prefix.
+Sequence VisionTransformerImpl::run(
+    const at::Tensor& images, const Layout& layout, bool whole, bool trace) const {
+  auto sequence = embed(images);
+  if (trace) {
+    const auto [gh, gw] = config_.grid();
+    sequence.source = at::arange(gh * gw, images.options().dtype(at::kInt))
+                          .add_(config_.prefix())
+                          .repeat({images.size(0), 1});
+  }
+  const auto& plan = layout.plan();
+  for (int64_t i = 0; i < config_.depth; ++i) {
+    if (!whole && i + 1 == config_.depth) {
+      sequence.tokens = blocks_[i]->forward_prefix(sequence, layout.schedule().proportional());
+    } else {
+      blocks_[i]->forward(sequence, plan.blocks[i], layout);
+    }
+  }
+  sequence.tokens =
+      at::layer_norm(sequence.tokens, {config_.embed_dim}, norm_->weight, norm_->bias, config_.eps);
+  return sequence;
+}
+
+at::Tensor VisionTransformerImpl::logits(const at::Tensor& tokens) const {
+  auto logits = at::linear(tokens.select(1, 0), head_->weight, head_->bias);
+  if (config_.distilled) {
+    logits.add_(at::linear(tokens.select(1, 1), head_dist_->weight, head_dist_->bias)).div_(2);
+  }
+  return logits;
+}
+
+at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
+  check_images(images);
+  const at::NoGradGuard no_grad;
+  if (images.size(0) == 0) {
+    return at::empty({0, config_.num_classes}, images.options());
+  }
+  return logits(run(images, *layout(), /*whole=*/false, /*trace=*/false).tokens);
+}
+
+at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) const {
+  check_images(images);
+  const at::NoGradGuard no_grad;
+  const auto layout = this->layout();
+  if (images.size(0) == 0) {
+    return at::empty({0, layout->plan().tokens_out(), config_.embed_dim}, images.options());
+  }
+  return run(images, *layout, /*whole=*/true, /*trace=*/false).tokens;
+}
+
+Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
+  check_images(images);
+  const at::NoGradGuard no_grad;
+  const auto layout = this->layout();
+  const int64_t b = images.size(0), tokens = layout->plan().tokens_out();
+  const auto floats = images.options().dtype(at::kFloat);
+  if (b == 0) {
+    const auto [gh, gw] = config_.grid();
+    return {
+        at::empty({0, config_.num_classes}, images.options()),
+        at::empty({0, gh * gw}, images.options().dtype(at::kInt)), at::empty({0, tokens}, floats)};
+  }
+  const auto sequence = run(images, *layout, /*whole=*/true, /*trace=*/true);
+  const auto size = sequence.size.defined() ? sequence.size : at::ones({b, tokens}, floats);
+  return {logits(sequence.tokens), sequence.source, size};
+}
+
+}  // namespace dsm_ext

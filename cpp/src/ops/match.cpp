@@ -1,0 +1,65 @@
+#include "match.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "check.h"
+
+namespace dsm_ext {
+
+void check_match(
+    const at::Tensor& metric,
+    int64_t r,
+    int64_t prefix,
+    at::IntArrayRef windows,
+    const std::optional<at::Tensor>& order) {
+  check_dim("match", "metric", metric, "[B, N, D]");
+  check_floating("match", "metric", metric);
+  check_no_grad("match", "metric", metric);
+  const int64_t tokens = metric.size(1);
+  TORCH_CHECK_VALUE(
+      prefix >= 0 && prefix <= tokens, "dsm_ext.match: expected prefix to be in [0, ", tokens,
+      "], got ", prefix);
+  int64_t largest = tokens - prefix;
+  if (!windows.empty()) {
+    TORCH_CHECK_VALUE(
+        *std::min_element(windows.begin(), windows.end()) >= 0,
+        "dsm_ext.match: expected windows to be non-negative, got ", windows);
+    const int64_t sum = std::accumulate(windows.begin(), windows.end(), int64_t{0});
+    TORCH_CHECK_VALUE(
+        sum == tokens - prefix, "dsm_ext.match: expected windows to add up to N - prefix = ",
+        tokens - prefix, ", got ", windows, ", which add up to ", sum);
+    largest = *std::max_element(windows.begin(), windows.end());
+  }
+  TORCH_CHECK_VALUE(
+      r >= 0 && r <= largest / 2, "dsm_ext.match: expected r to be in [0, ", largest / 2, "], got ",
+      r);
+  if (order.has_value()) {
+    TORCH_CHECK_VALUE(
+        !windows.empty(), "dsm_ext.match: expected windows beside order, got none");
+    check_shape("match", "order", *order, {tokens - prefix});
+    check_dtype("match", "order", *order, at::kInt);
+    check_same_device("match", "order", *order, metric);
+  }
+}
+
+at::Tensor match(
+    const at::Tensor& metric,
+    int64_t r,
+    int64_t prefix,
+    at::IntArrayRef windows,
+    const std::optional<at::Tensor>& order) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("dsm_ext::match", "")
+                             .typed<decltype(match)>();
+  return op.call(metric, r, prefix, windows, order);
+}
+
+TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
+  m.def("match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None) -> Tensor");
+}
+
+}  // namespace dsm_ext

@@ -1,0 +1,212 @@
+"""Types of the compiled module. The C++ headers in cpp/include/dsm_ext document the same classes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+class Config:
+    """The shape of a plain Vision Transformer, in timm's names.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_size: tuple[int, int] = (224, 224),
+        patch_size: tuple[int, int] = (16, 16),
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_dim: int = 3072,
+        distilled: bool = False,
+        eps: float = 1e-6,
+    ) -> None: ...
+    @property
+    def img_size(self) -> tuple[int, int]: ...
+    @property
+    def patch_size(self) -> tuple[int, int]: ...
+    @property
+    def in_chans(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def embed_dim(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def mlp_dim(self) -> int: ...
+    @property
+    def distilled(self) -> bool: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+    @property
+    def prefix(self) -> int:
+        """Tokens in front of the grid's: 1, or 2 where distilled."""
+    @property
+    def tokens(self) -> int:
+        """Tokens before any merging."""
+
+class Step:
+    """One merge step of a block; made by ``Local`` and ``Global``."""
+
+    @property
+    def r(self) -> int:
+        """Tokens to remove from an image."""
+    @property
+    def window(self) -> int:
+        """Side of a window in patches; 0 for a global step."""
+    def __hash__(self) -> int: ...
+
+def Local(r: int, window: int) -> Step:
+    """A step that removes ``r`` tokens from an image inside windows of ``window`` patches a side."""
+
+def Global(r: int) -> Step:
+    """A step that removes ``r`` tokens from the whole sequence."""
+
+class PlannedBlock:
+    @property
+    def kind(self) -> str:
+        """``dense``, ``local``, ``global`` or ``local+global``."""
+    @property
+    def tokens_in(self) -> int: ...
+    @property
+    def tokens_out(self) -> int: ...
+    @property
+    def multiply_adds(self) -> int:
+        """Of the whole block, as timm and the papers count."""
+    @property
+    def multiply_adds_logits(self) -> int:
+        """Of what logits need: the last block for its prefix rows alone."""
+
+class Plan:
+    """A schedule laid out for a model: token counts and multiply-adds, for one image.
+
+    ``str(plan)`` is a table. Matching is left out, as in the papers; it adds under 1 %.
+    """
+
+    @property
+    def blocks(self) -> list[PlannedBlock]: ...
+    @property
+    def window_order(self) -> list[int]:
+        """The patch at each window-major place; empty where no step is local."""
+    @property
+    def multiply_adds_embed(self) -> int: ...
+    @property
+    def multiply_adds_head(self) -> int: ...
+    @property
+    def multiply_adds_dense(self) -> int: ...
+    @property
+    def multiply_adds_dense_logits(self) -> int: ...
+    @property
+    def multiply_adds(self) -> int:
+        """Of the whole forward, as timm and the papers count."""
+    @property
+    def multiply_adds_logits(self) -> int:
+        """Of what is done for logits."""
+    @property
+    def tokens_dense(self) -> int: ...
+    @property
+    def tokens_out(self) -> int: ...
+
+class Schedule:
+    """Which blocks merge how many tokens: a list with one entry a block.
+
+    An entry is ``None`` (dense), ``Local(r, window)``, ``Global(r)``, or a local and a global step
+    in a list. All builders give the same plain list, so schedules that do the same are equal.
+    Windows keep one size through a schedule, and no local step follows a global one. Where a
+    sequence has shrunk so far that fewer than r tokens can be removed, half of its patches are.
+    With ``proportional=False`` attention does not add the logarithm of a key's size.
+
+    Source: DSM, arXiv 2303.02331; for ``tome``, arXiv 2210.09461.
+
+    Raises:
+        ValueError: a count is out of range; the message says what was expected.
+        TypeError: an entry is something else.
+    """
+
+    def __init__(
+        self, blocks: Iterable[None | Step | Sequence[Step]], proportional: bool = True
+    ) -> None: ...
+    @staticmethod
+    def dense(depth: int) -> Schedule:
+        """No merging."""
+    @staticmethod
+    def dsm(
+        depth: int,
+        r: int | None = None,
+        skip: int | None = None,
+        local: int | None = None,
+        window: int = 7,
+    ) -> Schedule:
+        """``skip`` dense blocks, ``local`` local ones, then global ones; each removes ``r`` tokens.
+
+        Left out, they follow the paper: r = 16, skip 1 and local 6 for 12 blocks, r = 8, skip 4 and
+        local 12 for 24.
+        """
+    @staticmethod
+    def dfe(depth: int, r: int | None = None, skip: int | None = None) -> Schedule:
+        """Delay only: ``skip`` dense blocks, then global steps."""
+    @staticmethod
+    def tome(
+        depth: int, r: int | tuple[int, float] | list[int] | None = None, inflection: float = 0.0
+    ) -> Schedule:
+        """ToMe: a global step in every block.
+
+        ``r`` is a count; a pair (r, inflection), where r goes linearly from r * (1 - inflection) to
+        r * (1 + inflection); or a list with a count for each block, dense beyond its end.
+        """
+    @staticmethod
+    def parse(text: str, depth: int) -> Schedule:
+        """A name and its arguments, such as ``dsm:r=16,skip=2,local=5,window=7``.
+
+        Also ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5`` and ``tome:r=8/8/4``; each
+        takes ``proportional=false``.
+        """
+    @property
+    def depth(self) -> int: ...
+    @property
+    def proportional(self) -> bool: ...
+    def with_proportional(self, on: bool) -> Schedule: ...
+    def plan(self, config: Config) -> Plan:
+        """The schedule laid out for a model's shape.
+
+        Raises:
+            ValueError: the depths differ, or r is more than half of the patches.
+        """
+    def to_dict(self) -> dict[str, Any]:
+        """Lists, ints and bools alone: fit for JSON."""
+    @staticmethod
+    def from_dict(dict: Mapping[str, Any]) -> Schedule: ...
+    def __hash__(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, block: int) -> tuple[Step, ...]: ...
+
+class VisionTransformer:
+    """The compiled model, without Python's ``nn.Module`` around it."""
+
+    def __init__(self, config: Config, schedule: Schedule) -> None: ...
+    def forward(self, images: Tensor) -> Tensor: ...
+    def forward_features(self, images: Tensor) -> Tensor: ...
+    def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def load_parameters(
+        self, weights: Sequence[tuple[str, Tensor]], check_finite: bool = True
+    ) -> None: ...
+    def named_parameters(self) -> list[tuple[str, Tensor]]: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @schedule.setter
+    def schedule(self, value: Schedule) -> None: ...

@@ -1,0 +1,144 @@
+"""The compiled model as an ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dsm_ext._native import _C, Config, Plan, Schedule
+
+
+class Trace(NamedTuple):
+    """What ``VisionTransformer.trace`` returns."""
+
+    logits: Tensor
+    """[B, num_classes], in the model's dtype."""
+    source: Tensor
+    """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
+    size: Tensor
+    """[B, M] float32: how many patches each token stands for."""
+
+
+class VisionTransformer(nn.Module):
+    """A Vision Transformer with delayed spatial merging; ``from_timm`` makes one.
+
+    The parameters bear timm's names, so ``state_dict`` is timm's. They are shared with the compiled
+    model, which runs where they are (``to``) and in their dtype: float32, bfloat16 or float16. The
+    model is for inference: its parameters do not require grad, and images that do are refused.
+    ``forward``, ``forward_features`` and ``trace`` release the GIL and may run in several threads.
+
+    All three take images [B, in_chans, height, width], contiguous or not; B may be 0.
+
+    Raises:
+        ValueError: images of another rank, number of channels, size or device; weights that do not
+            fit (each is named) or are not finite; a schedule that does not fit the model.
+        TypeError: images of another dtype than the weights.
+        NotImplementedError: images that require grad.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        schedule: Schedule | str = "dsm",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """
+        Args:
+            config: the model's shape.
+            schedule: a schedule, or a string that ``Schedule.parse`` takes.
+            weights: tensors by timm's names, shared, not copied; None leaves them uninitialised.
+        """
+        super().__init__()
+        self._core = _C.VisionTransformer(config, _schedule(schedule, config))
+        if weights is not None:
+            self._core.load_parameters(list(weights.items()))
+        for name, tensor in self._core.named_parameters():
+            parent: nn.Module = self
+            *path, leaf = name.split(".")
+            for part in path:
+                if part not in parent._modules:
+                    parent.add_module(part, nn.Module())
+                parent = parent.get_submodule(part)
+            parent.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, num_classes]. The last block is computed for the prefix rows alone."""
+        return self._core.forward(images)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The tokens that remain [B, M, C], prefix first, after the last norm."""
+        return self._core.forward_features(images)
+
+    def trace(self, images: Tensor) -> Trace:
+        """Logits, and where each patch went. Here the last block runs whole, with its merging."""
+        return Trace(*self._core.trace(images))
+
+    @property
+    def config(self) -> Config:
+        return self._core.config
+
+    @property
+    def schedule(self) -> Schedule:
+        """Settable, to a schedule or a string; calls that have begun finish with the old one."""
+        return self._core.schedule
+
+    @schedule.setter
+    def schedule(self, value: Schedule | str) -> None:
+        self._core.schedule = _schedule(value, self.config)
+
+    @property
+    def plan(self) -> Plan:
+        """Token counts and multiply-adds of each block; ``print`` shows a table."""
+        return self._core.plan
+
+    def extra_repr(self) -> str:
+        return f"schedule={self.schedule!r}"
+
+    # Whatever replaces the parameters' storage hands the new one to the core.
+
+    def _share(self) -> None:
+        self._core.load_parameters(
+            [(name, p.data) for name, p in self.named_parameters()], check_finite=False
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VisionTransformer:
+        super()._apply(fn, recurse)
+        self._share()
+        return self
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        result = super().load_state_dict(state_dict, strict, assign)
+        self._share()
+        return result
+
+    # Copies and pickles carry the parameters; the core is made again from them.
+
+    def __getstate__(self) -> dict[str, Any]:
+        config = self.config
+        fields = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth")
+        fields += ("num_heads", "mlp_dim", "distilled", "eps")
+        state = self.__dict__.copy()
+        state["_core"] = ({name: getattr(config, name) for name in fields}, self.schedule)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        config, schedule = state["_core"]
+        self._core = _C.VisionTransformer(Config(**config), schedule)
+        self._share()
+
+
+def _schedule(schedule: Schedule | str, config: Config) -> Schedule:
+    if isinstance(schedule, str):
+        return Schedule.parse(schedule, config.depth)
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {schedule!r}"
+        )
+    return schedule

@@ -1,0 +1,174 @@
+"""Delayed Spatial Merging in plain PyTorch: the oracle of the tests, and the peer of the benchmarks.
+
+Nothing here uses the extension. Letters: B images, N tokens, C channels, H heads, D = C / H, P prefix
+tokens, G windows of T tokens. Source: arXiv 2303.02331 (DSM), arXiv 2210.09461 (ToMe).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["forward", "forward_features", "match", "merge", "trace", "unmerge", "window_order"]
+
+
+def match(
+    metric: Tensor,
+    r: int,
+    prefix: int = 0,
+    windows: Sequence[int] = (),
+    order: Tensor | None = None,
+) -> Tensor:
+    """Bipartite soft matching; arguments as in ``dsm_ext.match``. Returns int64 [B, N]."""
+    b, n, _ = metric.shape
+    place = torch.arange(n, device=metric.device).repeat(b, 1)
+    if r == 0:
+        return place
+    metric = metric.float()
+    norm = metric.double().norm(dim=-1, keepdim=True)
+    valid = norm.isfinite() & (norm > 0)  # [B, N, 1]
+    unit = torch.where(valid, metric / norm, 0.0).float()
+    for tokens, first_a, removed, base in _groups(n, r, prefix, windows, order, metric.device):
+        in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]  # [G, T / 2]
+        scores = unit[:, in_a] @ unit[:, in_b].transpose(-1, -2)  # [B, G, A, B]
+        both = valid[:, in_a] & valid[:, in_b].transpose(-1, -2)
+        similarity, partner = scores.masked_fill(~both, -math.inf).max(dim=-1)  # [B, G, A]
+        best = similarity.argsort(dim=-1, descending=True, stable=True)[..., :removed]
+        kept = torch.zeros_like(similarity, dtype=torch.bool).scatter(-1, best, True)
+        rest = in_a.shape[1] - removed  # unmerged tokens of A, which go in front of B
+        place[:, in_a] = base + torch.where(kept, rest + partner, (~kept).cumsum(-1) - 1)
+        place[:, in_b] = base + rest + torch.arange(in_b.shape[1], device=metric.device)
+    return place
+
+
+def _groups(
+    n: int, r: int, prefix: int, windows: Sequence[int], order: Tensor | None, device: torch.device
+) -> Iterator[tuple[Tensor, int, int, Tensor]]:
+    """Tokens [G, T] of the groups of one length, where A begins, removals, output's begin [G, 1]."""
+    if not windows:  # one group; positions count the prefix, so an odd one puts B first
+        yield torch.arange(prefix, n, device=device)[None], prefix % 2, r, torch.tensor(prefix)
+        return
+    if order is None:
+        order = torch.arange(n - prefix, device=device)
+    parts = (prefix + order.long()).split(list(windows))
+    removed = [min(r, t // 2) for t in windows]
+    base = torch.tensor(windows).sub(torch.tensor(removed)).cumsum(0).roll(1)
+    base[0] = 0
+    for length in sorted(set(windows)):
+        chosen = [g for g, t in enumerate(windows) if t == length]
+        tokens = torch.stack([parts[g] for g in chosen])
+        yield tokens, 0, min(r, length // 2), (prefix + base[chosen, None]).to(device)
+
+
+def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Means weighted by size, and the sums of sizes; as ``dsm_ext.merge``, any integer map."""
+    b, _, c = x.shape
+    index = destination.long()
+    total = size.new_zeros(b, tokens).scatter_add(1, index, size)
+    weighted = x.float() * size[..., None]
+    merged = weighted.new_zeros(b, tokens, c).scatter_add(
+        1, index[..., None].expand(-1, -1, c), weighted
+    )
+    return (merged / total[..., None]).to(x.dtype), total
+
+
+def unmerge(x: Tensor, source: Tensor) -> Tensor:
+    """Row q is row ``source[q]`` of ``x``; as ``dsm_ext.unmerge``, any integer map."""
+    return x.gather(1, source.long()[..., None].expand(-1, -1, x.shape[2]))
+
+
+def window_order(grid: tuple[int, int], window: int) -> tuple[Tensor, list[int]]:
+    """The patches of a grid in window-major order, and how many each window has.
+
+    The grid is cut into ceil(gh / w) x ceil(gw / w) windows, as evenly as can be.
+    """
+    gh, gw = grid
+    patches = torch.arange(gh * gw).view(gh, gw)
+    windows = [
+        part.flatten()
+        for rows in patches.tensor_split(math.ceil(gh / window), dim=0)
+        for part in rows.tensor_split(math.ceil(gw / window), dim=1)
+    ]
+    return torch.cat(windows), [len(w) for w in windows]
+
+
+@torch.no_grad()
+def forward(model: Any, images: Tensor, schedule: Any) -> Tensor:
+    """Logits [B, classes] of a timm ``VisionTransformer`` under a schedule.
+
+    Args:
+        model: a timm ViT or (distilled) DeiT, in eval mode.
+        images: [B, channels, height, width] in the model's dtype, on its device.
+        schedule: a ``dsm_ext.Schedule``, or an iterable that gives each block's steps, with ``r``
+            and ``window`` (0: global).
+    """
+    return model.forward_head(_run(model, images, schedule)[0])
+
+
+@torch.no_grad()
+def forward_features(model: Any, images: Tensor, schedule: Any) -> Tensor:
+    """The tokens that remain [B, M, C], after the last norm."""
+    return _run(model, images, schedule)[0]
+
+
+@torch.no_grad()
+def trace(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, source map [B, gh * gw] and sizes [B, M]."""
+    tokens, source, size = _run(model, images, schedule)
+    return model.forward_head(tokens), source, size
+
+
+def _run(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Tensor]:
+    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    b, n, _ = x.shape
+    prefix = model.num_prefix_tokens
+    size = torch.ones(b, n, device=x.device)
+    source = torch.arange(prefix, n, device=x.device).repeat(b, 1)
+    proportional = getattr(schedule, "proportional", True)
+    windows: list[int] = []
+    for block, steps in zip(model.blocks, schedule, strict=True):
+        merged = x.shape[1] < n
+        bias = size.log().to(x.dtype)[:, None, None, :] if proportional and merged else None
+        attended, metric = _attention(block.attn, block.norm1(x), bias)
+        x = x + attended
+        for step in steps:
+            destination, tokens, windows = _match_step(
+                metric, step, prefix, windows, model.patch_embed.grid_size
+            )
+            metric, _ = merge(metric, size, destination, tokens)
+            x, size = merge(x, size, destination, tokens)
+            source = destination.gather(1, source)
+        x = x + block.mlp(block.norm2(x))
+    return model.norm(x), source, size
+
+
+def _attention(attn: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Proportional attention [B, N, C], and the metric [B, N, D]: the keys' mean over the heads."""
+    b, n, c = x.shape
+    q, k, v = attn.qkv(x).view(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return attn.proj(out.transpose(1, 2).reshape(b, n, c)), k.float().mean(1)
+
+
+def _match_step(
+    metric: Tensor, step: Any, prefix: int, windows: list[int], grid: tuple[int, int]
+) -> tuple[Tensor, int, list[int]]:
+    """The map of one step, how many tokens it leaves, and how many each window has afterwards."""
+    n = metric.shape[1]
+    if step.window == 0:
+        r = min(step.r, (n - prefix) // 2)
+        return match(metric, r, prefix), n - r, []
+    order = None
+    if not windows:
+        order, windows = window_order(grid, step.window)
+        order = order.to(metric.device)
+    r = math.ceil(step.r / len(windows))
+    left = [t - min(r, t // 2) for t in windows]
+    r = min(r, max(windows) // 2)
+    return match(metric, r, prefix, windows, order), prefix + sum(left), left
+

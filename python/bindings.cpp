@@ -1,0 +1,263 @@
+// The only file that knows pybind11: every class of the core under its own name, tensors through
+// torch's casters, errors as the Python exceptions they stand for. Documentation is in _C.pyi.
+
+#include <pybind11/operators.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "dsm_ext/dsm_ext.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using dsm_ext::Config;
+using dsm_ext::Plan;
+using dsm_ext::Schedule;
+using dsm_ext::Step;
+using Blocks = std::vector<std::vector<Step>>;
+
+// Every error of torch's that has a Python counterpart; any other becomes RuntimeError.
+void translate(std::exception_ptr error) {
+  try {
+    if (error) {
+      std::rethrow_exception(error);
+    }
+  } catch (const c10::ValueError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what_without_backtrace());
+  } catch (const c10::TypeError& e) {
+    PyErr_SetString(PyExc_TypeError, e.what_without_backtrace());
+  } catch (const c10::IndexError& e) {
+    PyErr_SetString(PyExc_IndexError, e.what_without_backtrace());
+  } catch (const c10::NotImplementedError& e) {
+    PyErr_SetString(PyExc_NotImplementedError, e.what_without_backtrace());
+  } catch (const c10::OutOfMemoryError& e) {
+    PyErr_SetString(PyExc_MemoryError, e.what_without_backtrace());
+  } catch (const c10::Error& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what_without_backtrace());
+  }
+}
+
+// An entry of a schedule: None, a Step, or a sequence of Steps.
+std::vector<Step> steps_from(const py::handle& entry) {
+  if (entry.is_none()) {
+    return {};
+  }
+  if (py::isinstance<Step>(entry)) {
+    return {entry.cast<Step>()};
+  }
+  std::vector<Step> steps;
+  try {
+    for (const auto& step : py::reinterpret_borrow<py::object>(entry)) {
+      steps.push_back(step.cast<Step>());
+    }
+  } catch (const py::error_already_set&) {
+    throw py::type_error(
+        "dsm_ext.Schedule: expected None, Local, Global or a list of them, got " +
+        py::repr(entry).cast<std::string>());
+  } catch (const py::cast_error&) {
+    throw py::type_error(
+        "dsm_ext.Schedule: expected None, Local, Global or a list of them, got " +
+        py::repr(entry).cast<std::string>());
+  }
+  return steps;
+}
+
+Schedule schedule_from(const py::iterable& entries, bool proportional) {
+  Blocks blocks;
+  for (const auto& entry : entries) {
+    blocks.push_back(steps_from(entry));
+  }
+  return Schedule(std::move(blocks), proportional);
+}
+
+py::tuple steps_of(const Schedule& schedule, int64_t block) {
+  return py::tuple(py::cast(schedule.blocks()[block]));
+}
+
+Schedule tome(int64_t depth, const py::object& r, double inflection) {
+  if (py::isinstance<py::tuple>(r)) {
+    const auto [count, slope] = r.cast<std::pair<int64_t, double>>();
+    return Schedule::tome(depth, count, slope);
+  }
+  if (py::isinstance<py::list>(r)) {
+    return Schedule::tome(depth, r.cast<std::vector<int64_t>>());
+  }
+  return Schedule::tome(depth, r.cast<std::optional<int64_t>>(), inflection);
+}
+
+void bind_schedule(py::module_& m) {
+  py::class_<Config>(m, "Config")
+      .def(
+          py::init([](std::array<int64_t, 2> img_size, std::array<int64_t, 2> patch_size,
+                      int64_t in_chans, int64_t num_classes, int64_t embed_dim, int64_t depth,
+                      int64_t num_heads, int64_t mlp_dim, bool distilled, double eps) {
+            const Config config{img_size, patch_size, in_chans,  num_classes, embed_dim,
+                                depth,    num_heads,  mlp_dim,   distilled,   eps};
+            config.validate();
+            return config;
+          }),
+          py::kw_only(), "img_size"_a = std::array<int64_t, 2>{224, 224},
+          "patch_size"_a = std::array<int64_t, 2>{16, 16}, "in_chans"_a = 3,
+          "num_classes"_a = 1000, "embed_dim"_a = 768, "depth"_a = 12, "num_heads"_a = 12,
+          "mlp_dim"_a = 3072, "distilled"_a = false, "eps"_a = 1e-6)
+      .def_property_readonly("img_size", [](const Config& c) { return py::tuple(py::cast(c.img_size)); })
+      .def_property_readonly("patch_size", [](const Config& c) { return py::tuple(py::cast(c.patch_size)); })
+      .def_readonly("in_chans", &Config::in_chans)
+      .def_readonly("num_classes", &Config::num_classes)
+      .def_readonly("embed_dim", &Config::embed_dim)
+      .def_readonly("depth", &Config::depth)
+      .def_readonly("num_heads", &Config::num_heads)
+      .def_readonly("mlp_dim", &Config::mlp_dim)
+      .def_readonly("distilled", &Config::distilled)
+      .def_readonly("eps", &Config::eps)
+      .def_property_readonly("grid", [](const Config& c) { return py::tuple(py::cast(c.grid())); })
+      .def_property_readonly("prefix", &Config::prefix)
+      .def_property_readonly("tokens", &Config::tokens);
+
+  py::class_<Step>(m, "Step")
+      .def_readonly("r", &Step::r)
+      .def_readonly("window", &Step::window)
+      .def(py::self == py::self)
+      .def("__hash__", [](const Step& s) { return py::hash(py::make_tuple(s.r, s.window)); })
+      .def("__repr__", &Step::str);
+  m.def("Local", &Step::local, "r"_a, "window"_a);
+  m.def("Global", &Step::global, "r"_a);
+
+  py::class_<dsm_ext::PlannedBlock>(m, "PlannedBlock")
+      .def_property_readonly("kind", &dsm_ext::PlannedBlock::kind)
+      .def_readonly("tokens_in", &dsm_ext::PlannedBlock::tokens_in)
+      .def_readonly("tokens_out", &dsm_ext::PlannedBlock::tokens_out)
+      .def_readonly("multiply_adds", &dsm_ext::PlannedBlock::multiply_adds)
+      .def_readonly("multiply_adds_logits", &dsm_ext::PlannedBlock::multiply_adds_logits);
+
+  py::class_<Plan>(m, "Plan")
+      .def_readonly("blocks", &Plan::blocks)
+      .def_readonly("window_order", &Plan::window_order)
+      .def_readonly("multiply_adds_embed", &Plan::multiply_adds_embed)
+      .def_readonly("multiply_adds_head", &Plan::multiply_adds_head)
+      .def_readonly("multiply_adds_dense", &Plan::multiply_adds_dense)
+      .def_readonly("multiply_adds_dense_logits", &Plan::multiply_adds_dense_logits)
+      .def_property_readonly("multiply_adds", &Plan::multiply_adds)
+      .def_property_readonly("multiply_adds_logits", &Plan::multiply_adds_logits)
+      .def_readonly("tokens_dense", &Plan::tokens_dense)
+      .def_property_readonly("tokens_out", &Plan::tokens_out)
+      .def("__str__", &Plan::str);
+
+  py::class_<Schedule>(m, "Schedule")
+      .def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true)
+      .def_static("dense", &Schedule::dense, "depth"_a)
+      .def_static(
+          "dsm", &Schedule::dsm, "depth"_a, "r"_a = py::none(), "skip"_a = py::none(),
+          "local"_a = py::none(), "window"_a = 7)
+      .def_static("dfe", &Schedule::dfe, "depth"_a, "r"_a = py::none(), "skip"_a = py::none())
+      .def_static("tome", &tome, "depth"_a, "r"_a = py::none(), "inflection"_a = 0.0)
+      .def_static("parse", &Schedule::parse, "text"_a, "depth"_a)
+      .def_property_readonly("depth", &Schedule::depth)
+      .def_property_readonly("proportional", &Schedule::proportional)
+      .def("with_proportional", &Schedule::with_proportional, "on"_a)
+      .def("plan", &Schedule::plan, "config"_a)
+      .def(py::self == py::self)
+      .def("__hash__", [](const Schedule& s) { return py::hash(py::str(s.str())); })
+      .def("__repr__", &Schedule::str)
+      .def("__len__", &Schedule::depth)
+      .def("__getitem__", [](const Schedule& s, int64_t block) {
+        const int64_t at = block < 0 ? block + s.depth() : block;
+        if (at < 0 || at >= s.depth()) {
+          throw py::index_error("dsm_ext.Schedule: no block " + std::to_string(block));
+        }
+        return steps_of(s, at);
+      })
+      .def(
+          "to_dict",
+          [](const Schedule& s) {
+            py::list blocks;
+            for (const auto& steps : s.blocks()) {
+              py::list entry;
+              for (const auto& step : steps) {
+                entry.append(
+                    step.is_local() ? py::dict("local"_a = step.r, "window"_a = step.window)
+                                    : py::dict("global"_a = step.r));
+              }
+              blocks.append(entry);
+            }
+            return py::dict("blocks"_a = blocks, "proportional"_a = s.proportional());
+          })
+      .def_static("from_dict", [](const py::dict& dict) {
+        const auto check = [](const py::dict& given, std::initializer_list<const char*> keys) {
+          bool fits = given.size() == keys.size();
+          for (const auto* key : keys) {
+            fits = fits && given.contains(key);
+          }
+          return fits;
+        };
+        const auto refuse = [](const py::handle& value) {
+          throw py::value_error(
+              "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
+              py::repr(value).cast<std::string>());
+        };
+        if (!check(dict, {"blocks", "proportional"})) {
+          refuse(dict);
+        }
+        Blocks blocks;
+        for (const auto& entry : dict["blocks"]) {
+          auto& steps = blocks.emplace_back();
+          for (const auto& item : entry) {
+            const auto step = item.cast<py::dict>();
+            if (check(step, {"local", "window"})) {
+              steps.push_back(
+                  Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>()));
+            } else if (check(step, {"global"})) {
+              steps.push_back(Step::global(step["global"].cast<int64_t>()));
+            } else {
+              refuse(step);
+            }
+          }
+        }
+        return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
+      })
+      .def("__reduce__", [](const py::object& self) {
+        return py::make_tuple(
+            py::type::of<Schedule>().attr("from_dict"), py::make_tuple(self.attr("to_dict")()));
+      });
+}
+
+void bind_model(py::module_& m) {
+  using Model = dsm_ext::VisionTransformerImpl;
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Model, std::shared_ptr<Model>>(m, "VisionTransformer")
+      .def(py::init<Config, Schedule>(), "config"_a, "schedule"_a, Release())
+      .def("forward", &Model::forward, "images"_a, Release())
+      .def("forward_features", &Model::forward_features, "images"_a, Release())
+      .def(
+          "trace",
+          [](const Model& model, const at::Tensor& images) {
+            auto trace = model.trace(images);
+            return std::tuple(trace.logits, trace.source, trace.size);
+          },
+          "images"_a, Release())
+      .def(
+          "load_parameters", &Model::load_parameters, "weights"_a, "check_finite"_a = true,
+          Release())
+      .def(
+          "named_parameters",
+          [](const Model& model) {
+            std::vector<std::pair<std::string, at::Tensor>> parameters;
+            for (const auto& parameter : model.named_parameters()) {
+              parameters.emplace_back(parameter.key(), parameter.value());
+            }
+            return parameters;
+          })
+      .def_property_readonly("config", &Model::config)
+      .def_property("schedule", &Model::schedule, &Model::set_schedule)
+      .def_property_readonly("plan", &Model::plan);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  py::register_local_exception_translator(&translate);
+  bind_schedule(m);
+  bind_model(m);
+}

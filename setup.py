@@ -1,0 +1,43 @@
+"""Drives CMake, which knows how the compiled part is built; metadata is in pyproject.toml."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Configure, build and install the component `python` into the package's folder.
+
+    The environment: CMAKE_ARGS is passed on, DSM_EXT_BUILD_DIR keeps one build folder over several
+    calls.
+    """
+
+    def build_extension(self, ext):
+        package = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+        build = Path(os.environ.get("DSM_EXT_BUILD_DIR", self.build_temp)).resolve()
+        arguments = [
+            "-DDSM_EXT_PYTHON=ON",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+        ]
+        if not (build / "CMakeCache.txt").exists():
+            arguments = ["-G", "Ninja", *arguments]
+        for command in (
+            ["cmake", "-S", str(ROOT), "-B", str(build), *arguments],
+            ["cmake", "--build", str(build), "--parallel"],
+            ["cmake", "--install", str(build), "--component", "python", "--prefix", str(package)],
+        ):
+            subprocess.run(command, check=True)
+
+
+setup(
+    ext_modules=[Extension("dsm_ext._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)
