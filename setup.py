@@ -20,7 +20,9 @@ class CMakeBuild(build_ext):
     """
 
     def build_extension(self, ext):
-        package = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+        packages = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
+        if self.editable_mode:  # setuptools would bring back only the extension itself
+            packages.append(ROOT / "dsm_ext")
         build = Path(os.environ.get("DSM_EXT_BUILD_DIR", self.build_temp)).resolve()
         arguments = [
             "-DDSM_EXT_PYTHON=ON",
@@ -29,10 +31,11 @@ class CMakeBuild(build_ext):
         ]
         if not (build / "CMakeCache.txt").exists():
             arguments = ["-G", "Ninja", *arguments]
+        install = ["cmake", "--install", str(build), "--component", "python", "--prefix"]
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *arguments],
             ["cmake", "--build", str(build), "--parallel"],
-            ["cmake", "--install", str(build), "--component", "python", "--prefix", str(package)],
+            *([*install, str(package)] for package in packages),
         ):
             subprocess.run(command, check=True)
 

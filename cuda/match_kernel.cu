@@ -6,8 +6,8 @@
 
 #include <vector>
 
-#include "launch.cuh"
 #include "dispatch.h"
+#include "launch.cuh"
 #include "match.h"
 
 // Bipartite soft matching on a GPU: one block of threads for each group (an image, or one window
@@ -30,8 +30,8 @@ struct GroupShape {
 
 template <typename T>
 __global__ void match_kernel_impl(
-    const T* __restrict__ metric,      // [B, N, D]
-    const int32_t* __restrict__ order, // [N - P] or null
+    const T* __restrict__ metric,       // [B, N, D]
+    const int32_t* __restrict__ order,  // [N - P] or null
     const GroupShape* __restrict__ groups, int64_t count, int64_t tokens, int64_t dim,
     int64_t prefix, bool global, int32_t* __restrict__ destination) {  // [B, N]
   extern __shared__ char shared[];
@@ -136,10 +136,7 @@ std::vector<GroupShape> make_groups(
 }
 
 at::Tensor match_kernel(
-    const at::Tensor& metric,
-    int64_t r,
-    int64_t prefix,
-    at::IntArrayRef windows,
+    const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order) {
   check_match(metric, r, prefix, windows, order);
   const c10::cuda::CUDAGuard guard(metric.device());

@@ -4,8 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include "launch.cuh"
 #include "dispatch.h"
+#include "launch.cuh"
 #include "merge.h"
 
 // Merging as a gather: one block of threads owns one output row and walks over the destinations of
@@ -22,8 +22,8 @@ __global__ void merge_kernel_impl(
     const float* __restrict__ size,           // [B, N]
     const int32_t* __restrict__ destination,  // [B, N]
     int64_t tokens, int64_t rows, int64_t channels,
-    T* __restrict__ merged,                   // [B, M, C]
-    float* __restrict__ merged_size) {        // [B, M]
+    T* __restrict__ merged,             // [B, M, C]
+    float* __restrict__ merged_size) {  // [B, M]
   const int64_t image = blockIdx.x / rows;
   const auto row = static_cast<int32_t>(blockIdx.x % rows);
   x += image * tokens * channels;
@@ -68,10 +68,11 @@ std::tuple<at::Tensor, at::Tensor> merge_kernel(
   }
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
-    merge_kernel_impl<scalar_t><<<static_cast<unsigned>(images * rows), cuda::kThreads, 0, stream>>>(
-        x.const_data_ptr<scalar_t>(), size.const_data_ptr<float>(),
-        destination.const_data_ptr<int32_t>(), tokens, rows, channels,
-        merged.mutable_data_ptr<scalar_t>(), merged_size.mutable_data_ptr<float>());
+    merge_kernel_impl<scalar_t>
+        <<<static_cast<unsigned>(images * rows), cuda::kThreads, 0, stream>>>(
+            x.const_data_ptr<scalar_t>(), size.const_data_ptr<float>(),
+            destination.const_data_ptr<int32_t>(), tokens, rows, channels,
+            merged.mutable_data_ptr<scalar_t>(), merged_size.mutable_data_ptr<float>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return {merged, merged_size};

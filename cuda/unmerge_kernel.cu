@@ -4,8 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include "launch.cuh"
 #include "dispatch.h"
+#include "launch.cuh"
 #include "unmerge.h"
 
 // A gather of rows: a thread owns one output element. Bytes moved: 2*Q*C. A row whose source is out
@@ -19,7 +19,7 @@ __global__ void unmerge_kernel_impl(
     const T* __restrict__ x,             // [B, M, C]
     const int32_t* __restrict__ source,  // [B, Q]
     int64_t tokens, int64_t rows, int64_t channels, int64_t count,
-    T* __restrict__ result) {            // [B, Q, C]
+    T* __restrict__ result) {  // [B, Q, C]
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) {
     return;

@@ -6,16 +6,22 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-OUTLINE = (255, 255, 255)
+WHITE = (255, 255, 255)
 
 
-def visualize(image: Tensor, source: Tensor, grid: tuple[int, int] | None = None) -> Image.Image:
+def visualize(
+    image: Tensor,
+    source: Tensor,
+    grid: tuple[int, int] | None = None,
+    outline: tuple[int, int, int] = WHITE,
+) -> Image.Image:
     """Paint each group of merged patches in its mean colour and outline it.
 
     Args:
         image: [3 or 1, height, width] in [0, 1], before any normalisation.
         source: [gh * gw], one image's row of ``trace``'s source map.
         grid: rows and columns of patches; None takes a square one.
+        outline: colour between groups, a pixel wide; enlarge a small image first.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -34,7 +40,7 @@ def visualize(image: Tensor, source: Tensor, grid: tuple[int, int] | None = None
         )
     rows, columns = np.arange(height) * gh // height, np.arange(width) * gw // width
     groups = source.cpu().numpy().reshape(gh, gw)[rows][:, columns]  # [height, width]
-    pixels = image.float().cpu().expand(3, -1, -1).permute(1, 2, 0).numpy().clip(0, 1)
+    pixels = _pixels(image)
 
     _, index = np.unique(groups, return_inverse=True)
     index = index.reshape(groups.shape)
@@ -42,9 +48,22 @@ def visualize(image: Tensor, source: Tensor, grid: tuple[int, int] | None = None
     mean = np.stack(
         [np.bincount(index.ravel(), pixels[..., c].ravel()) / count for c in range(3)], axis=-1
     )
-    painted = (mean[index] * 255).round().astype(np.uint8)
-    painted[_edges(groups)] = OUTLINE
+    painted = _bytes(mean[index])
+    painted[_edges(groups)] = outline
     return Image.fromarray(painted)
+
+
+def to_image(image: Tensor) -> Image.Image:
+    """[3 or 1, height, width] in [0, 1] as a picture."""
+    return Image.fromarray(_bytes(_pixels(image)))
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    return image.float().cpu().expand(3, -1, -1).permute(1, 2, 0).numpy().clip(0, 1)
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 255).round().astype(np.uint8)
 
 
 def _edges(groups: np.ndarray) -> np.ndarray:

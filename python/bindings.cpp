@@ -93,17 +93,19 @@ void bind_schedule(py::module_& m) {
           py::init([](std::array<int64_t, 2> img_size, std::array<int64_t, 2> patch_size,
                       int64_t in_chans, int64_t num_classes, int64_t embed_dim, int64_t depth,
                       int64_t num_heads, int64_t mlp_dim, bool distilled, double eps) {
-            const Config config{img_size, patch_size, in_chans,  num_classes, embed_dim,
-                                depth,    num_heads,  mlp_dim,   distilled,   eps};
+            const Config config{img_size, patch_size, in_chans, num_classes, embed_dim,
+                                depth,    num_heads,  mlp_dim,  distilled,   eps};
             config.validate();
             return config;
           }),
           py::kw_only(), "img_size"_a = std::array<int64_t, 2>{224, 224},
-          "patch_size"_a = std::array<int64_t, 2>{16, 16}, "in_chans"_a = 3,
-          "num_classes"_a = 1000, "embed_dim"_a = 768, "depth"_a = 12, "num_heads"_a = 12,
-          "mlp_dim"_a = 3072, "distilled"_a = false, "eps"_a = 1e-6)
-      .def_property_readonly("img_size", [](const Config& c) { return py::tuple(py::cast(c.img_size)); })
-      .def_property_readonly("patch_size", [](const Config& c) { return py::tuple(py::cast(c.patch_size)); })
+          "patch_size"_a = std::array<int64_t, 2>{16, 16}, "in_chans"_a = 3, "num_classes"_a = 1000,
+          "embed_dim"_a = 768, "depth"_a = 12, "num_heads"_a = 12, "mlp_dim"_a = 3072,
+          "distilled"_a = false, "eps"_a = 1e-6)
+      .def_property_readonly(
+          "img_size", [](const Config& c) { return py::tuple(py::cast(c.img_size)); })
+      .def_property_readonly(
+          "patch_size", [](const Config& c) { return py::tuple(py::cast(c.patch_size)); })
       .def_readonly("in_chans", &Config::in_chans)
       .def_readonly("num_classes", &Config::num_classes)
       .def_readonly("embed_dim", &Config::embed_dim)
@@ -162,13 +164,15 @@ void bind_schedule(py::module_& m) {
       .def("__hash__", [](const Schedule& s) { return py::hash(py::str(s.str())); })
       .def("__repr__", &Schedule::str)
       .def("__len__", &Schedule::depth)
-      .def("__getitem__", [](const Schedule& s, int64_t block) {
-        const int64_t at = block < 0 ? block + s.depth() : block;
-        if (at < 0 || at >= s.depth()) {
-          throw py::index_error("dsm_ext.Schedule: no block " + std::to_string(block));
-        }
-        return steps_of(s, at);
-      })
+      .def(
+          "__getitem__",
+          [](const Schedule& s, int64_t block) {
+            const int64_t at = block < 0 ? block + s.depth() : block;
+            if (at < 0 || at >= s.depth()) {
+              throw py::index_error("dsm_ext.Schedule: no block " + std::to_string(block));
+            }
+            return steps_of(s, at);
+          })
       .def(
           "to_dict",
           [](const Schedule& s) {
@@ -184,39 +188,41 @@ void bind_schedule(py::module_& m) {
             }
             return py::dict("blocks"_a = blocks, "proportional"_a = s.proportional());
           })
-      .def_static("from_dict", [](const py::dict& dict) {
-        const auto check = [](const py::dict& given, std::initializer_list<const char*> keys) {
-          bool fits = given.size() == keys.size();
-          for (const auto* key : keys) {
-            fits = fits && given.contains(key);
-          }
-          return fits;
-        };
-        const auto refuse = [](const py::handle& value) {
-          throw py::value_error(
-              "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
-              py::repr(value).cast<std::string>());
-        };
-        if (!check(dict, {"blocks", "proportional"})) {
-          refuse(dict);
-        }
-        Blocks blocks;
-        for (const auto& entry : dict["blocks"]) {
-          auto& steps = blocks.emplace_back();
-          for (const auto& item : entry) {
-            const auto step = item.cast<py::dict>();
-            if (check(step, {"local", "window"})) {
-              steps.push_back(
-                  Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>()));
-            } else if (check(step, {"global"})) {
-              steps.push_back(Step::global(step["global"].cast<int64_t>()));
-            } else {
-              refuse(step);
+      .def_static(
+          "from_dict",
+          [](const py::dict& dict) {
+            const auto check = [](const py::dict& given, std::initializer_list<const char*> keys) {
+              bool fits = given.size() == keys.size();
+              for (const auto* key : keys) {
+                fits = fits && given.contains(key);
+              }
+              return fits;
+            };
+            const auto refuse = [](const py::handle& value) {
+              throw py::value_error(
+                  "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
+                  py::repr(value).cast<std::string>());
+            };
+            if (!check(dict, {"blocks", "proportional"})) {
+              refuse(dict);
             }
-          }
-        }
-        return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
-      })
+            Blocks blocks;
+            for (const auto& entry : dict["blocks"]) {
+              auto& steps = blocks.emplace_back();
+              for (const auto& item : entry) {
+                const auto step = item.cast<py::dict>();
+                if (check(step, {"local", "window"})) {
+                  steps.push_back(
+                      Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>()));
+                } else if (check(step, {"global"})) {
+                  steps.push_back(Step::global(step["global"].cast<int64_t>()));
+                } else {
+                  refuse(step);
+                }
+              }
+            }
+            return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
+          })
       .def("__reduce__", [](const py::object& self) {
         return py::make_tuple(
             py::type::of<Schedule>().attr("from_dict"), py::make_tuple(self.attr("to_dict")()));

@@ -9,8 +9,8 @@ namespace dsm_ext {
 
 /// The shape of a plain Vision Transformer, in timm's names.
 struct DSM_EXT_API Config {
-  std::array<int64_t, 2> img_size = {224, 224};   ///< Height and width in pixels.
-  std::array<int64_t, 2> patch_size = {16, 16};   ///< Height and width in pixels.
+  std::array<int64_t, 2> img_size = {224, 224};  ///< Height and width in pixels.
+  std::array<int64_t, 2> patch_size = {16, 16};  ///< Height and width in pixels.
   int64_t in_chans = 3;
   int64_t num_classes = 1000;
   int64_t embed_dim = 768;  ///< C, a multiple of `num_heads`.

@@ -28,7 +28,8 @@ namespace dsm_ext {
 /// map is the identity.
 ///
 /// \param metric  [B, N, D] float32, float16 or bfloat16; compared in float32.
-/// \param r       Tokens to remove: from the sequence, in [0, (N - prefix) / 2]; with `windows` from
+/// \param r       Tokens to remove: from the sequence, in [0, (N - prefix) / 2]; with `windows`
+/// from
 ///                each window, where a window of T tokens gives up T / 2 at most.
 /// \param prefix  Leading tokens that never merge.
 /// \param windows Number of tokens in each window; they add up to N - prefix. Empty: one group.
@@ -37,11 +38,9 @@ namespace dsm_ext {
 /// \return        [B, N] int32: the place of each token in the merged sequence.
 /// \source        DSM, arXiv 2303.02331, section 3; ToMe, arXiv 2210.09461, section 3.
 DSM_EXT_API at::Tensor match(
-    const at::Tensor& metric,  // [B, N, D]
-    int64_t r,
-    int64_t prefix = 0,
-    at::IntArrayRef windows = {},                           // [G]
-    const std::optional<at::Tensor>& order = std::nullopt); // [N - prefix]
+    const at::Tensor& metric,                                     // [B, N, D]
+    int64_t r, int64_t prefix = 0, at::IntArrayRef windows = {},  // [G]
+    const std::optional<at::Tensor>& order = std::nullopt);       // [N - prefix]
 
 /// Means weighted by size of the tokens that share a destination, and the sums of their sizes.
 ///

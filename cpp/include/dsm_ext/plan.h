@@ -19,8 +19,8 @@ struct DSM_EXT_API PlannedStep {
 struct DSM_EXT_API PlannedBlock {
   std::vector<PlannedStep> steps;
   int64_t tokens_in, tokens_out;
-  int64_t multiply_adds;        ///< As timm and the papers count: the whole block.
-  int64_t multiply_adds_logits; ///< What logits need: the last block for the prefix rows alone.
+  int64_t multiply_adds;         ///< As timm and the papers count: the whole block.
+  int64_t multiply_adds_logits;  ///< What logits need: the last block for the prefix rows alone.
 
   std::string kind() const;  ///< "dense", "local", "global" or "local+global".
 };
@@ -31,11 +31,12 @@ struct DSM_EXT_API PlannedBlock {
 /// out, as in the papers; it adds under 1 %.
 struct DSM_EXT_API Plan {
   std::vector<PlannedBlock> blocks;
-  std::vector<int32_t> window_order;  ///< [gh * gw]: the patch at each window-major place, or empty.
+  std::vector<int32_t>
+      window_order;  ///< [gh * gw]: the patch at each window-major place, or empty.
   int64_t multiply_adds_embed, multiply_adds_head;
-  int64_t tokens_dense;               ///< Tokens of the sequence before any merging.
-  int64_t multiply_adds_dense;        ///< Of the same model with nothing merged, as the papers count.
-  int64_t multiply_adds_dense_logits; ///< Of the same, where only logits are asked for.
+  int64_t tokens_dense;         ///< Tokens of the sequence before any merging.
+  int64_t multiply_adds_dense;  ///< Of the same model with nothing merged, as the papers count.
+  int64_t multiply_adds_dense_logits;  ///< Of the same, where only logits are asked for.
 
   int64_t tokens_out() const;
   int64_t multiply_adds() const;         ///< Of the whole forward, as timm and the papers count.

@@ -45,11 +45,8 @@ class DSM_EXT_API Schedule {
   /// removing `r`. Left out, they follow the paper: r = 16, skip 1 and local 6 for 12 blocks, which
   /// reproduces its ViT-S and ViT-B arithmetic; r = 8, skip 4 and local 12 for 24.
   static Schedule dsm(
-      int64_t depth,
-      std::optional<int64_t> r = {},
-      std::optional<int64_t> skip = {},
-      std::optional<int64_t> local = {},
-      int64_t window = 7);
+      int64_t depth, std::optional<int64_t> r = {}, std::optional<int64_t> skip = {},
+      std::optional<int64_t> local = {}, int64_t window = 7);
 
   /// Delay only: `skip` dense blocks, then global steps ("DFE" in the paper's figures).
   static Schedule dfe(

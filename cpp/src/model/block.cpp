@@ -15,7 +15,8 @@ at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
   return destination.gather(1, source.to(at::kLong));
 }
 
-// Carries out one merge step; `metric` [B, N, D] float32 is merged along where another step follows.
+// Carries out one merge step; `metric` [B, N, D] float32 is merged along where another step
+// follows.
 void merge_step(
     Sequence& sequence, const PlannedStep& step, const Layout& layout, int64_t prefix,
     at::Tensor& metric, bool another_follows) {
@@ -72,7 +73,8 @@ at::Tensor Block::mlp(const at::Tensor& x) const {
   return linear(hidden, *fc2_).add_(x);
 }
 
-// softmax(q k^T / sqrt(D) + log(size of the key)) v, for q, k and v [B, H, N, D], heads side by side.
+// softmax(q k^T / sqrt(D) + log(size of the key)) v, for q, k and v [B, H, N, D], heads side by
+// side.
 at::Tensor Block::attend(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Sequence& sequence,
     bool proportional) const {
@@ -87,8 +89,8 @@ at::Tensor Block::attend(
 
 void Block::forward(Sequence& sequence, const PlannedBlock& plan, const Layout& layout) const {
   const auto& x = sequence.tokens;
-  const auto qkv = linear(normalize(x, *norm1_), *qkv_)
-                       .view({x.size(0), x.size(1), 3, heads_, head_dim_});
+  const auto qkv =
+      linear(normalize(x, *norm1_), *qkv_).view({x.size(0), x.size(1), 3, heads_, head_dim_});
   const auto heads_first = qkv.permute({2, 0, 3, 1, 4});  // [3, B, H, N, D]
   const auto attended = attend(
       heads_first[0], heads_first[1], heads_first[2], sequence, layout.schedule().proportional());
@@ -115,8 +117,8 @@ at::Tensor Block::forward_prefix(const Sequence& sequence, bool proportional) co
   const auto q = split(
       at::linear(x.narrow(1, 0, prefix_), qkv_->weight.narrow(0, 0, c), qkv_->bias.narrow(0, 0, c)),
       1);
-  const auto kv = split(
-      at::linear(x, qkv_->weight.narrow(0, c, 2 * c), qkv_->bias.narrow(0, c, 2 * c)), 2);
+  const auto kv =
+      split(at::linear(x, qkv_->weight.narrow(0, c, 2 * c), qkv_->bias.narrow(0, c, 2 * c)), 2);
   const auto attended = attend(q[0], kv[0], kv[1], sequence, proportional);
   return mlp(linear(attended, *proj_).add_(sequence.tokens.narrow(1, 0, prefix_)));
 }

@@ -28,8 +28,8 @@ class Block : public torch::nn::Module {
 
   void forward(Sequence& sequence, const PlannedBlock& plan, const Layout& layout) const;
 
-  /// The block's output for the first `prefix` rows alone: keys and values of all tokens, everything
-  /// else of those rows. No row of the prefix depends on this block's merge steps.
+  /// The block's output for the first `prefix` rows alone: keys and values of all tokens,
+  /// everything else of those rows. No row of the prefix depends on this block's merge steps.
   at::Tensor forward_prefix(const Sequence& sequence, bool proportional) const;  // [B, P, C]
 
  private:

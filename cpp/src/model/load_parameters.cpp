@@ -37,8 +37,9 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
       "dsm_ext.VisionTransformer: expected weights to be float32, bfloat16 or float16, got ", name,
       " of ", dtype);
   TORCH_CHECK_TYPE(
-      dtype == first.scalar_type(), "dsm_ext.VisionTransformer: expected weights of one dtype, got ",
-      first.scalar_type(), " and, for ", name, ", ", dtype);
+      dtype == first.scalar_type(),
+      "dsm_ext.VisionTransformer: expected weights of one dtype, got ", first.scalar_type(),
+      " and, for ", name, ", ", dtype);
   TORCH_CHECK_VALUE(
       weight.device() == first.device(),
       "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),

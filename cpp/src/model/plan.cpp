@@ -90,13 +90,13 @@ int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t 
 PlannedBlock finish_block(const Config& config, PlannedBlock block, bool last) {
   const int64_t n = block.tokens_in, p = config.prefix();
   block.multiply_adds = block_multiply_adds(config, n, n, block.tokens_out);
-  block.multiply_adds_logits =
-      last ? block_multiply_adds(config, n, p, p) : block.multiply_adds;
+  block.multiply_adds_logits = last ? block_multiply_adds(config, n, p, p) : block.multiply_adds;
   return block;
 }
 
-std::string row(const char* label, const std::string& kind, int64_t in, int64_t out, double madds,
-                double dense) {
+std::string row(
+    const char* label, const std::string& kind, int64_t in, int64_t out, double madds,
+    double dense) {
   char line[128];
   std::snprintf(
       line, sizeof line, "%-6s %-13s %9lld %10lld %9.3f %8.1f %%\n", label, kind.c_str(),
@@ -117,8 +117,8 @@ Plan Schedule::plan(const Config& config) const {
   const int64_t patches = tokens - config.prefix();
   const auto heads = config.distilled ? 2 : 1;
   plan.tokens_dense = tokens;
-  plan.multiply_adds_embed = patches * config.in_chans * config.patch_size[0] *
-                             config.patch_size[1] * config.embed_dim;
+  plan.multiply_adds_embed =
+      patches * config.in_chans * config.patch_size[0] * config.patch_size[1] * config.embed_dim;
   plan.multiply_adds_head = heads * config.embed_dim * config.num_classes;
   plan.multiply_adds_dense = plan.multiply_adds_dense_logits =
       plan.multiply_adds_embed + plan.multiply_adds_head;
@@ -133,8 +133,7 @@ Plan Schedule::plan(const Config& config) const {
     }
     block.tokens_out = tokens;
     plan.blocks.push_back(finish_block(config, std::move(block), last));
-    const auto dense =
-        finish_block(config, {{}, config.tokens(), config.tokens(), 0, 0}, last);
+    const auto dense = finish_block(config, {{}, config.tokens(), config.tokens(), 0, 0}, last);
     plan.multiply_adds_dense += dense.multiply_adds;
     plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
   }
@@ -151,7 +150,9 @@ std::string PlannedBlock::kind() const {
   return kind.empty() ? "dense" : kind;
 }
 
-int64_t Plan::tokens_out() const { return blocks.empty() ? tokens_dense : blocks.back().tokens_out; }
+int64_t Plan::tokens_out() const {
+  return blocks.empty() ? tokens_dense : blocks.back().tokens_out;
+}
 
 int64_t Plan::multiply_adds() const {
   int64_t total = multiply_adds_embed + multiply_adds_head;
@@ -175,8 +176,9 @@ std::string Plan::str() const {
   text += row("embed", "", tokens_dense, tokens_dense, multiply_adds_embed, dense);
   for (size_t i = 0; i < blocks.size(); ++i) {
     const auto& block = blocks[i];
-    text += row(std::to_string(i).c_str(), block.kind(), block.tokens_in, block.tokens_out,
-                block.multiply_adds, dense);
+    text +=
+        row(std::to_string(i).c_str(), block.kind(), block.tokens_in, block.tokens_out,
+            block.multiply_adds, dense);
   }
   text += row("head", "", tokens_out(), 1, multiply_adds_head, dense);
   text += row("total", "", tokens_dense, tokens_out(), multiply_adds(), dense);
@@ -187,7 +189,8 @@ std::string Plan::str() const {
   text += line;
   std::snprintf(
       line, sizeof line,
-      "done for logits, the last block for its prefix rows alone: %.3f against %.3f: %.2f times fewer\n",
+      "done for logits, the last block for its prefix rows alone: %.3f against %.3f: %.2f times "
+      "fewer\n",
       multiply_adds_logits() / 1e9, multiply_adds_dense_logits / 1e9,
       static_cast<double>(multiply_adds_dense_logits) / multiply_adds_logits());
   return text + line;

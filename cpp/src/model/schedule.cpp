@@ -71,11 +71,8 @@ Schedule Schedule::dense(int64_t depth) {
 }
 
 Schedule Schedule::dsm(
-    int64_t depth,
-    std::optional<int64_t> r_,
-    std::optional<int64_t> skip_,
-    std::optional<int64_t> local_,
-    int64_t window) {
+    int64_t depth, std::optional<int64_t> r_, std::optional<int64_t> skip_,
+    std::optional<int64_t> local_, int64_t window) {
   check_count("depth", depth);
   const int64_t r = r_.value_or(default_r(depth));
   const int64_t skip = skip_.value_or(default_skip(depth));
@@ -84,8 +81,9 @@ Schedule Schedule::dsm(
   check_count("skip", skip);
   check_count("local", local);
   TORCH_CHECK_VALUE(
-      skip + local <= depth, "dsm_ext.Schedule.dsm: expected skip + local to be at most depth = ",
-      depth, ", got ", skip, " + ", local);
+      skip + local <= depth,
+      "dsm_ext.Schedule.dsm: expected skip + local to be at most depth = ", depth, ", got ", skip,
+      " + ", local);
   TORCH_CHECK_VALUE(
       window > 0, "dsm_ext.Schedule.dsm: expected window to be positive, got ", window);
   std::vector<std::vector<Step>> blocks(depth);
@@ -109,8 +107,8 @@ Schedule Schedule::tome(int64_t depth, std::optional<int64_t> r_, double inflect
   const int64_t r = r_.value_or(default_r(depth));
   check_count("r", r);
   TORCH_CHECK_VALUE(
-      std::abs(inflection) <= 1, "dsm_ext.Schedule.tome: expected inflection to be in [-1, 1], got ",
-      inflection);
+      std::abs(inflection) <= 1,
+      "dsm_ext.Schedule.tome: expected inflection to be in [-1, 1], got ", inflection);
   const auto first = static_cast<int64_t>(r * (1 - inflection));
   const int64_t last = 2 * r - first;
   std::vector<int64_t> each(depth);
@@ -123,8 +121,8 @@ Schedule Schedule::tome(int64_t depth, std::optional<int64_t> r_, double inflect
 Schedule Schedule::tome(int64_t depth, const std::vector<int64_t>& r) {
   check_count("depth", depth);
   TORCH_CHECK_VALUE(
-      static_cast<int64_t>(r.size()) <= depth, "dsm_ext.Schedule.tome: expected at most depth = ",
-      depth, " values of r, got ", r.size());
+      static_cast<int64_t>(r.size()) <= depth,
+      "dsm_ext.Schedule.tome: expected at most depth = ", depth, " values of r, got ", r.size());
   std::vector<std::vector<Step>> blocks(depth);
   for (size_t i = 0; i < r.size(); ++i) {
     blocks[i] = {Step::global(r[i])};

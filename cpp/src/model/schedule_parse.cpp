@@ -120,9 +120,9 @@ Schedule Schedule::parse(const std::string& text, int64_t depth) {
   } else if (name == "dfe") {
     schedule = dfe(depth, arguments.integer("r"), arguments.integer("skip"));
   } else if (name == "dsm") {
-    schedule = dsm(
-        depth, arguments.integer("r"), arguments.integer("skip"), arguments.integer("local"),
-        arguments.integer("window").value_or(7));
+    schedule =
+        dsm(depth, arguments.integer("r"), arguments.integer("skip"), arguments.integer("local"),
+            arguments.integer("window").value_or(7));
   }
   return schedule.with_proportional(arguments.flag("proportional", true));
 }

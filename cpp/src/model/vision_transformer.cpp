@@ -17,15 +17,14 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
   if (config_.distilled) {
     dist_token_ = register_parameter("dist_token", at::empty({1, 1, c}), /*requires_grad=*/false);
   }
-  pos_embed_ = register_parameter(
-      "pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
+  pos_embed_ =
+      register_parameter("pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
   const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
   patch_embed_ = add(
       *patch_embed, "proj", {c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]});
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
   for (int64_t i = 0; i < config_.depth; ++i) {
-    blocks_.push_back(
-        blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
+    blocks_.push_back(blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
   }
   norm_ = add(*this, "norm", {c});
   head_ = add(*this, "head", {config_.num_classes, c});

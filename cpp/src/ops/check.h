@@ -11,11 +11,12 @@ namespace dsm_ext {
 inline void check_shape(
     const char* op, const char* name, const at::Tensor& tensor, at::IntArrayRef expected) {
   TORCH_CHECK_VALUE(
-      tensor.sizes() == expected, "dsm_ext.", op, ": expected ", name, " to be ", expected, ", got ",
-      tensor.sizes());
+      tensor.sizes() == expected, "dsm_ext.", op, ": expected ", name, " to be ", expected,
+      ", got ", tensor.sizes());
 }
 
-inline void check_dim(const char* op, const char* name, const at::Tensor& tensor, const char* shape) {
+inline void check_dim(
+    const char* op, const char* name, const at::Tensor& tensor, const char* shape) {
   TORCH_CHECK_VALUE(
       tensor.dim() == 3, "dsm_ext.", op, ": expected ", name, " to be ", shape, ", got ",
       tensor.sizes());

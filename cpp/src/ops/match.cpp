@@ -11,10 +11,7 @@
 namespace dsm_ext {
 
 void check_match(
-    const at::Tensor& metric,
-    int64_t r,
-    int64_t prefix,
-    at::IntArrayRef windows,
+    const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order) {
   check_dim("match", "metric", metric, "[B, N, D]");
   check_floating("match", "metric", metric);
@@ -30,16 +27,16 @@ void check_match(
         "dsm_ext.match: expected windows to be non-negative, got ", windows);
     const int64_t sum = std::accumulate(windows.begin(), windows.end(), int64_t{0});
     TORCH_CHECK_VALUE(
-        sum == tokens - prefix, "dsm_ext.match: expected windows to add up to N - prefix = ",
-        tokens - prefix, ", got ", windows, ", which add up to ", sum);
+        sum == tokens - prefix,
+        "dsm_ext.match: expected windows to add up to N - prefix = ", tokens - prefix, ", got ",
+        windows, ", which add up to ", sum);
     largest = *std::max_element(windows.begin(), windows.end());
   }
   TORCH_CHECK_VALUE(
       r >= 0 && r <= largest / 2, "dsm_ext.match: expected r to be in [0, ", largest / 2, "], got ",
       r);
   if (order.has_value()) {
-    TORCH_CHECK_VALUE(
-        !windows.empty(), "dsm_ext.match: expected windows beside order, got none");
+    TORCH_CHECK_VALUE(!windows.empty(), "dsm_ext.match: expected windows beside order, got none");
     check_shape("match", "order", *order, {tokens - prefix});
     check_dtype("match", "order", *order, at::kInt);
     check_same_device("match", "order", *order, metric);
@@ -47,19 +44,16 @@ void check_match(
 }
 
 at::Tensor match(
-    const at::Tensor& metric,
-    int64_t r,
-    int64_t prefix,
-    at::IntArrayRef windows,
+    const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("dsm_ext::match", "")
-                             .typed<decltype(match)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::match", "").typed<decltype(match)>();
   return op.call(metric, r, prefix, windows, order);
 }
 
 TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
-  m.def("match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None) -> Tensor");
+  m.def(
+      "match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None) -> Tensor");
 }
 
 }  // namespace dsm_ext

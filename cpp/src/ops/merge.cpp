@@ -26,9 +26,8 @@ void check_merge(
 
 std::tuple<at::Tensor, at::Tensor> merge(
     const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t tokens) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("dsm_ext::merge", "")
-                             .typed<decltype(merge)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::merge", "").typed<decltype(merge)>();
   return op.call(x, size, destination, tokens);
 }
 

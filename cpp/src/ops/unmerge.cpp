@@ -12,8 +12,8 @@ void check_unmerge(const at::Tensor& x, const at::Tensor& source) {
   check_floating("unmerge", "x", x);
   check_no_grad("unmerge", "x", x);
   TORCH_CHECK_VALUE(
-      source.dim() == 2 && source.size(0) == x.size(0),
-      "dsm_ext.unmerge: expected source to be [", x.size(0), ", Q], got ", source.sizes());
+      source.dim() == 2 && source.size(0) == x.size(0), "dsm_ext.unmerge: expected source to be [",
+      x.size(0), ", Q], got ", source.sizes());
   check_dtype("unmerge", "source", source, at::kInt);
   check_same_device("unmerge", "source", source, x);
 }
@@ -25,8 +25,6 @@ at::Tensor unmerge(const at::Tensor& x, const at::Tensor& source) {
   return op.call(x, source);
 }
 
-TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
-  m.def("unmerge(Tensor x, Tensor source) -> Tensor");
-}
+TORCH_LIBRARY_FRAGMENT(dsm_ext, m) { m.def("unmerge(Tensor x, Tensor source) -> Tensor"); }
 
 }  // namespace dsm_ext

@@ -148,8 +148,8 @@ class Matcher {
     }
     int64_t next = group.base;
     for (int64_t i = 0; i < count; ++i) {
-      destination[group.a[i]] = static_cast<int32_t>(
-          kept(i, group.r) ? base_b + candidates_[i].partner : next++);
+      destination[group.a[i]] =
+          static_cast<int32_t>(kept(i, group.r) ? base_b + candidates_[i].partner : next++);
     }
   }
 
@@ -210,10 +210,7 @@ std::vector<Group> make_groups(
 }
 
 at::Tensor match_kernel(
-    const at::Tensor& metric,
-    int64_t r,
-    int64_t prefix,
-    at::IntArrayRef windows,
+    const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order) {
   check_match(metric, r, prefix, windows, order);
   if (r == 0) {

@@ -29,7 +29,8 @@ at::Tensor unmerge_kernel(const at::Tensor& x_, const at::Tensor& source_) {
         TORCH_CHECK_VALUE(
             from[row] >= 0 && from[row] < tokens, "dsm_ext.unmerge: expected source to be in [0, ",
             tokens, "), got ", from[row], " at ", row % rows, " of image ", row / rows);
-        std::copy_n(in + (row / rows * tokens + from[row]) * channels, channels, out + row * channels);
+        std::copy_n(
+            in + (row / rows * tokens + from[row]) * channels, channels, out + row * channels);
       }
     });
   });

@@ -1,0 +1,95 @@
+"""``dsm-ext demo``: dense, ToMe, DFE and DSM side by side on handwritten digits.
+
+Needs no network and no argument: the model is a small ViT that this project trained on
+scikit-learn's digits and ships; the figures are of the digits held out from its training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dsm_ext import digits
+from dsm_ext.cli import common
+from dsm_ext.cli.bench import calls_for
+from dsm_ext.evaluate import Evaluation
+from dsm_ext.from_timm import from_timm
+from dsm_ext.measure import time_in_turn
+from dsm_ext.pictures import sheet, to_image, visualize
+
+METHODS = {
+    "ToMe": "tome:r=13",
+    "DFE": "dfe:r=16,skip=2",
+    "DSM": "dsm:r=16,skip=1,local=6,window=7",
+}
+BATCH = 60
+PICTURED = (3, 8, 12, 17)  # of the held-out digits
+PICTURE_SIZE = 224
+ORANGE = (255, 140, 0)  # seen on black and on white
+
+NEXT = """\
+The same with ImageNet weights and your own pictures:
+  dsm-ext classify deit_small_patch16_224 --pretrained PICTURE...   (or --weights FILE)"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo", help="the methods side by side on digits", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing; default: %(default)s")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.rounds < 1:
+        raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
+    images, labels = digits.load_digits("test")
+    timm_model = digits.create_model()
+    model = from_timm(timm_model, "dense")
+
+    schedules = list(METHODS.values())
+    batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+    scores = Evaluation(model, schedules).run(batches)
+    calls = calls_for(model, timm_model, ["dense", *schedules], ["timm"], images[:BATCH])
+    rates = time_in_turn(calls, BATCH, args.rounds)
+
+    with torch.inference_mode():
+        answers = torch.cat([timm_model(batch).argmax(1) for batch in images.split(BATCH)])
+    timm_top1 = 100 * (answers == labels).float().mean().item()
+
+    names = {"dense": "dense", **{schedule: name for name, schedule in METHODS.items()}}
+    base = rates["timm dense"]["median"]
+    gmacs = model.plan.multiply_adds_dense / 1e9
+    rows = [["timm, dense", f"{timm_top1:.1f}", f"{gmacs:.3f}", f"{base:.0f}", "1.00", ""]]
+    for score in scores:
+        rate = rates[f"dsm_ext {score['schedule']}"]["median"]
+        rows.append(
+            [
+                f"dsm_ext, {names[score['schedule']]}",
+                f"{score['top1']:.1f}",
+                f"{score['gmacs']:.3f}",
+                f"{rate:.0f}",
+                f"{rate / base:.2f}",
+                score["schedule"],
+            ]
+        )
+    print(f"{len(labels)} held-out digits, batch {BATCH}, {torch.get_num_threads()} threads")
+    print(common.table(["", "top-1 %", "GMACs", "images/s", "to timm", "schedule"], rows))
+
+    pictures = []
+    for i in PICTURED:
+        picture = F.interpolate((images[i : i + 1] + 1) / 2, size=PICTURE_SIZE, mode="nearest")[0]
+        line = [to_image(picture)]
+        for name in ("ToMe", "DSM"):
+            model.schedule = METHODS[name]
+            source = model.trace(images[i : i + 1]).source[0]
+            line.append(visualize(picture, source, outline=ORANGE))
+        pictures.append(line)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    sheet(pictures, ["input", "ToMe", "DSM"]).save(args.output)
+    print(f"\nWhat merged: {args.output}\n{NEXT}")

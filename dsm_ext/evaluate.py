@@ -1,0 +1,86 @@
+"""Accuracy of schedules on pictures, beside the same model with nothing merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsm_ext.model import VisionTransformer
+
+
+@dataclass
+class Score:
+    """Sums over pictures; ``summary`` divides them."""
+
+    pictures: int = 0
+    top1: int = 0
+    top5: int = 0
+    agree: int = 0
+    kl: float = 0.0
+
+    def add(self, logits: Tensor, dense: Tensor, labels: Tensor) -> None:
+        """Count a batch: logits [b, classes] beside the dense ones, labels [b]."""
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        self.pictures += len(labels)
+        self.top1 += int((best[:, 0] == labels).sum())
+        self.top5 += int((best == labels[:, None]).any(1).sum())
+        self.agree += int((best[:, 0] == dense.argmax(1)).sum())
+        own, other = logits.double().log_softmax(1), dense.double().log_softmax(1)
+        self.kl += float(F.kl_div(own, other, log_target=True, reduction="sum"))
+
+    def summary(self) -> dict[str, float]:
+        """Top-1, top-5 and agreement with dense in percent, and KL from dense to this in nats."""
+        n = max(self.pictures, 1)
+        return {
+            "top1": 100 * self.top1 / n,
+            "top5": 100 * self.top5 / n,
+            "agreement": 100 * self.agree / n,
+            "kl": self.kl / n,
+        }
+
+
+@dataclass
+class Evaluation:
+    """Runs a model dense and under each schedule over batches."""
+
+    model: VisionTransformer
+    schedules: Sequence[str]
+    scores: dict[str, Score] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for schedule in self.schedules:
+            self.model.schedule = schedule  # refused before the first picture
+        self.scores = {name: Score() for name in ["dense", *self.schedules]}
+
+    def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
+        """Scores and GMACs of dense and of each schedule, over (images, labels)."""
+        weight = next(self.model.parameters())
+        for images, labels in batches:
+            images = images.to(weight.device, weight.dtype)
+            dense = None
+            for schedule, score in self.scores.items():
+                self.model.schedule = schedule
+                logits = self.model(images).float().cpu()
+                dense = logits if dense is None else dense
+                score.add(logits, dense, labels)
+        return self.results()
+
+    def results(self) -> list[dict[str, Any]]:
+        rows = []
+        for schedule, score in self.scores.items():
+            self.model.schedule = schedule
+            plan = self.model.plan
+            rows.append(
+                {
+                    "schedule": schedule,
+                    "pictures": score.pictures,
+                    **score.summary(),
+                    "gmacs": plan.multiply_adds / 1e9,
+                    "gmacs_logits": plan.multiply_adds_logits / 1e9,
+                }
+            )
+        return rows
