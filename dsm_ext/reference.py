@@ -34,6 +34,9 @@ def match(
     valid = norm.isfinite() & (norm > 0)  # [B, N, 1]
     unit = torch.where(valid, metric / norm, 0.0).float()
     for tokens, first_a, removed, base in _groups(n, r, prefix, windows, order, metric.device):
+        if removed == 0:  # a window of one token or none
+            place[:, tokens] = base + torch.arange(tokens.shape[1], device=metric.device)
+            continue
         in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]  # [G, T / 2]
         scores = unit[:, in_a] @ unit[:, in_b].transpose(-1, -2)  # [B, G, A, B]
         both = valid[:, in_a] & valid[:, in_b].transpose(-1, -2)

@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include "block.h"
 
@@ -9,6 +10,7 @@ namespace dsm_ext {
 
 VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
     : config_(config), layout_(std::make_shared<Layout>(config, std::move(schedule))) {
+  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   const int64_t c = config_.embed_dim;
   const auto add = [](torch::nn::Module& to, const char* name, at::IntArrayRef shape) {
     return to.register_module(name, std::make_shared<Parameters>(shape, shape[0]));

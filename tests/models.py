@@ -1,0 +1,36 @@
+"""timm models with random weights, small enough to build in every test."""
+
+import timm
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+
+
+def randomize(model):
+    """Weights away from their initial zeros and ones, so that a forgotten one shows."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            elif "token" in name or "pos_embed" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.5)
+    return model.eval()
+
+
+def create(name, **kwargs):
+    return randomize(timm.create_model(name, **kwargs))
+
+
+def small(distilled=False, **kwargs):
+    """4 blocks of 32 channels over a 14 x 14 grid."""
+    arguments = {
+        "img_size": 56, "patch_size": 4, "embed_dim": 32, "depth": 4, "num_heads": 2,
+        "num_classes": 10,
+    }  # fmt: skip
+    kind = VisionTransformerDistilled if distilled else VisionTransformer
+    return randomize(kind(**(arguments | kwargs)))
+
+
+def images_for(model, batch):
+    height, width = model.patch_embed.img_size
+    return torch.randn(batch, model.patch_embed.proj.in_channels, height, width)

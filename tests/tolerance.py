@@ -1,0 +1,40 @@
+"""All tolerances, and their reasons."""
+
+import torch
+
+# Two float32 forwards that sum the same products in another order: each of some hundred roundings
+# of 6e-8 moves the output's scale by a little. Seen: 2e-7 to 2e-6 of the largest logit.
+FLOAT32 = 1e-5
+
+# Two similarities closer than this may be ordered differently by two float32 forwards, whose keys
+# differ by about 1e-6 of their length. Seen: differences up to 1e-7 flipped, none above.
+NEAR_TIE = 2e-6
+
+# Of the images of a test, how many may have a near-tie among their hundreds of decisions.
+NEAR_TIE_SHARE = 0.05
+
+
+def assert_close(actual, expected, scale=None):
+    """Equal within FLOAT32 of the largest magnitude expected."""
+    assert actual.shape == expected.shape
+    if expected.numel() == 0:
+        return
+    scale = expected.abs().max().item() if scale is None else scale
+    error = (actual.double() - expected.double().to(actual.device)).abs().max().item()
+    assert error <= FLOAT32 * scale, f"off by {error / scale:.1e} of the scale"
+
+
+def assert_error_at_most_twice(actual, eager, exact):
+    """In low precision: no further from float64 than twice eager PyTorch in the same dtype."""
+    own = (actual.double() - exact).abs().mean().item()
+    other = (eager.double() - exact).abs().mean().item()
+    assert own <= 2 * other + 1e-9, f"off by {own:.2e}, eager by {other:.2e}"
+
+
+def far_from_ties(margins: torch.Tensor) -> torch.Tensor:
+    """The images [B] whose decisions were all clear; that nearly all are is checked."""
+    clear = margins > NEAR_TIE
+    near = (~clear).sum().item()
+    allowed = 1 + NEAR_TIE_SHARE * len(margins)
+    assert near <= allowed, f"{near} of {len(margins)} images with near-ties"
+    return clear
