@@ -5,6 +5,8 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <algorithm>
+
 #include "dsm_ext/dsm_ext.h"
 
 namespace py = pybind11;
@@ -85,6 +87,52 @@ Schedule tome(int64_t depth, const py::object& r, double inflection) {
     return Schedule::tome(depth, r.cast<std::vector<int64_t>>());
   }
   return Schedule::tome(depth, r.cast<std::optional<int64_t>>(), inflection);
+}
+
+// The form for JSON: {"blocks": [[{"local": r, "window": w}, {"global": r}], ...], "proportional":
+// b}.
+py::dict dict_of(const Schedule& schedule) {
+  py::list blocks;
+  for (const auto& steps : schedule.blocks()) {
+    py::list entry;
+    for (const auto& step : steps) {
+      entry.append(
+          step.is_local() ? py::dict("local"_a = step.r, "window"_a = step.window)
+                          : py::dict("global"_a = step.r));
+    }
+    blocks.append(entry);
+  }
+  return py::dict("blocks"_a = blocks, "proportional"_a = schedule.proportional());
+}
+
+bool has_keys(const py::handle& value, std::initializer_list<const char*> keys) {
+  if (!py::isinstance<py::dict>(value) || py::len(value) != keys.size()) {
+    return false;
+  }
+  return std::all_of(keys.begin(), keys.end(), [&](auto* key) { return value.contains(key); });
+}
+
+Schedule schedule_of(const py::dict& dict) {
+  const auto expect = [](bool fits, const py::handle& value) {
+    if (!fits) {
+      throw py::value_error(
+          "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
+          py::repr(value).cast<std::string>());
+    }
+  };
+  expect(has_keys(dict, {"blocks", "proportional"}), dict);
+  Blocks blocks;
+  for (const auto& entry : dict["blocks"]) {
+    auto& steps = blocks.emplace_back();
+    for (const auto& step : entry) {
+      const bool local = has_keys(step, {"local", "window"});
+      expect(local || has_keys(step, {"global"}), step);
+      steps.push_back(
+          local ? Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>())
+                : Step::global(step["global"].cast<int64_t>()));
+    }
+  }
+  return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
 }
 
 void bind_schedule(py::module_& m) {
@@ -173,60 +221,9 @@ void bind_schedule(py::module_& m) {
             }
             return steps_of(s, at);
           })
-      .def(
-          "to_dict",
-          [](const Schedule& s) {
-            py::list blocks;
-            for (const auto& steps : s.blocks()) {
-              py::list entry;
-              for (const auto& step : steps) {
-                entry.append(
-                    step.is_local() ? py::dict("local"_a = step.r, "window"_a = step.window)
-                                    : py::dict("global"_a = step.r));
-              }
-              blocks.append(entry);
-            }
-            return py::dict("blocks"_a = blocks, "proportional"_a = s.proportional());
-          })
-      .def_static(
-          "from_dict",
-          [](const py::dict& dict) {
-            const auto check = [](const py::dict& given, std::initializer_list<const char*> keys) {
-              bool fits = given.size() == keys.size();
-              for (const auto* key : keys) {
-                fits = fits && given.contains(key);
-              }
-              return fits;
-            };
-            const auto refuse = [](const py::handle& value) {
-              throw py::value_error(
-                  "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
-                  py::repr(value).cast<std::string>());
-            };
-            if (!check(dict, {"blocks", "proportional"})) {
-              refuse(dict);
-            }
-            Blocks blocks;
-            for (const auto& entry : dict["blocks"]) {
-              auto& steps = blocks.emplace_back();
-              for (const auto& item : entry) {
-                const auto step = item.cast<py::dict>();
-                if (check(step, {"local", "window"})) {
-                  steps.push_back(
-                      Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>()));
-                } else if (check(step, {"global"})) {
-                  steps.push_back(Step::global(step["global"].cast<int64_t>()));
-                } else {
-                  refuse(step);
-                }
-              }
-            }
-            return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
-          })
-      .def("__reduce__", [](const py::object& self) {
-        return py::make_tuple(
-            py::type::of<Schedule>().attr("from_dict"), py::make_tuple(self.attr("to_dict")()));
-      });
+      .def("to_dict", &dict_of)
+      .def_static("from_dict", &schedule_of, "dict"_a)
+      .def(py::pickle(&dict_of, &schedule_of));
 }
 
 void bind_model(py::module_& m) {

@@ -1,0 +1,211 @@
+"""The model as a citizen of Python: a module among modules, threads, memory, bad input."""
+
+import copy
+import gc
+import io
+import threading
+
+import pytest
+import torch
+from models import images_for, small
+from tolerance import assert_close
+
+import dsm_ext
+from dsm_ext import Schedule
+
+
+@pytest.fixture
+def model():
+    return small()
+
+
+@pytest.fixture
+def fast(model):
+    return dsm_ext.from_timm(model, "dsm:r=16")
+
+
+def resident_kib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4
+
+
+def test_is_a_module(model, fast):
+    assert not fast.training
+    assert all(not p.requires_grad for p in fast.parameters())
+    assert fast.state_dict().keys() == model.state_dict().keys()
+    assert "schedule=" in repr(fast)
+    fast.train()  # there is nothing to train: the forward stays the same
+    fast.eval()
+
+
+def test_weights_are_shared_with_timm(model, fast):
+    images = images_for(model, 2)
+    before = fast(images)
+    with torch.no_grad():
+        model.head.bias += 1
+    assert_close(fast(images), before + 1)
+
+
+def test_load_state_dict_is_seen(model, fast):
+    other = small()
+    images = images_for(model, 2)
+    expected = dsm_ext.from_timm(other, "dsm:r=16")(images)
+    for assign in (False, True):
+        fast = dsm_ext.from_timm(small(), "dsm:r=16")
+        fast.load_state_dict(other.state_dict(), assign=assign)
+        assert torch.equal(fast(images), expected)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        fast.load_state_dict({})
+
+
+def test_to_moves_and_converts(fast, device):
+    images = torch.randn(2, 3, 56, 56)
+    expected = fast(images)
+    fast.to(device)
+    assert_close(fast(images.to(device)).cpu(), expected)
+    fast.to("cpu", torch.bfloat16)
+    assert fast(images.bfloat16()).dtype == torch.bfloat16
+    fast.float()
+    assert fast(images).dtype == torch.float32
+
+
+def test_copies_and_pickles(fast):
+    images = torch.randn(2, 3, 56, 56)
+    expected = fast(images)
+    twin = copy.deepcopy(fast)
+    with torch.no_grad():
+        fast.head.bias += 1
+    assert torch.equal(twin(images), expected)
+    file = io.BytesIO()
+    torch.save(twin, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    assert torch.equal(loaded(images), expected)
+    assert loaded.schedule == twin.schedule
+
+
+def test_schedule_can_be_changed(model, fast):
+    images = images_for(model, 2)
+    fast.schedule = "dense"
+    with torch.no_grad():
+        assert_close(fast(images), model(images))
+    fast.schedule = Schedule.tome(4, 8)
+    assert fast.schedule == Schedule.tome(4, 8)
+    with pytest.raises(ValueError, match="4 blocks, got 5"):
+        fast.schedule = Schedule.dense(5)
+    with pytest.raises(ValueError, match="got 'nothing'"):
+        fast.schedule = "nothing"
+    with pytest.raises(TypeError, match="expected a Schedule or a string"):
+        fast.schedule = 8
+    assert fast.schedule == Schedule.tome(4, 8)
+
+
+@pytest.mark.parametrize(
+    "images, error, message",
+    [
+        (torch.randn(3, 56, 56), ValueError, r"images to be \[B, 3, 56, 56\], got \[3, 56, 56\]"),
+        (torch.randn(2, 4, 56, 56), ValueError, "images of 3 channels, got 4"),
+        (torch.randn(2, 3, 56, 60), ValueError, "images of 56 x 56 pixels, got 56 x 60"),
+        (torch.randn(2, 3, 56, 56).double(), TypeError, "images of Float like the weights, got Do"),
+        (torch.randn(2, 3, 56, 56).bfloat16(), TypeError, "like the weights, got BFloat16"),
+        (torch.empty(2, 3, 56, 56, device="meta"), ValueError, "images on cpu .*, got meta"),
+        (torch.randn(2, 3, 56, 56).requires_grad_(), NotImplementedError, "pass images.detach()"),
+    ],
+)
+def test_bad_images(fast, images, error, message):
+    for call in (fast, fast.forward_features, fast.trace):
+        with pytest.raises(error, match=rf"dsm_ext\.VisionTransformer: .*{message}"):
+            call(images)
+
+
+def test_not_a_tensor(fast):
+    with pytest.raises(TypeError):
+        fast([1, 2, 3])
+
+
+def test_empty_batch(fast, device):
+    fast.to(device)
+    images = torch.randn(0, 3, 56, 56, device=device)
+    assert fast(images).shape == (0, 10)
+    assert fast.forward_features(images).shape == (0, fast.plan.tokens_out, 32)
+    trace = fast.trace(images)
+    assert trace.source.shape == (0, 196)
+    assert trace.size.shape == (0, fast.plan.tokens_out)
+
+
+def test_nothing_is_recorded_and_results_are_ordinary(fast):
+    images = torch.randn(2, 3, 56, 56)
+    features = fast.forward_features(images)
+    assert not features.requires_grad
+    head = torch.nn.Linear(32, 5)
+    head(features[:, 0]).sum().backward()  # a head of one's own trains on the trunk's output
+    assert head.weight.grad is not None
+    with torch.inference_mode():
+        assert torch.equal(fast.forward_features(images), features)
+
+
+def test_non_contiguous_images(fast):
+    images = torch.randn(2, 3, 56, 56)
+    expected = fast(images)
+    assert_close(fast(images.to(memory_format=torch.channels_last)), expected)
+    assert_close(fast(images.transpose(2, 3).contiguous().transpose(2, 3)), expected)
+
+
+def test_two_threads_at_once(fast):
+    images = torch.randn(2, 4, 3, 56, 56)
+    expected = [fast.trace(x) for x in images]
+    failures = []
+
+    def work(i):
+        for _ in range(50):
+            trace = fast.trace(images[i])
+            if not all(map(torch.equal, trace, expected[i])):
+                failures.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_schedule_changes_beside_a_running_forward(fast):
+    images = torch.randn(2, 3, 56, 56)
+    allowed = []
+    for schedule in ("dense", "tome:r=20"):
+        fast.schedule = schedule
+        allowed.append(fast(images))
+    done, failures = threading.Event(), []
+
+    def work():
+        while not done.is_set():
+            logits = fast(images)
+            if not any(torch.equal(logits, a) for a in allowed):
+                failures.append(logits)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for i in range(200):
+        fast.schedule = ("dense", "tome:r=20")[i % 2]
+    done.set()
+    thread.join()
+    assert not failures
+
+
+def test_memory_does_not_grow():
+    fast = dsm_ext.from_timm(small(img_size=28, depth=2), "dsm:r=8")
+    images = torch.randn(2, 3, 28, 28)
+
+    def calls(n):
+        for _ in range(n):
+            fast(images)
+            fast.trace(images)
+            fast.schedule = "dsm:r=8"
+
+    calls(200)
+    gc.collect()
+    before = resident_kib()
+    calls(1000)
+    gc.collect()
+    assert resident_kib() - before < 2048  # KiB; a leak of one activation a call would be 50,000

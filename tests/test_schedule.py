@@ -1,0 +1,210 @@
+"""Schedules: builders, strings, errors, and the arithmetic against the papers' figures."""
+
+import copy
+import json
+import pickle
+
+import pytest
+import timm
+
+from dsm_ext import Config, Global, Local, Schedule
+from dsm_ext.from_timm import config_of
+
+DEIT_S = Config(embed_dim=384, num_heads=6, mlp_dim=1536)
+VIT_B = Config()
+VIT_L = Config(embed_dim=1024, depth=24, num_heads=16, mlp_dim=4096)
+
+
+def gmacs(schedule, config):
+    return Schedule.parse(schedule, config.depth).plan(config).multiply_adds / 1e9
+
+
+def test_builders_give_the_same_plain_list():
+    local, r = Local(16, 7), Global(16)
+    assert Schedule.dsm(5, r=16, skip=1, local=2) == Schedule([None, local, local, r, r])
+    assert Schedule.dsm(3, r=16, skip=1, local=0) == Schedule.dfe(3, r=16, skip=1)
+    assert Schedule.dfe(3, r=16, skip=0) == Schedule.tome(3, r=16) == Schedule([r, r, r])
+    assert Schedule.dense(2) == Schedule([None, []]) == Schedule.dsm(2, r=0)
+    assert Schedule.dense(2) != Schedule.dense(3)
+    assert Schedule.tome(3, 8) != Schedule.tome(3, 8).with_proportional(False)
+
+
+def test_defaults_follow_the_paper():
+    assert Schedule.dsm(12) == Schedule.dsm(12, r=16, skip=1, local=6, window=7)
+    assert Schedule.dsm(24) == Schedule.dsm(24, r=8, skip=4, local=12, window=7)
+    for depth in (1, 2, 3, 6, 32):
+        assert len(Schedule.dsm(depth)) == depth
+
+
+def test_tome_takes_r_as_tome_does():
+    rs = [s[0].r if s else 0 for s in Schedule.tome(12, (8, -1.0))]
+    assert rs[0] == 16
+    assert rs[-1] == 0
+    assert sum(Schedule.tome(5, (8, 1.0))[i][0].r for i in range(1, 5)) == 4 + 8 + 12 + 16
+    assert Schedule.tome(3, [8, 4]) == Schedule([Global(8), Global(4), None])
+    assert Schedule.tome(3, 8, inflection=0.5) == Schedule.tome(3, (8, 0.5))
+
+
+@pytest.mark.parametrize(
+    "text, schedule",
+    [
+        ("dense", Schedule.dense(12)),
+        ("dsm", Schedule.dsm(12)),
+        ("dsm:r=16,skip=2,local=5,window=7", Schedule.dsm(12, 16, 2, 5, 7)),
+        ("dsm:window=5", Schedule.dsm(12, window=5)),
+        ("dfe:r=8,skip=3", Schedule.dfe(12, 8, 3)),
+        ("tome:r=8", Schedule.tome(12, 8)),
+        ("tome:r=8,inflection=-0.5", Schedule.tome(12, (8, -0.5))),
+        ("tome:r=8/8/4", Schedule.tome(12, [8, 8, 4])),
+        ("tome:r=8,proportional=false", Schedule.tome(12, 8).with_proportional(False)),
+    ],
+)
+def test_strings(text, schedule):
+    assert Schedule.parse(text, 12) == schedule
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "expected dense, dfe, dsm or tome, got ''"),
+        ("pitome:r=8", "got 'pitome'"),
+        ("dense:r=8", "expected one of proportional, got 'r'"),
+        ("dsm:r=16,skips=2", "expected one of r, skip, local, window, proportional, got 'skips'"),
+        ("dsm:r", "expected key=value, got 'r'"),
+        ("dsm:", "expected key=value, got ''"),
+        ("dsm:r=,", "expected r to be a number, got ''|expected key=value"),
+        ("dsm:r=8,r=9", "expected r once"),
+        ("dsm:r=8.5", "expected r to be a number, got '8.5'"),
+        ("dsm:r=99999999999999999999", "expected r to be a number"),
+        ("dsm:r=-1", "expected r to be non-negative, got -1"),
+        ("dsm:skip=-1", "expected skip to be non-negative"),
+        ("dsm:skip=8,local=6", r"skip \+ local to be at most depth = 12, got 8 \+ 6"),
+        ("dsm:window=0", "expected window to be positive, got 0"),
+        ("dfe:skip=13", "expected skip to be at most depth = 12, got 13"),
+        ("tome:r=8,inflection=2", r"inflection to be in \[-1, 1\], got 2"),
+        ("tome:r=8/8,inflection=0.5", "no inflection beside a list"),
+        ("tome:r=8/x", "expected r to be a number, got 'x'"),
+        ("tome:r=" + "/".join("1" * 13), "at most depth = 12 values of r, got 13"),
+        ("dsm:proportional=no", "proportional to be true or false, got 'no'"),
+    ],
+)
+def test_bad_strings(text, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule.parse(text, 12)
+
+
+def test_bad_lists():
+    with pytest.raises(TypeError, match="expected None, Local, Global or a list"):
+        Schedule([None, 8])
+    with pytest.raises(TypeError, match="expected None, Local, Global or a list"):
+        Schedule(["tome"])
+    with pytest.raises(ValueError, match="no local step after a global one"):
+        Schedule([Global(8), Local(8, 7)])
+    with pytest.raises(ValueError, match="one window size, got 7 and, in block 1, 5"):
+        Schedule([Local(8, 7), Local(8, 5)])
+    with pytest.raises(ValueError, match="at most one local and one global step in block 0"):
+        Schedule([[Local(8, 7), Local(8, 7)]])
+    with pytest.raises(ValueError, match="r to be non-negative, got -8"):
+        Schedule([Global(-8)])
+    with pytest.raises(ValueError, match="depth to be non-negative"):
+        Schedule.dense(-1)
+    with pytest.raises(ValueError, match="what to_dict gives"):
+        Schedule.from_dict({"blocks": [[{"r": 8}]], "proportional": True})
+    with pytest.raises(ValueError, match="what to_dict gives"):
+        Schedule.from_dict({"blocks": []})
+
+
+def test_what_does_not_fit_the_model():
+    with pytest.raises(ValueError, match="each of the model's 12 blocks, got 11"):
+        Schedule.dense(11).plan(VIT_B)
+    with pytest.raises(ValueError, match=r"r of block 3 to be in \[0, 98\], half of the patches"):
+        Schedule([None] * 3 + [Global(99)] + [None] * 8).plan(VIT_B)
+    with pytest.raises(ValueError, match=r"r of block 0 to be in \[0, 96\], half of each window's"):
+        Schedule.dsm(12, r=97, skip=0).plan(VIT_B)
+
+
+def test_round_trips():
+    schedule = Schedule([None, [Local(16, 7), Global(4)], Global(8)], proportional=False)
+    assert Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+    assert copy.deepcopy(schedule) == schedule
+    assert hash(schedule) == hash(copy.deepcopy(schedule))
+    names = {"Schedule": Schedule, "Local": Local, "Global": Global}
+    assert eval(repr(schedule), names) == schedule
+    assert [list(steps) for steps in schedule] == [[], [Local(16, 7), Global(4)], [Global(8)]]
+    assert schedule[-1] == (Global(8),)
+    with pytest.raises(IndexError):
+        schedule[3]
+
+
+def test_token_counts():
+    plan = Schedule.dsm(12, r=16, skip=1, local=6).plan(VIT_B)
+    assert [b.tokens_in for b in plan.blocks] == [197, 197, *range(181, 21, -16)]
+    assert plan.tokens_out == 21
+    assert [b.kind for b in plan.blocks] == ["dense"] + ["local"] * 6 + ["global"] * 5
+    # 16 tokens a block from 20 patches, in halves: 10, 5, 2, 1, 1 and then one is left
+    small = Config(img_size=(64, 80), depth=6)
+    counts = [b.tokens_out for b in Schedule.tome(6, 10).plan(small).blocks]
+    assert counts == [11, 6, 4, 3, 2, 2]
+    # 5 x 7 patches in windows of 3: rows 3 and 2, columns 3, 2 and 2
+    ragged = Schedule([Local(8, 3), None]).plan(Config(img_size=(80, 112), depth=2))
+    assert ragged.tokens_out == 36 - sum(min(2, t // 2) for t in (9, 6, 6, 6, 4, 4))
+    assert sorted(ragged.window_order) == list(range(35))
+    assert ragged.window_order[:9] == [0, 1, 2, 7, 8, 9, 14, 15, 16]
+
+
+def test_local_counts_are_rounded_up_to_the_windows():
+    plan = Schedule.dsm(12, r=13, skip=0, local=1).plan(VIT_B)
+    assert plan.blocks[0].tokens_out == 197 - 4 * 4
+
+
+@pytest.mark.parametrize(
+    "schedule, config, published, tolerance",
+    [
+        ("dense", DEIT_S, 4.60, 0.005),
+        ("dense", VIT_B, 17.56, 0.01),
+        ("dense", VIT_L, 61.6, 0.06),
+        ("dsm:r=16,skip=1,local=6", DEIT_S, 2.65, 0.02),
+        ("dsm:r=16,skip=1,local=6", VIT_B, 10.13, 0.02),
+        ("dfe:r=16,skip=2", DEIT_S, 2.97, 0.02),
+        ("dfe:r=8,skip=4", VIT_L, 40.2, 0.05),
+        ("tome:r=13", DEIT_S, 2.70, 0.02),
+        ("tome:r=14", VIT_B, 9.84, 0.02),
+    ],
+)
+def test_arithmetic_is_the_papers(schedule, config, published, tolerance):
+    assert gmacs(schedule, config) == pytest.approx(published, abs=tolerance)
+
+
+def test_dense_arithmetic_is_what_torch_counts():
+    """Against an independent count of the products that timm runs."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = timm.create_model("deit_tiny_patch16_224").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+    counted = counter.get_total_flops() / 2
+    plan = Schedule.dense(12).plan(config_of(model))
+    # torch's counter may leave out attention on the CPU: its two products are 2 N^2 C a block
+    attention = 12 * 2 * 197 * 197 * 192
+    assert plan.multiply_adds in (counted, counted + attention)
+    assert plan.multiply_adds_dense == plan.multiply_adds
+    assert plan.multiply_adds_logits < plan.multiply_adds
+
+
+def test_table():
+    text = str(Schedule.dsm(12).plan(DEIT_S))
+    assert text.splitlines()[0].split()[:2] == ["block", "kind"]
+    assert "2.644 GMACs against 4.599 dense: 1.74 times fewer" in text
+    assert len(text.splitlines()) == 1 + 1 + 12 + 1 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("depth", 0), ("num_heads", 7), ("patch_size", (0, 16)), ("img_size", (8, 224)),
+     ("in_chans", -1), ("num_classes", 0), ("mlp_dim", 0), ("embed_dim", 0)],
+)  # fmt: skip
+def test_bad_configs(field, value):
+    with pytest.raises(ValueError, match=r"dsm_ext\.Config: expected"):
+        Config(**{field: value})
