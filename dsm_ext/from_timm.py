@@ -109,14 +109,15 @@ def check_supported(model: nn.Module) -> None:
 
     Raises:
         TypeError: not a module.
-        NotImplementedError: naming the first feature found.
+        NotImplementedError: naming the features found.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"dsm_ext.from_timm: expected a timm model or its name, got {model!r}")
-    for feature in _unsupported(model):
+    features = list(dict.fromkeys(_unsupported(model)))
+    if features:
         raise NotImplementedError(
-            f"dsm_ext.from_timm: {type(model).__name__} with {feature} is not supported; "
-            f"supported are {SUPPORTED}"
+            f"dsm_ext.from_timm: {type(model).__name__} with {', '.join(features)} is not "
+            f"supported; supported are {SUPPORTED}"
         )
 
 
@@ -124,39 +125,29 @@ def _unsupported(model: Any) -> Iterator[str]:
     if type(model) not in (TimmVisionTransformer, VisionTransformerDistilled):
         yield f"the architecture {type(model).__module__}.{type(model).__name__}"
         return
-    yield from _named(model, _MODEL_FEATURES)
-    if not len(model.blocks):
-        yield "no blocks"
-    for block in model.blocks:
-        if type(block) is not Block:
-            yield f"blocks of type {type(block).__name__}"
-            return
-        yield from _named(block, _BLOCK_FEATURES)
-        yield from _norms(block.norm1, block.norm2)
-    yield from _norms(model.norm)
-    first = model.blocks[0]
-    for block in model.blocks:
-        same = (
-            block.attn.num_heads == first.attn.num_heads
-            and block.mlp.fc1.out_features == first.mlp.fc1.out_features
-        )
-        if not same:
-            yield "blocks of different shapes"
-    norms = [model.norm] + [n for block in model.blocks for n in (block.norm1, block.norm2)]
-    if len({norm.eps for norm in norms}) > 1:
-        yield "norms of different eps"
-
-
-def _norms(*norms: nn.Module) -> Iterator[str]:
+    yield from _named(model, _MODEL_TYPES) or _named(model, _MODEL_FEATURES)
+    odd = {type(block).__name__ for block in model.blocks if type(block) is not Block}
+    yield from (f"blocks of type {name}" for name in sorted(odd))
+    blocks = [block for block in model.blocks if type(block) is Block]
+    for block in blocks:
+        yield from _named(block, _BLOCK_TYPES) or _named(block, _BLOCK_FEATURES)
+    norms = [n for block in blocks for n in (block.norm1, block.norm2)]
+    norms += [] if _plain(model.norm) else [model.norm]
     for norm in norms:
         if type(norm) not in (LayerNorm, nn.LayerNorm):
             yield f"norms of type {type(norm).__name__}"
         elif norm.weight is None or norm.bias is None:
             yield "norms without weight or bias"
+    if len({getattr(norm, "eps", None) for norm in norms}) > 1:
+        yield "norms of different eps"
+    if len({tuple(p.shape for p in block.parameters()) for block in model.blocks}) != 1:
+        yield "blocks of different shapes, or none"
+    elif len({getattr(block.attn, "num_heads", None) for block in blocks}) > 1:
+        yield "blocks of different numbers of heads"
 
 
-def _named(part: Any, features: list[tuple[str, Callable[[Any], bool]]]) -> Iterator[str]:
-    yield from (name for name, present in features if present(part))
+def _named(part: Any, features: list[tuple[str, Callable[[Any], bool]]]) -> list[str]:
+    return [name for name, present in features if present(part)]
 
 
 def _plain(module: nn.Module) -> bool:
@@ -166,6 +157,16 @@ def _plain(module: nn.Module) -> bool:
 def _exact_gelu(act: nn.Module) -> bool:
     return type(act) is GELU or (type(act) is nn.GELU and act.approximate == "none")
 
+
+# Types come first: where a part is of another class, its features mean nothing.
+_MODEL_TYPES: list[tuple[str, Callable[[Any], bool]]] = [
+    (
+        "a patch embedding other than PatchEmbed",
+        lambda m: type(m.patch_embed) is not PatchEmbed or type(m.patch_embed.proj) is not nn.Conv2d,
+    ),
+    ("no classifier (num_classes=0)", lambda m: _plain(m.head)),
+    ("a head other than a linear one", lambda m: type(m.head) not in (nn.Linear, nn.Identity)),
+]
 
 _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("register tokens", lambda m: m.reg_token is not None),
@@ -179,24 +180,21 @@ _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("no_embed_class", lambda m: m.no_embed_class),
     ("dynamic_img_size", lambda m: m.dynamic_img_size),
     ("dynamic_img_pad", lambda m: m.patch_embed.dynamic_img_pad),
-    (
-        "a patch embedding other than PatchEmbed",
-        lambda m: type(m.patch_embed) is not PatchEmbed or type(m.patch_embed.proj) is not nn.Conv2d,
-    ),
     ("a norm in the patch embedding", lambda m: not _plain(m.patch_embed.norm)),
     ("a norm before the blocks (pre_norm)", lambda m: not _plain(m.norm_pre)),
     ("no bias in the patch embedding", lambda m: m.patch_embed.proj.bias is None),
     ("a norm after the pooling (fc_norm)", lambda m: not _plain(m.fc_norm)),
     ("no final norm", lambda m: _plain(m.norm)),
-    ("no classifier (num_classes=0)", lambda m: _plain(m.head)),
-    ("a head other than a linear one", lambda m: type(m.head) is not nn.Linear),
-    ("no bias in the head", lambda m: getattr(m.head, "bias", None) is None),
+    ("no bias in the head", lambda m: m.head.bias is None),
 ]
 
-_BLOCK_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
+_BLOCK_TYPES: list[tuple[str, Callable[[Any], bool]]] = [
     ("LayerScale", lambda b: not (_plain(b.ls1) and _plain(b.ls2))),
     ("SwiGLU or another MLP than Mlp", lambda b: type(b.mlp) is not Mlp),
     ("an attention other than Attention", lambda b: type(b.attn) is not Attention),
+]
+
+_BLOCK_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("q/k norm", lambda b: not (_plain(b.attn.q_norm) and _plain(b.attn.k_norm))),
     ("a norm in the attention", lambda b: not _plain(b.attn.norm)),
     ("gated attention", lambda b: getattr(b.attn, "gate", None) is not None),

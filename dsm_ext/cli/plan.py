@@ -25,6 +25,5 @@ def run(args: argparse.Namespace) -> None:
     with torch.device("meta"):  # no weights are needed
         model = common.timm_model(args.model)
     config = config_of(model)
-    schedule = Schedule.parse(args.schedule, config.depth)
-    print(f"{args.model}, {args.schedule}")
-    print(schedule.plan(config), end="")
+    plan = Schedule.parse(args.schedule, config.depth).plan(config)
+    print(f"{args.model}, {args.schedule}\n{plan}", end="")

@@ -1,0 +1,164 @@
+"""The command line, as a user types it."""
+
+import json
+
+import pytest
+import torch
+from models import create
+from PIL import Image
+from safetensors.torch import save_file
+
+from dsm_ext.cli import main
+
+NAME = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(create(NAME).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, wordnet in enumerate(["n01440764", "n01484850", "n01494475"]):
+        Image.new("RGB", (250, 200), (80 * i, 40, 90)).save(folder / f"{wordnet}_x.JPEG")
+    return folder
+
+
+def run(capsys, *arguments, status=0):
+    assert main([str(a) for a in arguments]) == status
+    return capsys.readouterr()
+
+
+def test_plan(capsys):
+    out = run(capsys, "plan", "deit_small_patch16_224", "--schedule", "dsm:r=16").out
+    assert "2.644 GMACs against 4.599 dense: 1.74 times fewer" in out
+    assert out.count(" local ") == 6
+
+
+def test_classify(capsys, weights, pictures):
+    files = sorted(pictures.iterdir())
+    out = run(capsys, "classify", NAME, "--weights", weights, *files).out
+    assert len(out.splitlines()) == 3 * 7
+    assert "dense" in out.splitlines()[1]
+
+
+def test_classify_names_what_cannot_be_decoded(capsys, weights, pictures):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    output = run(
+        capsys, "classify", NAME, "--weights", weights, *sorted(pictures.iterdir()),
+        pictures / "none.png", status=1,
+    )  # fmt: skip
+    assert "broken.png cannot be decoded" in output.err
+    assert "no such picture" in output.err
+    assert "2 of 5 pictures could not be decoded" in output.err
+    assert len(output.out.splitlines()) == 3 * 7
+
+
+def test_eval(capsys, weights, pictures, tmp_path):
+    (pictures / "n01440764_broken.JPEG").write_bytes(b"no picture")
+    result = tmp_path / "out" / "result.json"
+    output = run(
+        capsys, "eval", NAME, "--weights", weights, "--images", pictures, "--schedule",
+        "dsm tome:r=8", "--batch", 2, "--json", result,
+    )  # fmt: skip
+    assert "broken.JPEG cannot be decoded" in output.err
+    assert "3 pictures, 1 skipped" in output.out
+    value = json.loads(result.read_text())
+    assert value["skipped"] == 1
+    assert [row["schedule"] for row in value["rows"]] == ["dense", "dsm", "tome:r=8"]
+    dense = value["rows"][0]
+    assert dense["agreement"] == 100
+    assert dense["kl"] == pytest.approx(0, abs=1e-9)
+    assert dense["pictures"] == 3
+    assert {"machine", "versions", "commit"} <= value.keys()
+
+
+def test_eval_reads_folders(capsys, weights, pictures):
+    for i, file in enumerate(sorted(pictures.iterdir())):
+        folder = pictures / f"class {i}"
+        folder.mkdir()
+        file.rename(folder / "picture.jpg")
+    assert "3 pictures" in run(
+        capsys, "eval", NAME, "--weights", weights, "--images", pictures
+    ).out  # fmt: skip
+
+
+def test_bench(capsys, tmp_path):
+    result = tmp_path / "bench.json"
+    out = run(
+        capsys, "bench", NAME, "--batch", "1,2", "--schedule", "dense dsm:r=16", "--rounds", 2,
+        "--json", result,
+    ).out  # fmt: skip
+    assert "batch 2" in out
+    rows = json.loads(result.read_text())["results"]
+    assert [(r["peer"], r["schedule"]) for r in rows[:5]] == [
+        ("timm", "dense"),
+        ("dsm_ext", "dense"),
+        ("reference", "dense"),
+        ("dsm_ext", "dsm:r=16"),
+        ("reference", "dsm:r=16"),
+    ]
+    for row in rows:
+        rate = row["images_per_second"]
+        assert 0 < rate["q1"] <= rate["median"] <= rate["q3"]
+
+
+def test_demo(capsys, tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    picture = tmp_path / "demo.png"
+    out = run(capsys, "demo", "--output", picture, "--rounds", 1).out
+    for name in ("timm, dense", "dsm_ext, dense", "dsm_ext, ToMe", "dsm_ext, DFE", "dsm_ext, DSM"):
+        line = next(line for line in out.splitlines() if line.startswith(name))
+        assert float(line.split()[2]) > 95
+    assert "deit_small_patch16_224" in out.splitlines()[-1]
+    with Image.open(picture) as image:
+        assert image.size[0] > 600
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["plan", "no_such_model"], "timm has no model named 'no_such_model'"),
+        (["plan", "vit_base_patch14_dinov2"], "LayerScale"),
+        (["plan", "resnet18"], "ResNet"),
+        (["plan", NAME, "--schedule", "dsm:r=x"], "expected r to be a number"),
+        (["plan", NAME, "--schedule", "dsm:r=120"], "expected r of block 1 to be in"),
+        (["classify", NAME, "x.png"], "expected --weights FILE or --pretrained"),
+        (["classify", NAME, "x.png", "--weights", "none.pt"], "no such weight file: none.pt"),
+        (["eval", NAME, "--images", "none", "--weights", "none.pt"], "no such folder: none"),
+        (["bench", NAME, "--peers", "tensorrt"], "any of timm, reference, got 'tensorrt'"),
+        (["bench", NAME, "--threads", "0"], "--threads to be positive"),
+        (["bench", NAME, "--device", "nothing"], "no such device"),
+        (["bench", NAME, "--rounds", "0"], "--rounds to be positive"),
+        (["demo", "--rounds", "0"], "--rounds to be positive"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, message):
+    output = run(capsys, *arguments, status=2)
+    assert message in output.err
+    assert len(output.err.splitlines()) == 1
+    assert output.out == ""
+
+
+def test_eval_refuses_what_has_no_pictures_or_labels(capsys, weights, pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    command = ["eval", NAME, "--weights", weights, "--images"]
+    assert "no pictures in" in run(capsys, *command, tmp_path / "empty", status=2).err
+    Image.new("RGB", (9, 9)).save(pictures / "unlabelled.png")
+    assert "no label for" in run(capsys, *command, pictures, status=2).err
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "n01440764.png").write_bytes(b"x")
+    assert "none of the 1 pictures" in run(capsys, *command, tmp_path / "bad", status=2).err
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["bench", NAME, "--batch", "0"]])
+def test_usage_errors(arguments):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2

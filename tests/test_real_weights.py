@@ -1,0 +1,66 @@
+"""DeiT-tiny's published weights on photographs. Needs DSM_EXT_DATA."""
+
+import pytest
+import timm
+import torch
+from near_ties import recorded_margins
+from tolerance import assert_close, far_from_ties
+
+import dsm_ext
+from dsm_ext import reference
+from dsm_ext.cli import main
+from dsm_ext.images import find_images, read_image, transform_for
+
+NAME = "deit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    from safetensors.torch import load_file
+
+    model = timm.create_model(NAME).eval()
+    model.load_state_dict(load_file(data / f"{NAME}.safetensors"))
+    return model
+
+
+@pytest.fixture(scope="module")
+def images(data, model):
+    transform = transform_for(model)
+    paths = find_images(data / "imagenet_samples")[::10]
+    return torch.stack([transform(read_image(path)) for path in paths])
+
+
+def test_dense_equals_timm(model, images):
+    fast = dsm_ext.from_timm(model, "dense")
+    with torch.no_grad():
+        assert_close(fast(images), model(images))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    ["dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8"],
+)
+def test_merging_equals_the_reference(model, images, schedule):
+    fast = dsm_ext.from_timm(model, schedule)
+    with recorded_margins() as margins:
+        logits, source, size = reference.trace(model, images, fast.schedule)
+    clear = far_from_ties(torch.stack(margins).amin(0))
+    trace = fast.trace(images)
+    assert torch.equal(trace.source[clear].long(), source[clear])
+    assert torch.equal(trace.size[clear], size[clear])
+    assert_close(trace.logits[clear], logits[clear])
+    assert_close(fast(images)[clear], logits[clear])
+
+
+def test_bfloat16_agrees_with_float32(model, images):
+    exact = dsm_ext.from_timm(model, "dsm")(images).argmax(1)
+    half = dsm_ext.from_timm(model, "dsm", dtype=torch.bfloat16)(images.bfloat16()).argmax(1)
+    assert (exact == half).float().mean() > 0.9
+
+
+def test_classify_says_what_is_there(data, capsys):
+    picture = data / "imagenet_samples" / "n01440764_tench.JPEG"
+    weights = data / f"{NAME}.safetensors"
+    assert main(["classify", NAME, "--weights", str(weights), str(picture)]) == 0
+    first = capsys.readouterr().out.splitlines()[2]
+    assert first.count("tench") >= 2  # dense and merged
