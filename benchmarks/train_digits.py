@@ -34,7 +34,7 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def sincos_positions(dim: int, grid: int) -> torch.Tensor:
-    """Fixed 2-D sine and cosine position embedding [1, 1 + grid * grid, dim], zero for the class."""
+    """2-D sine and cosine position embedding [1, 1 + grid * grid, dim], zero for the class."""
     angle = torch.arange(grid)[:, None] * 10000.0 ** -(torch.arange(dim // 4) / (dim // 4))
     row = torch.cat([angle.sin(), angle.cos()], 1)  # [grid, dim / 2]
     table = torch.cat(
@@ -46,7 +46,9 @@ def sincos_positions(dim: int, grid: int) -> torch.Tensor:
 @torch.no_grad()
 def accuracy(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     model.eval()
-    hits = [(model(x).argmax(1) == y) for x, y in zip(images.split(60), labels.split(60))]
+    hits = [
+        (model(x).argmax(1) == y) for x, y in zip(images.split(60), labels.split(60), strict=True)
+    ]
     return torch.cat(hits).float().mean().item()
 
 
@@ -63,7 +65,9 @@ def main() -> None:
     test_images, test_labels = digits.load_digits("test")
     model = digits.create_model(pretrained=False)
     # A few thousand steps are too few to find the grid's geometry from noise: start from it.
-    model.pos_embed.data.copy_(0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0]))
+    model.pos_embed.data.copy_(
+        0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
+    )
     # Neighbouring patches say much the same: two epochs in three see a random half of them, at
     # half the cost.
     model.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)

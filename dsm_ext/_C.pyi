@@ -1,4 +1,4 @@
-"""Types of the compiled module. The C++ headers in cpp/include/dsm_ext document the same classes."""
+"""Types of the compiled module; the headers in cpp/include/dsm_ext document the same classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -68,7 +68,7 @@ class Step:
     def __hash__(self) -> int: ...
 
 def Local(r: int, window: int) -> Step:
-    """A step that removes ``r`` tokens from an image inside windows of ``window`` patches a side."""
+    """A step that removes ``r`` tokens from an image in windows of ``window`` patches a side."""
 
 def Global(r: int) -> Step:
     """A step that removes ``r`` tokens from the whole sequence."""

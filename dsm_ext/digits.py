@@ -7,7 +7,7 @@ a 224-pixel ImageNet model sees, so the same windows and schedules apply.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ WEIGHTS = Path(__file__).parent / "data" / "digits.safetensors"
 IMAGE_SIZE = 56
 
 # The arguments of timm's VisionTransformer.
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "img_size": IMAGE_SIZE,
     "patch_size": 4,
     "in_chans": 1,

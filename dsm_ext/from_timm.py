@@ -61,14 +61,14 @@ def from_timm(
 def _create(name: str, weights: str | os.PathLike[str] | None, pretrained: bool) -> nn.Module:
     import timm
 
-    if (weights is None) == (not pretrained):
+    if (weights is not None) == pretrained:
         raise ValueError(
             f"dsm_ext.from_timm: expected either weights=FILE or pretrained=True beside the name "
             f"{name!r}"
         )
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"dsm_ext.from_timm: timm has no model named {name!r}")
-    if pretrained:
+    if weights is None:
         return timm.create_model(name, pretrained=True).eval()
     with torch.device("meta"):  # for its shape alone: the file brings the weights
         model = timm.create_model(name).eval()
@@ -162,7 +162,9 @@ def _exact_gelu(act: nn.Module) -> bool:
 _MODEL_TYPES: list[tuple[str, Callable[[Any], bool]]] = [
     (
         "a patch embedding other than PatchEmbed",
-        lambda m: type(m.patch_embed) is not PatchEmbed or type(m.patch_embed.proj) is not nn.Conv2d,
+        lambda m: (
+            type(m.patch_embed) is not PatchEmbed or type(m.patch_embed.proj) is not nn.Conv2d
+        ),
     ),
     ("no classifier (num_classes=0)", lambda m: _plain(m.head)),
     ("a head other than a linear one", lambda m: type(m.head) not in (nn.Linear, nn.Identity)),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Plan, Schedule
+
+CONFIG_FIELDS = (
+    "img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads",
+    "mlp_dim", "distilled", "eps",
+)  # fmt: skip
 
 
 class Trace(NamedTuple):
@@ -121,10 +125,8 @@ class VisionTransformer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         config = self.config
-        fields = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth")
-        fields += ("num_heads", "mlp_dim", "distilled", "eps")
         state = self.__dict__.copy()
-        state["_core"] = ({name: getattr(config, name) for name in fields}, self.schedule)
+        state["_core"] = ({name: getattr(config, name) for name in CONFIG_FIELDS}, self.schedule)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

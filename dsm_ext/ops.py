@@ -1,7 +1,8 @@
 """The three operators of token merging, typed, with fake kernels for torch.compile and export.
 
 One idea carries all three: a map, int32 [B, N], that gives for each token the index of the token
-that holds it afterwards. ``match`` makes such a map, ``merge`` carries it out, ``unmerge`` undoes it.
+that holds it afterwards. ``match`` makes such a map, ``merge`` carries it out, ``unmerge`` undoes
+it.
 They are for inference: a tensor that requires grad is refused with NotImplementedError.
 """
 
@@ -26,11 +27,11 @@ def match(
     """Bipartite soft matching: which tokens merge into which.
 
     Positions are counted over the whole sequence, prefix included, or, with ``windows``, inside
-    each window. Tokens at even positions form A, those at odd positions B. Every token of A proposes
-    its most similar token of B (cosine; ties: the lower index), and the ``r`` best pairs merge
-    (ties: the lower index of A). A zero-length or non-finite row of ``metric`` is matched last. The
-    order afterwards is the prefix, then, window by window, the unmerged A and all of B. With r = 0
-    the map is the identity.
+    each window. Tokens at even positions form A, those at odd positions B. Every token of A
+    proposes its most similar token of B (cosine; ties: the lower index), and the ``r`` best pairs
+    merge (ties: the lower index of A). A zero-length or non-finite row of ``metric`` is matched
+    last. The order afterwards is the prefix, then, window by window, the unmerged A and all of B.
+    With r = 0 the map is the identity.
 
     Args:
         metric: [B, N, D] float32, float16 or bfloat16, compared in float32.
@@ -92,7 +93,11 @@ def unmerge(x: Tensor, source: Tensor) -> Tensor:
 
 @torch.library.register_fake("dsm_ext::match")
 def _(
-    metric: Tensor, r: int, prefix: int = 0, windows: Sequence[int] = (), order: Tensor | None = None
+    metric: Tensor,
+    r: int,
+    prefix: int = 0,
+    windows: Sequence[int] = (),
+    order: Tensor | None = None,
 ) -> Tensor:
     return metric.new_empty(metric.shape[:2], dtype=torch.int32)
 

@@ -1,7 +1,7 @@
-"""Delayed Spatial Merging in plain PyTorch: the oracle of the tests, and the peer of the benchmarks.
+"""Delayed Spatial Merging in plain PyTorch: oracle of the tests, and a peer in the benchmarks.
 
-Nothing here uses the extension. Letters: B images, N tokens, C channels, H heads, D = C / H, P prefix
-tokens, G windows of T tokens. Source: arXiv 2303.02331 (DSM), arXiv 2210.09461 (ToMe).
+Nothing here uses the extension. Letters: B images, N tokens, C channels, H heads, D = C / H,
+P prefix tokens, G windows of T tokens. Source: arXiv 2303.02331 (DSM), arXiv 2210.09461 (ToMe).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def match(
 def _groups(
     n: int, r: int, prefix: int, windows: Sequence[int], order: Tensor | None, device: torch.device
 ) -> Iterator[tuple[Tensor, int, int, Tensor]]:
-    """Tokens [G, T] of the groups of one length, where A begins, removals, output's begin [G, 1]."""
+    """Tokens [G, T] of the groups of one length, where A begins, removals, begin of output."""
     if not windows:  # one group; positions count the prefix, so an odd one puts B first
         yield torch.arange(prefix, n, device=device)[None], prefix % 2, r, torch.tensor(prefix)
         return
@@ -174,4 +174,3 @@ def _match_step(
     left = [t - min(r, t // 2) for t in windows]
     r = min(r, max(windows) // 2)
     return match(metric, r, prefix, windows, order), prefix + sum(left), left
-

@@ -62,8 +62,7 @@ def tome_forward(model, image, r):
         qkv = block.attn.qkv(block.norm1(x))
         for head in range(h):
             q, k, v = (
-                qkv[:, part * h * d + head * d : part * h * d + (head + 1) * d]
-                for part in range(3)
+                qkv[:, part * h * d + head * d : part * h * d + (head + 1) * d] for part in range(3)
             )
             logits = q @ k.T / math.sqrt(d) + size.log()[None]
             heads.append(logits.softmax(-1) @ v)

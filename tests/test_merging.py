@@ -105,9 +105,7 @@ def test_dense_blocks_around_a_merge_leave_the_class_row_alone():
     model = small()
     images = images_for(model, 4)
     last = Schedule([None, None, None, Global(40)])
-    assert_close(
-        dsm_ext.from_timm(model, last)(images), dsm_ext.from_timm(model, "dense")(images)
-    )
+    assert_close(dsm_ext.from_timm(model, last)(images), dsm_ext.from_timm(model, "dense")(images))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

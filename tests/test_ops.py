@@ -166,9 +166,7 @@ def test_permuted_batch_gives_permuted_result(device):
     merged, _ = dsm_ext.merge(x, size, destination, 56)
     again = dsm_ext.match(x[permutation], 9, prefix=1)
     assert torch.equal(again, destination[permutation])
-    assert torch.equal(
-        dsm_ext.merge(x[permutation], size, again, 56)[0], merged[permutation]
-    )
+    assert torch.equal(dsm_ext.merge(x[permutation], size, again, 56)[0], merged[permutation])
 
 
 def test_non_contiguous_inputs(device):

@@ -29,7 +29,9 @@ def test_every_public_name_is_documented():
 
 def test_another_torch_is_refused_with_both_versions_and_a_command():
     check_torch("2.14.1+cu130", "2.14.0", "0.1.0", "source")
-    with pytest.raises(ImportError, match=r"built for torch 2\.14\.0, but torch 2\.13\.1\+cpu is") as e:
+    with pytest.raises(
+        ImportError, match=r"built for torch 2\.14\.0, but torch 2\.13\.1\+cpu is"
+    ) as e:
         check_torch("2.13.1+cpu", "2.14.0", "0.1.0", "source")
     assert "pip install --no-build-isolation" in str(e.value)
     with pytest.raises(ImportError, match=r"needs torch 2\.11 or newer, but torch 2\.9\.0 is") as e:

@@ -45,7 +45,11 @@ def add_parser(commands: Any) -> None:
 
 
 def calls_for(
-    model: VisionTransformer, timm_model: Any, schedules: list[str], peers: list[str], images: Tensor
+    model: VisionTransformer,
+    timm_model: Any,
+    schedules: list[str],
+    peers: list[str],
+    images: Tensor,
 ) -> dict[str, Callable[[], Any]]:
     """One call for each schedule of ours and of each peer, by "peer schedule"."""
     device = images.device

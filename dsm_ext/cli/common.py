@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from dsm_ext.from_timm import check_supported
+from dsm_ext.from_timm import check_supported, from_timm
+from dsm_ext.model import VisionTransformer
 from dsm_ext.weights import load_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -30,7 +30,9 @@ def integers(text: str) -> list[int]:
 
 
 def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a timm name, such as deit_small_patch16_224")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a timm name, such as deit_small_patch16_224"
+    )
     if weights:
         parser.add_argument("--weights", metavar="F", help=".safetensors, .pt or .pth file")
         parser.add_argument(
@@ -63,8 +65,6 @@ def timm_model(name: str, weights: str | None = None, pretrained: bool = False) 
     model = timm.create_model(name, pretrained=pretrained).eval()
     check_supported(model)
     if weights:
-        from dsm_ext.from_timm import from_timm
-
         from_timm(name, "dense", weights=weights)  # names what does not fit
         model.load_state_dict(load_weights(weights))
     return model
@@ -89,7 +89,7 @@ def run_settings(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
     return device, DTYPES[args.dtype]
 
 
-def classes(model: nn.Module) -> list[str]:
+def classes(model: VisionTransformer) -> list[str]:
     """Names of a model's classes: ImageNet-1k's where there are 1000, else numbers."""
     count = model.config.num_classes
     if count != 1000:

@@ -40,7 +40,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo", help="the methods side by side on digits", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo.png"), help="default: %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of timing; default: %(default)s")
     parser.set_defaults(run=run)
 

@@ -1,0 +1,52 @@
+# make demo   the methods side by side on handwritten digits
+# make test   pytest and the C++ tests
+# make check  formatters and types, changing nothing
+# make format
+#
+# Each makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
+# VENV=DIR puts the environment elsewhere, PYTHON=... makes it with another Python (3.11 or newer).
+
+VENV ?= .venv
+PYTHON ?= python3
+BUILD := build/cmake
+
+bin := $(abspath $(VENV))/bin
+export PATH := $(bin):$(PATH)
+export DSM_EXT_BUILD_DIR := $(BUILD)
+cxx_files := $(shell find cpp cuda python tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: demo test check format build clean
+
+demo: build
+	dsm-ext demo
+
+test: build
+	python -m pytest
+	bash tests/cpp/run.sh $(BUILD)
+
+check: $(VENV)/.packages
+	ruff check
+	ruff format --check
+	clang-format --dry-run -Werror $(cxx_files)
+	mypy
+
+format: $(VENV)/.packages
+	ruff check --fix
+	ruff format
+	clang-format -i $(cxx_files)
+
+build: $(VENV)/.packages
+	pip install --quiet --no-build-isolation --no-deps --editable .
+
+# Everything that pyproject.toml asks for, before the project itself: the build needs torch.
+$(VENV)/.packages: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dsm_ext needs Python 3.11 or newer; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(bin)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the packages, torch among them: some GB, once"
+	python cmake/requirements.py pyproject.toml > $(VENV)/requirements.txt
+	python -m pip install --quiet --requirement $(VENV)/requirements.txt
+	touch $@
+
+clean:
+	rm -rf build dsm_ext/*.so dsm_ext/lib dsm_ext/_build_info.py
