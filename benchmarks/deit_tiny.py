@@ -1,0 +1,76 @@
+"""Accuracy and speed of DeiT-tiny under schedules, for the README's table.
+
+    DSM_EXT_DATA=DIR python benchmarks/deit_tiny.py
+
+DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/, pictures whose names start with
+their class's WordNet id. Every speed is measured in turn with timm eager and with the reference at
+the same schedule. About 10 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from dsm_ext.cli.bench import calls_for
+from dsm_ext.cli.common import timm_model, write_json
+from dsm_ext.evaluate import Evaluation
+from dsm_ext.from_timm import from_timm
+from dsm_ext.images import Batches, find_images, label_images, transform_for
+from dsm_ext.measure import environment, time_in_turn
+
+NAME = "deit_tiny_patch16_224"
+SCHEDULES = [
+    "tome:r=8",
+    "tome:r=13",
+    "tome:r=16",
+    "dfe:r=8,skip=2",
+    "dfe:r=13,skip=2",
+    "dfe:r=16,skip=2",
+    "dsm:r=8",
+    "dsm:r=13",
+    "dsm:r=16",
+    "dsm:r=16,skip=2,local=5",
+    "dsm:r=16,skip=2,local=5,proportional=false",
+]
+BATCHES = (1, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("DSM_EXT_DATA"))
+    parser.add_argument("--rounds", type=int, default=9)
+    results = Path(__file__).parent / "results"
+    parser.add_argument("--json", type=Path, default=results / "deit_tiny.json")
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("expected --data DIR or DSM_EXT_DATA")
+
+    model = timm_model(NAME, args.data / f"{NAME}.safetensors")
+    fast = from_timm(model, "dense")
+    folder = args.data / "imagenet_samples"
+    paths = find_images(folder)
+    labels = torch.tensor(label_images(paths, folder))
+    batches = [(images, labels[i]) for images, i in Batches(paths, transform_for(model), 20)]
+    rows = Evaluation(fast, SCHEDULES).run(batches)
+
+    pictures = torch.cat([images for images, _ in batches])
+    for batch in BATCHES:
+        calls = calls_for(
+            fast, model, ["dense", *SCHEDULES], ["timm", "reference"], pictures[:batch]
+        )
+        rates = time_in_turn(calls, batch, args.rounds)
+        for row in rows:
+            row[f"batch_{batch}"] = {
+                "dsm_ext": rates[f"dsm_ext {row['schedule']}"],
+                "reference": rates[f"reference {row['schedule']}"],
+                "timm": rates["timm dense"],
+            }
+    write_json(args.json, {"model": NAME, "dtype": "float32", "rows": rows, **environment()})
+
+
+if __name__ == "__main__":
+    main()
