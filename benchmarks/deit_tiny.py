@@ -4,7 +4,7 @@
 
 DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/, pictures whose names start with
 their class's WordNet id. Every speed is measured in turn with timm eager and with the reference at
-the same schedule. About 10 minutes on two cores.
+the same schedule. About 4 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEDULES = [
     "dfe:r=13,skip=2",
     "dfe:r=16,skip=2",
     "dsm:r=8",
-    "dsm:r=13",
+    "dsm:r=12",
     "dsm:r=16",
     "dsm:r=16,skip=2,local=5",
     "dsm:r=16,skip=2,local=5,proportional=false",

@@ -66,7 +66,12 @@ def calls_for(
     def referenced(schedule: str) -> Callable[[], Any]:
         model.schedule = schedule
         parsed = model.schedule
-        return lambda: reference.forward(timm_model, images, parsed)
+
+        def call() -> None:
+            with torch.inference_mode():
+                reference.forward(timm_model, images, parsed)
+
+        return call
 
     def timm_eager() -> None:
         with torch.inference_mode():

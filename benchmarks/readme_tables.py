@@ -1,0 +1,69 @@
+"""Draw the README's tables from benchmarks/results/*.json, between their markers.
+
+    python benchmarks/readme_tables.py [--check]
+
+With --check nothing is written; the status is 1 where the README differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results"
+SHOWN = (
+    "dense",
+    "tome:r=8",
+    "tome:r=13",
+    "dfe:r=8,skip=2",
+    "dfe:r=16,skip=2",
+    "dsm:r=8",
+    "dsm:r=16,skip=2,local=5",
+    "dsm:r=16",
+)
+
+
+def deit_tiny(result: dict[str, Any]) -> str:
+    lines = [
+        "| schedule | top-1 % | as dense % | GMACs | images/s, batch 1 | batch 8 | "
+        "timm eager | reference | to timm | to reference |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        if row["schedule"] not in SHOWN:
+            continue
+        ours, timm, reference = (
+            row["batch_8"][peer]["median"] for peer in ("dsm_ext", "timm", "reference")
+        )
+        lines.append(
+            f"| `{row['schedule']}` | {row['top1']:.1f} | {row['agreement']:.1f} "
+            f"| {row['gmacs']:.3f} | {row['batch_1']['dsm_ext']['median']:.0f} | {ours:.0f} "
+            f"| {timm:.0f} | {reference:.0f} | {ours / timm:.2f} | {ours / reference:.2f} |"
+        )
+    machine, versions = result["machine"], result["versions"]
+    return (
+        "\n".join(lines)
+        + f"\n\n{result['rows'][0]['pictures']} pictures; float32; {machine['processor']}, "
+        f"{machine['threads']} threads, {machine['capability']}; torch {versions['torch']}, "
+        f"timm {versions['timm']}; medians."
+    )
+
+
+def main() -> int:
+    text = README.read_text()
+    result = json.loads((RESULTS / "deit_tiny.json").read_text())
+    pattern = re.compile(r"(<!-- deit_tiny -->\n).*?(\n<!-- /deit_tiny -->)", re.DOTALL)
+    drawn = pattern.sub(lambda m: m[1] + deit_tiny(result) + m[2], text)
+    if "--check" in sys.argv[1:]:
+        return int(drawn != text)
+    README.write_text(drawn)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
