@@ -1,6 +1,8 @@
 """Importing, versions, pictures, and what the operators promise to torch.compile."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,20 @@ def test_operators_compile_without_a_graph_break():
     x, size = torch.randn(2, 21, 8), torch.ones(2, 21)
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(x, size), step(x, size))
+
+
+def test_the_readmes_python_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    names = {}
+    exec(code.replace("pretrained=True", "pretrained=False"), names)
+    assert names["logits"].shape == (8, 1000)
+    assert names["source"].shape == (8, 196)
+    assert "times fewer" in capsys.readouterr().out
+
+
+def test_the_readmes_tables_are_drawn_from_results():
+    script = ROOT / "benchmarks" / "readme_tables.py"
+    assert subprocess.run([sys.executable, script, "--check"]).returncode == 0
 
 
 def test_cuda_tensors_are_refused_without_a_device():
