@@ -34,7 +34,7 @@ class CMakeBuild(build_ext):
         install = ["cmake", "--install", str(build), "--component", "python", "--prefix"]
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *arguments],
-            ["cmake", "--build", str(build), "--parallel"],
+            ["cmake", "--build", str(build), "--parallel", "--target", "_C"],
             *([*install, str(package)] for package in packages),
         ):
             subprocess.run(command, check=True)

@@ -53,15 +53,13 @@ def main() -> None:
     fast = from_timm(model, "dense")
     folder = args.data / "imagenet_samples"
     paths = find_images(folder)
-    labels = torch.tensor(label_images(paths, folder))
+    labels = torch.tensor(label_images(paths, folder, 1000))
     batches = [(images, labels[i]) for images, i in Batches(paths, transform_for(model), 20)]
     rows = Evaluation(fast, SCHEDULES).run(batches)
 
     pictures = torch.cat([images for images, _ in batches])
     for batch in BATCHES:
-        calls = calls_for(
-            fast, model, ["dense", *SCHEDULES], ["timm", "reference"], pictures[:batch]
-        )
+        calls = calls_for(model, ["dense", *SCHEDULES], ["timm", "reference"], pictures[:batch])
         rates = time_in_turn(calls, batch, args.rounds)
         for row in rows:
             row[f"batch_{batch}"] = {

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from timm.layers import GELU, Attention, LayerNorm, Mlp, PatchEmbed
+from timm.layers import (
+    GELU,
+    Attention,
+    DropPath,
+    LayerNorm,
+    Mlp,
+    PatchDropout,
+    PatchEmbed,
+)
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
@@ -66,7 +74,7 @@ def _create(name: str, weights: str | os.PathLike[str] | None, pretrained: bool)
             f"dsm_ext.from_timm: expected either weights=FILE or pretrained=True beside the name "
             f"{name!r}"
         )
-    if not timm.is_model(name.split(".")[0]):
+    if ":" not in name and not timm.is_model(name.split(".")[0]):  # "hf-hub:..." is a hub's
         raise ValueError(f"dsm_ext.from_timm: timm has no model named {name!r}")
     if weights is None:
         return timm.create_model(name, pretrained=True).eval()
@@ -125,55 +133,91 @@ def _unsupported(model: Any) -> Iterator[str]:
     if type(model) not in (TimmVisionTransformer, VisionTransformerDistilled):
         yield f"the architecture {type(model).__module__}.{type(model).__name__}"
         return
-    yield from _named(model, _MODEL_TYPES) or _named(model, _MODEL_FEATURES)
-    odd = {type(block).__name__ for block in model.blocks if type(block) is not Block}
-    yield from (f"blocks of type {name}" for name in sorted(odd))
-    blocks = [block for block in model.blocks if type(block) is Block]
-    for block in blocks:
-        yield from _named(block, _BLOCK_TYPES) or _named(block, _BLOCK_FEATURES)
-    norms = [n for block in blocks for n in (block.norm1, block.norm2)]
-    norms += [] if _plain(model.norm) else [model.norm]
-    for norm in norms:
-        if type(norm) not in (LayerNorm, nn.LayerNorm):
-            yield f"norms of type {type(norm).__name__}"
-        elif norm.weight is None or norm.bias is None:
-            yield "norms without weight or bias"
-    if len({getattr(norm, "eps", None) for norm in norms}) > 1:
+    parts = list(_foreign_parts(model))
+    if parts:  # where a part is of another class, its attributes mean nothing
+        yield from parts
+        return
+    yield from (name for name, present in _MODEL_FEATURES if present(model))
+    for block in model.blocks:
+        yield from (name for name, present in _BLOCK_FEATURES if present(block))
+    norms = [n for b in model.blocks for n in (b.norm1, b.norm2)] + [model.norm]
+    if any(n.weight is None or n.bias is None for n in norms if not _plain(n)):
+        yield "norms without weight or bias"
+    if len({n.eps for n in norms if not _plain(n)}) > 1:
         yield "norms of different eps"
-    if len({tuple(p.shape for p in block.parameters()) for block in model.blocks}) != 1:
+    if len({tuple(p.shape for p in b.parameters()) for b in model.blocks}) != 1:
         yield "blocks of different shapes, or none"
-    elif len({getattr(block.attn, "num_heads", None) for block in blocks}) > 1:
+    elif len({b.attn.num_heads for b in model.blocks}) != 1:
         yield "blocks of different numbers of heads"
 
 
-def _named(part: Any, features: list[tuple[str, Callable[[Any], bool]]]) -> list[str]:
-    return [name for name, present in features if present(part)]
+def _foreign_parts(model: nn.Module) -> Iterator[str]:
+    """Every part must stand in a known place and be of just the class that belongs there."""
+    refused: list[str] = []
+    for name, module in model.named_modules():
+        if any(name.startswith(outer + ".") for outer in refused):
+            continue  # the part around it is refused already
+        place = name.rpartition(".")[2]
+        if module._forward_hooks or module._forward_pre_hooks:
+            yield "forward hooks"
+        if any(callable(value) for value in vars(module).values()):
+            yield f"a patched method in {name or 'the model'}"
+        if name == "":
+            continue
+        types, feature = _PARTS.get(
+            "block" if place.isdecimal() else place, ((), f"a part that is unknown here, {name}")
+        )
+        if type(module) not in types:
+            refused.append(name)
+            yield feature.format(type=type(module).__name__)
 
 
 def _plain(module: nn.Module) -> bool:
-    return isinstance(module, nn.Identity)
+    return type(module) is nn.Identity
 
 
-def _exact_gelu(act: nn.Module) -> bool:
-    return type(act) is GELU or (type(act) is nn.GELU and act.approximate == "none")
+_IDENTITY = (nn.Identity,)
+_LINEAR = (nn.Linear,)
+_NORM = (LayerNorm, nn.LayerNorm)
+_DROP = (nn.Identity, nn.Dropout, DropPath, PatchDropout)  # all of them the identity in eval mode
 
-
-# Types come first: where a part is of another class, its features mean nothing.
-_MODEL_TYPES: list[tuple[str, Callable[[Any], bool]]] = [
-    (
-        "a patch embedding other than PatchEmbed",
-        lambda m: (
-            type(m.patch_embed) is not PatchEmbed or type(m.patch_embed.proj) is not nn.Conv2d
-        ),
-    ),
-    ("no classifier (num_classes=0)", lambda m: _plain(m.head)),
-    ("a head other than a linear one", lambda m: type(m.head) not in (nn.Linear, nn.Identity)),
-]
+# By the last part of a module's name: the classes that are computed, and what another one means.
+_PARTS: dict[str, tuple[tuple[type, ...], str]] = {
+    "patch_embed": ((PatchEmbed,), "a patch embedding other than PatchEmbed"),
+    "proj": ((nn.Linear, nn.Conv2d), "a projection of type {type}"),
+    "norm_pre": (_IDENTITY, "a norm before the blocks (pre_norm)"),
+    "blocks": ((nn.Sequential,), "blocks in a {type}"),
+    "block": ((Block,), "blocks of type {type}"),
+    "norm1": (_NORM, "norms of type {type}"),
+    "norm2": (_NORM, "norms of type {type}"),
+    "norm": ((*_NORM, nn.Identity), "norms of type {type}"),
+    "attn": ((Attention,), "an attention other than Attention"),
+    "qkv": (_LINEAR, "a qkv of type {type}"),
+    "q_norm": (_IDENTITY, "q/k norm"),
+    "k_norm": (_IDENTITY, "q/k norm"),
+    "gate": ((), "gated attention"),
+    "ls1": (_IDENTITY, "LayerScale"),
+    "ls2": (_IDENTITY, "LayerScale"),
+    "mlp": ((Mlp,), "SwiGLU or another MLP than Mlp"),
+    "fc1": (_LINEAR, "an fc1 of type {type}"),
+    "fc2": (_LINEAR, "an fc2 of type {type}"),
+    "act": ((GELU, nn.GELU), "an activation other than exact GELU"),
+    "attn_pool": ((), "attention pooling"),
+    "fc_norm": (_IDENTITY, "a norm after the pooling (fc_norm)"),
+    "head": ((nn.Linear, nn.Identity), "a head other than a linear one"),
+    "head_dist": ((nn.Linear, nn.Identity), "a head other than a linear one"),
+    **{
+        place: (_DROP, f"a {place} of type {{type}}")
+        for place in (
+            "pos_drop", "patch_drop", "attn_drop", "proj_drop", "drop_path1", "drop_path2",
+            "drop1", "drop2", "head_drop",
+        )
+    },
+}  # fmt: skip
 
 _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("register tokens", lambda m: m.reg_token is not None),
     ("no class token", lambda m: m.cls_token is None),
-    ("attention pooling", lambda m: m.attn_pool is not None),
     (
         "pooling other than by the class token (global_pool)",
         lambda m: m.global_pool != "token",
@@ -183,25 +227,23 @@ _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("dynamic_img_size", lambda m: m.dynamic_img_size),
     ("dynamic_img_pad", lambda m: m.patch_embed.dynamic_img_pad),
     ("a norm in the patch embedding", lambda m: not _plain(m.patch_embed.norm)),
-    ("a norm before the blocks (pre_norm)", lambda m: not _plain(m.norm_pre)),
     ("no bias in the patch embedding", lambda m: m.patch_embed.proj.bias is None),
-    ("a norm after the pooling (fc_norm)", lambda m: not _plain(m.fc_norm)),
+    ("a patch embedding whose patches overlap or are padded", lambda m: not _tiles(m.patch_embed)),
     ("no final norm", lambda m: _plain(m.norm)),
-    ("no bias in the head", lambda m: m.head.bias is None),
-]
-
-_BLOCK_TYPES: list[tuple[str, Callable[[Any], bool]]] = [
-    ("LayerScale", lambda b: not (_plain(b.ls1) and _plain(b.ls2))),
-    ("SwiGLU or another MLP than Mlp", lambda b: type(b.mlp) is not Mlp),
-    ("an attention other than Attention", lambda b: type(b.attn) is not Attention),
+    (
+        "no classifier (num_classes=0)",
+        lambda m: _plain(m.head) or _plain(getattr(m, "head_dist", m.head)),
+    ),
+    ("no bias in the head", lambda m: getattr(m.head, "bias", True) is None),
 ]
 
 _BLOCK_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
-    ("q/k norm", lambda b: not (_plain(b.attn.q_norm) and _plain(b.attn.k_norm))),
     ("a norm in the attention", lambda b: not _plain(b.attn.norm)),
-    ("gated attention", lambda b: getattr(b.attn, "gate", None) is not None),
     ("a norm in the MLP", lambda b: not _plain(b.mlp.norm)),
-    ("an activation other than exact GELU", lambda b: not _exact_gelu(b.mlp.act)),
+    (
+        "an activation other than exact GELU",
+        lambda b: getattr(b.mlp.act, "approximate", "none") != "none",
+    ),
     (
         "no bias in the attention",
         lambda b: b.attn.qkv.bias is None or b.attn.proj.bias is None,
@@ -209,6 +251,23 @@ _BLOCK_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("no bias in the MLP", lambda b: b.mlp.fc1.bias is None or b.mlp.fc2.bias is None),
     (
         "heads that do not add up to embed_dim",
-        lambda b: b.attn.qkv.out_features != 3 * b.attn.qkv.in_features,
+        lambda b: (
+            b.attn.num_heads * b.attn.head_dim != b.attn.qkv.in_features
+            or b.attn.qkv.out_features != 3 * b.attn.qkv.in_features
+        ),
+    ),
+    (
+        "another attention scale than head_dim ** -0.5",
+        lambda b: abs(b.attn.scale * b.attn.head_dim**0.5 - 1) > 1e-6,
     ),
 ]
+
+
+def _tiles(patch_embed: Any) -> bool:
+    proj = patch_embed.proj
+    patch = tuple(patch_embed.patch_size)
+    return (
+        (proj.kernel_size, proj.stride, proj.padding) == (patch, patch, (0, 0))
+        and proj.dilation == (1, 1)
+        and proj.groups == 1
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -31,30 +31,36 @@ def find_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def label_images(paths: Sequence[Path], folder: str | Path) -> list[int]:
+def label_images(paths: Sequence[Path], folder: str | Path, num_classes: int) -> list[int]:
     """The class of each picture.
 
-    A file or its folder named by a WordNet id (n01440764...) gives the ImageNet-1k class; otherwise
-    the folders below ``folder``, in the order of their names, are the classes, as in ImageFolder.
+    For 1000 classes a file or its folder named by a WordNet id (n01440764...) gives the ImageNet-1k
+    class; otherwise the folders below ``folder``, in the order of their names, are the classes, as
+    in ImageFolder.
 
     Raises:
-        ValueError: pictures without a label; the first is named.
+        ValueError: pictures without a label (the first is named), or more folders than classes.
     """
     from timm.data import ImageNetInfo
 
-    wordnet = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
+    names = ImageNetInfo().label_names() if num_classes == 1000 else []
+    wordnet = {name: i for i, name in enumerate(names)}
     tops = [p.relative_to(folder).parts for p in paths]
     classes = {name: i for i, name in enumerate(sorted({t[0] for t in tops if len(t) > 1}))}
-    labels = []
+    labels: list[int] = []
     for path, parts in zip(paths, tops, strict=True):
         ids = [m.group() for part in reversed(parts) if (m := WORDNET_ID.match(part))]
         known = next((wordnet[i] for i in ids if i in wordnet), None)
-        if known is None and len(parts) > 1 and not ids:
+        if known is None and len(parts) > 1 and not (wordnet and ids):
             known = classes[parts[0]]
         if known is None:
             raise ValueError(
                 f"dsm_ext: no label for {path}: expected a WordNet id in its name, or a folder for "
                 "each class"
+            )
+        if known >= num_classes:
+            raise ValueError(
+                f"dsm_ext: {folder} has {len(classes)} folders, the model {num_classes} classes"
             )
         labels.append(known)
     return labels
@@ -85,7 +91,7 @@ def read_image(path: str | Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f"dsm_ext: no such picture: {path}") from None
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
         raise ValueError(f"dsm_ext: {path} cannot be decoded: {error}") from error
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Plan, Schedule
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CONFIG_FIELDS = (
     "img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads",
     "mlp_dim", "distilled", "eps",
@@ -30,16 +32,18 @@ class VisionTransformer(nn.Module):
     """A Vision Transformer with delayed spatial merging; ``from_timm`` makes one.
 
     The parameters bear timm's names, so ``state_dict`` is timm's. They are shared with the compiled
-    model, which runs where they are (``to``) and in their dtype: float32, bfloat16 or float16. The
-    model is for inference: its parameters do not require grad, and images that do are refused.
-    ``forward``, ``forward_features`` and ``trace`` release the GIL and may run in several threads.
+    model, which runs where they are (``to``) and in their dtype: float32, bfloat16 or float16;
+    autocast does not change it. The model is for inference: nothing is recorded for its parameters,
+    and images that require grad are refused. ``forward``, ``forward_features`` and ``trace``
+    release the GIL and may run in several threads.
 
     All three take images [B, in_chans, height, width], contiguous or not; B may be 0.
 
     Raises:
         ValueError: images of another rank, number of channels, size or device; weights that do not
             fit (each is named) or are not finite; a schedule that does not fit the model.
-        TypeError: images of another dtype than the weights.
+        TypeError: images of another dtype than the weights; a conversion to another dtype than
+            the three.
         NotImplementedError: images that require grad.
     """
 
@@ -67,19 +71,20 @@ class VisionTransformer(nn.Module):
                     parent.add_module(part, nn.Module())
                 parent = parent.get_submodule(part)
             parent.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+        self._share()
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes]. The last block is computed for the prefix rows alone."""
-        return self._core.forward(images)
+        return self._shared_core().forward(images)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The tokens that remain [B, M, C], prefix first, after the last norm."""
-        return self._core.forward_features(images)
+        return self._shared_core().forward_features(images)
 
     def trace(self, images: Tensor) -> Trace:
         """Logits, and where each patch went. Here the last block runs whole, with its merging."""
-        return Trace(*self._core.trace(images))
+        return Trace(*self._shared_core().trace(images))
 
     @property
     def config(self) -> Config:
@@ -102,30 +107,49 @@ class VisionTransformer(nn.Module):
     def extra_repr(self) -> str:
         return f"schedule={self.schedule!r}"
 
-    # Whatever replaces the parameters' storage hands the new one to the core.
+    # The core holds the very tensors that are registered here, so what moves, converts or fills
+    # them in place reaches it; where one was replaced by another, the next call hands it over.
 
-    def _share(self) -> None:
-        self._core.load_parameters(
-            [(name, p.data) for name, p in self.named_parameters()], check_finite=False
-        )
+    def _share(self, check_finite: bool = False) -> None:
+        parameters = dict(self.named_parameters())
+        self._core.load_parameters(list(parameters.items()), check_finite)
+        self._links = [
+            (self.get_submodule(name.rpartition(".")[0])._parameters, name.rpartition(".")[2], p)
+            for name, p in parameters.items()
+        ]
+
+    def _shared_core(self) -> _C.VisionTransformer:
+        for owner, leaf, parameter in self._links:
+            if owner[leaf] is not parameter:
+                self._share(check_finite=True)
+                break
+        return self._core
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VisionTransformer:
+        weight = next(self.parameters())
+        probe = fn(torch.empty(0, dtype=weight.dtype, device=weight.device))
+        if probe.dtype not in DTYPES or probe.is_meta:  # before anything has changed
+            raise TypeError(
+                "dsm_ext.VisionTransformer: expected float32, bfloat16 or float16 on a device with "
+                f"memory, got {probe.dtype} on {probe.device}"
+            )
         super()._apply(fn, recurse)
         self._share()
         return self
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        result = super().load_state_dict(state_dict, strict, assign)
-        self._share()
-        return result
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        for name, _ in self.named_parameters():
+            value = state_dict.get(prefix + name)
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"dsm_ext.VisionTransformer: NaN or infinity in {prefix}{name}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     # Copies and pickles carry the parameters; the core is made again from them.
 
     def __getstate__(self) -> dict[str, Any]:
         config = self.config
         state = self.__dict__.copy()
+        del state["_links"]
         state["_core"] = ({name: getattr(config, name) for name in CONFIG_FIELDS}, self.schedule)
         return state
 

@@ -138,7 +138,7 @@ def _run(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Ten
         merged = x.shape[1] < n
         bias = size.log().to(x.dtype)[:, None, None, :] if proportional and merged else None
         attended, metric = _attention(block.attn, block.norm1(x), bias)
-        x = x + attended
+        x = x + block.ls1(attended)
         for step in steps:
             destination, tokens, windows = _match_step(
                 metric, step, prefix, windows, model.patch_embed.grid_size
@@ -146,7 +146,7 @@ def _run(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Ten
             metric, _ = merge(metric, size, destination, tokens)
             x, size = merge(x, size, destination, tokens)
             source = destination.gather(1, source)
-        x = x + block.mlp(block.norm2(x))
+        x = x + block.ls2(block.mlp(block.norm2(x)))
     return model.norm(x), source, size
 
 
@@ -154,8 +154,9 @@ def _attention(attn: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tenso
     """Proportional attention [B, N, C], and the metric [B, N, D]: the keys' mean over the heads."""
     b, n, c = x.shape
     q, k, v = attn.qkv(x).view(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k = attn.q_norm(q), attn.k_norm(k)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return attn.proj(out.transpose(1, 2).reshape(b, n, c)), k.float().mean(1)
+    return attn.proj(attn.norm(out.transpose(1, 2).reshape(b, n, c))), k.float().mean(1)
 
 
 def _match_step(

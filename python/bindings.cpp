@@ -36,6 +36,8 @@ void translate(std::exception_ptr error) {
     PyErr_SetString(PyExc_NotImplementedError, e.what_without_backtrace());
   } catch (const c10::OutOfMemoryError& e) {
     PyErr_SetString(PyExc_MemoryError, e.what_without_backtrace());
+  } catch (const py::cast_error& e) {
+    PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const c10::Error& e) {
     PyErr_SetString(PyExc_RuntimeError, e.what_without_backtrace());
   }
@@ -67,6 +69,11 @@ std::vector<Step> steps_from(const py::handle& entry) {
 }
 
 Schedule schedule_from(const py::iterable& entries, bool proportional) {
+  if (py::isinstance<py::str>(entries)) {
+    throw py::type_error(
+        "dsm_ext.Schedule: expected a list with an entry for each block; strings are for "
+        "Schedule.parse(text, depth)");
+  }
   Blocks blocks;
   for (const auto& entry : entries) {
     blocks.push_back(steps_from(entry));
@@ -78,7 +85,7 @@ py::tuple steps_of(const Schedule& schedule, int64_t block) {
   return py::tuple(py::cast(schedule.blocks()[block]));
 }
 
-Schedule tome(int64_t depth, const py::object& r, double inflection) {
+Schedule tome(int64_t depth, const py::object& r, double inflection) try {
   if (py::isinstance<py::tuple>(r)) {
     const auto [count, slope] = r.cast<std::pair<int64_t, double>>();
     return Schedule::tome(depth, count, slope);
@@ -87,6 +94,10 @@ Schedule tome(int64_t depth, const py::object& r, double inflection) {
     return Schedule::tome(depth, r.cast<std::vector<int64_t>>());
   }
   return Schedule::tome(depth, r.cast<std::optional<int64_t>>(), inflection);
+} catch (const py::cast_error&) {
+  throw py::type_error(
+      "dsm_ext.Schedule.tome: expected r to be an int, (int, inflection) or a list of ints, got " +
+      py::repr(r).cast<std::string>());
 }
 
 // The form for JSON: {"blocks": [[{"local": r, "window": w}, {"global": r}], ...], "proportional":
@@ -112,27 +123,37 @@ bool has_keys(const py::handle& value, std::initializer_list<const char*> keys) 
   return std::all_of(keys.begin(), keys.end(), [&](auto* key) { return value.contains(key); });
 }
 
+[[noreturn]] void refuse(const py::handle& value) {
+  throw py::value_error(
+      "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
+      py::repr(value).cast<std::string>());
+}
+
 Schedule schedule_of(const py::dict& dict) {
-  const auto expect = [](bool fits, const py::handle& value) {
-    if (!fits) {
-      throw py::value_error(
-          "dsm_ext.Schedule.from_dict: expected what to_dict gives, got " +
-          py::repr(value).cast<std::string>());
-    }
-  };
-  expect(has_keys(dict, {"blocks", "proportional"}), dict);
-  Blocks blocks;
-  for (const auto& entry : dict["blocks"]) {
-    auto& steps = blocks.emplace_back();
-    for (const auto& step : entry) {
-      const bool local = has_keys(step, {"local", "window"});
-      expect(local || has_keys(step, {"global"}), step);
-      steps.push_back(
-          local ? Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>())
-                : Step::global(step["global"].cast<int64_t>()));
-    }
+  if (!has_keys(dict, {"blocks", "proportional"})) {
+    refuse(dict);
   }
-  return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
+  try {
+    Blocks blocks;
+    for (const auto& entry : dict["blocks"].cast<py::list>()) {
+      auto& steps = blocks.emplace_back();
+      for (const auto& step : entry.cast<py::list>()) {
+        if (has_keys(step, {"local", "window"})) {
+          steps.push_back(
+              Step::local(step["local"].cast<int64_t>(), step["window"].cast<int64_t>()));
+        } else if (has_keys(step, {"global"})) {
+          steps.push_back(Step::global(step["global"].cast<int64_t>()));
+        } else {
+          refuse(step);
+        }
+      }
+    }
+    return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
+  } catch (const py::cast_error&) {
+    refuse(dict);
+  } catch (const py::error_already_set&) {
+    refuse(dict);
+  }
 }
 
 void bind_schedule(py::module_& m) {

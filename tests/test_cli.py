@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dsm_ext.cli import main
+from dsm_ext.images import label_images
 
 NAME = "vit_tiny_patch16_224"
 
@@ -87,6 +88,17 @@ def test_eval_reads_folders(capsys, weights, pictures):
     assert "3 pictures" in run(
         capsys, "eval", NAME, "--weights", weights, "--images", pictures
     ).out  # fmt: skip
+
+
+def test_labels_follow_the_models_classes(tmp_path):
+    paths = []
+    for name in ("n01484850", "n01440764"):
+        (tmp_path / name).mkdir()
+        paths.append(tmp_path / name / "picture.png")
+    assert label_images(paths, tmp_path, 1000) == [2, 0]
+    assert label_images(paths, tmp_path, 10) == [1, 0]
+    with pytest.raises(ValueError, match="has 2 folders, the model 1 classes"):
+        label_images(paths, tmp_path, 1)
 
 
 def test_bench(capsys, tmp_path):

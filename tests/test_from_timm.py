@@ -64,7 +64,7 @@ def test_models_made_in_inference_mode_work(model):
 
 FEATURES = {
     "register tokens": {"reg_tokens": 4},
-    "no class token": {"class_token": False, "global_pool": "avg"},
+    "no class token": {"class_token": False, "global_pool": "avg", "fc_norm": False},
     "attention pooling": {"global_pool": "map"},
     "pooling other than by the class token": {"global_pool": "avg", "fc_norm": False},
     "no position embedding": {"pos_embed": "none"},
@@ -112,6 +112,44 @@ def test_other_changes_are_refused():
     model.blocks[0].norm2.eps = 1e-5
     with pytest.raises(NotImplementedError, match="norms of different eps"):
         dsm_ext.from_timm(model)
+
+
+def changed_model(change):
+    model = small()
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "feature, change",
+    [
+        ("forward hooks", lambda m: m.blocks[1].register_forward_hook(lambda *_: None)),
+        ("forward hooks", lambda m: m.norm.register_forward_pre_hook(lambda *_: None)),
+        ("a patched method in blocks.1", lambda m: setattr(m.blocks[1], "forward", torch.relu)),
+        ("a patched method in the model", lambda m: setattr(m, "forward_head", torch.relu)),
+        ("a pos_drop of type LayerNorm", lambda m: setattr(m, "pos_drop", torch.nn.LayerNorm(32))),
+        (
+            "a qkv of type ParametrizedLinear",
+            lambda m: torch.nn.utils.parametrizations.weight_norm(m.blocks[0].attn.qkv),
+        ),
+        ("overlap or are padded", lambda m: setattr(m.patch_embed.proj, "padding", (1, 1))),
+        ("attention scale", lambda m: setattr(m.blocks[0].attn, "scale", 1.0)),
+        ("unknown here, adapter", lambda m: m.add_module("adapter", torch.nn.Linear(2, 2))),
+        ("no blocks|or none", lambda m: setattr(m, "blocks", torch.nn.Sequential())),
+    ],
+)
+def test_modified_models_are_refused(feature, change):
+    with pytest.raises(NotImplementedError, match=feature):
+        dsm_ext.from_timm(changed_model(change))
+
+
+def test_modifications_that_change_nothing_are_accepted():
+    model = small(drop_rate=0.1, pos_drop_rate=0.1, patch_drop_rate=0.5, drop_path_rate=0.1)
+    model.reset_classifier(7)
+    model.set_input_size(img_size=(48, 64))
+    images = images_for(model, 2)
+    with torch.no_grad():
+        assert_close(dsm_ext.from_timm(model, "dense")(images), model(images))
 
 
 def test_other_architectures_are_refused():

@@ -58,6 +58,53 @@ def test_load_state_dict_is_seen(model, fast):
         fast.load_state_dict({})
 
 
+def test_whatever_changes_the_parameters_is_seen(model, fast):
+    images = images_for(model, 2)
+    zero = torch.zeros(10)
+    head = fast.head
+    with torch.no_grad():
+        expected = fast(images) - fast.head.bias
+    before = fast.head.bias
+    head.bias = torch.nn.Parameter(zero, requires_grad=False)  # another parameter
+    assert_close(fast(images), expected)
+    head.bias = before
+    assert_close(fast(images), expected + before)
+    head.bias.data = zero  # other values
+    assert_close(fast(images), expected)
+    swapped = {"head.bias": torch.ones(10)}
+    assert_close(torch.func.functional_call(fast, swapped, images), expected + 1)
+    assert_close(fast(images), expected)
+    other = small().state_dict()
+    outer = torch.nn.Sequential(fast)
+    outer.load_state_dict({f"0.{k}": v for k, v in other.items()}, assign=True)
+    again = small()
+    again.load_state_dict(other)
+    assert torch.equal(fast(images), dsm_ext.from_timm(again, "dsm:r=16")(images))
+
+
+def test_what_cannot_be_is_refused_and_changes_nothing(model, fast):
+    images = images_for(model, 2)
+    expected = fast(images)
+    for convert in (fast.double, lambda: fast.to("meta"), lambda: fast.to(torch.float64)):
+        with pytest.raises(TypeError, match="expected float32, bfloat16 or float16 on a device"):
+            convert()
+    state = {k: v.clone() for k, v in fast.state_dict().items()}
+    state["blocks.1.norm1.bias"][3] = float("nan")
+    with pytest.raises(ValueError, match=r"NaN or infinity in blocks\.1\.norm1\.bias"):
+        fast.load_state_dict(state)
+    assert torch.equal(fast(images), expected)
+    with pytest.raises(ValueError, match=r"misshapen head.bias \[9\] \(expected \[10\]\)"):
+        torch.func.functional_call(fast, {"head.bias": torch.ones(9)}, images)
+    assert torch.equal(fast(images), expected)
+
+
+def test_autocast_keeps_out(model, fast):
+    images = images_for(model, 2)
+    expected = fast(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(images), expected)
+
+
 def test_to_moves_and_converts(fast, device):
     images = torch.randn(2, 3, 56, 56)
     expected = fast(images)

@@ -22,7 +22,8 @@ MATCH = {
     "prefix": ((X, 1), {"prefix": 10}, ValueError, r"prefix to be in \[0, 9\], got 10"),
     "negative prefix": ((X, 1), {"prefix": -1}, ValueError, r"prefix to be in \[0, 9\], got -1"),
     "windows": ((X, 1), {"windows": [4, 4]}, ValueError, r"add up to N - prefix = 9, got \[4, 4\]"),
-    "negative window": ((X, 1), {"windows": [10, -1]}, ValueError, "non-negative"),
+    "negative window": ((X, 1), {"windows": [10, -1]}, ValueError, r"windows to be in \[0, 9\]"),
+    "huge windows": ((X, 1), {"windows": [2**62] * 4 + [9]}, ValueError, r"windows to be in"),
     "r past half a window": (
         (X, 3), {"prefix": 1, "windows": [4, 4]}, ValueError, r"r to be in \[0, 2\], got 3"),
     "order alone": ((X, 1), {"order": order(*range(9))}, ValueError, "expected windows beside"),

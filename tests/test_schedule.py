@@ -40,6 +40,10 @@ def test_tome_takes_r_as_tome_does():
     rs = [s[0].r if s else 0 for s in Schedule.tome(12, (8, -1.0))]
     assert rs[0] == 16
     assert rs[-1] == 0
+    assert sum(s[0].r if s else 0 for s in Schedule.tome(12, (8, 1.0))) == sum(
+        16 * i // 11 for i in range(12)
+    )
+    assert sum(rs) == sum(16 * i // 11 for i in range(12))
     assert sum(Schedule.tome(5, (8, 1.0))[i][0].r for i in range(1, 5)) == 4 + 8 + 12 + 16
     assert Schedule.tome(3, [8, 4]) == Schedule([Global(8), Global(4), None])
     assert Schedule.tome(3, 8, inflection=0.5) == Schedule.tome(3, (8, 0.5))
@@ -97,7 +101,7 @@ def test_bad_lists():
     with pytest.raises(TypeError, match="expected None, Local, Global or a list"):
         Schedule([None, 8])
     with pytest.raises(TypeError, match="expected None, Local, Global or a list"):
-        Schedule(["tome"])
+        Schedule([["tome"]])
     with pytest.raises(ValueError, match="no local step after a global one"):
         Schedule([Global(8), Local(8, 7)])
     with pytest.raises(ValueError, match="one window size, got 7 and, in block 1, 5"):
@@ -106,6 +110,20 @@ def test_bad_lists():
         Schedule([[Local(8, 7), Local(8, 7)]])
     with pytest.raises(ValueError, match="r to be non-negative, got -8"):
         Schedule([Global(-8)])
+    with pytest.raises(TypeError, match="strings are for Schedule.parse"):
+        Schedule("dsm:r=16")
+    for r in ((8, 4, 2), "8", [8.5], range(3)):
+        with pytest.raises(TypeError, match="expected r to be an int, "):
+            Schedule.tome(3, r)
+    with pytest.raises(ValueError, match=r"Local: expected window to be positive, got 0"):
+        Local(8, 0)
+    with pytest.raises(ValueError, match="expected skip to be at most 1000000000"):
+        Schedule.dsm(3, skip=2**63 - 1, local=1)
+    with pytest.raises(ValueError, match="expected r to be at most 1000000000"):
+        Schedule.tome(3, 2**63 - 1)
+    for steps in ([{"local": 8}], [{"global": "8"}], 3, [3], None):
+        with pytest.raises(ValueError, match="what to_dict gives"):
+            Schedule.from_dict({"blocks": [steps], "proportional": True})
     with pytest.raises(ValueError, match="depth to be non-negative"):
         Schedule.dense(-1)
     with pytest.raises(ValueError, match="what to_dict gives"):
@@ -121,6 +139,11 @@ def test_what_does_not_fit_the_model():
         Schedule([None] * 3 + [Global(99)] + [None] * 8).plan(VIT_B)
     with pytest.raises(ValueError, match=r"r of block 0 to be in \[0, 96\], half of each window's"):
         Schedule.dsm(12, r=97, skip=0).plan(VIT_B)
+
+
+def test_a_window_as_large_as_can_be_is_one_window():
+    plan = Schedule([Local(8, 10**9)] + [None] * 11).plan(VIT_B)
+    assert plan.tokens_out == 189
 
 
 def test_round_trips():

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dsm_ext import reference
+from dsm_ext._native import Schedule
 from dsm_ext.cli import common
 from dsm_ext.from_timm import from_timm
 from dsm_ext.measure import environment, synchronized, time_in_turn
-from dsm_ext.model import VisionTransformer
 
 PEERS = ("timm", "reference")
 
@@ -45,27 +45,18 @@ def add_parser(commands: Any) -> None:
 
 
 def calls_for(
-    model: VisionTransformer,
-    timm_model: Any,
-    schedules: list[str],
-    peers: list[str],
-    images: Tensor,
+    timm_model: Any, schedules: list[str], peers: list[str], images: Tensor
 ) -> dict[str, Callable[[], Any]]:
     """One call for each schedule of ours and of each peer, by "peer schedule"."""
     device = images.device
     calls: dict[str, Callable[[], Any]] = {}
 
     def ours(schedule: str) -> Callable[[], Any]:
-        def call() -> None:
-            # Taking a schedule up is part of no user's loop, but costs microseconds only.
-            model.schedule = schedule
-            model(images)
-
-        return call
+        model = from_timm(timm_model, schedule)  # shares the weights
+        return lambda: model(images)
 
     def referenced(schedule: str) -> Callable[[], Any]:
-        model.schedule = schedule
-        parsed = model.schedule
+        parsed = Schedule.parse(schedule, len(timm_model.blocks))
 
         def call() -> None:
             with torch.inference_mode():
@@ -101,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         generator = torch.Generator().manual_seed(0)
         shape = (batch, model.config.in_chans, *model.config.img_size)
         images = torch.randn(shape, generator=generator).to(device, dtype)
-        calls = calls_for(model, timm_model, args.schedule, peers, images)
+        calls = calls_for(timm_model, args.schedule, peers, images)
         rates = time_in_turn(calls, batch, args.rounds)
         base = rates.get("timm dense")
         rows = []

@@ -18,7 +18,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def schedules(text: str) -> list[str]:
     """Schedules separated by spaces or semicolons (commas separate a schedule's arguments)."""
-    return text.replace(";", " ").split()
+    names = text.replace(";", " ").split()
+    if not names:
+        raise argparse.ArgumentTypeError("expected a schedule, got none")
+    return names
 
 
 def integers(text: str) -> list[int]:
@@ -61,6 +64,8 @@ def timm_model(name: str, weights: str | None = None, pretrained: bool = False) 
 
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model named {name!r}")
+    if weights and pretrained:
+        raise ValueError("expected one of --weights FILE and --pretrained, got both")
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=pretrained).eval()
     check_supported(model)

@@ -31,9 +31,7 @@ PICTURED = (3, 8, 12, 17)  # of the held-out digits
 PICTURE_SIZE = 224
 ORANGE = (255, 140, 0)  # seen on black and on white
 
-NEXT = """\
-The same with ImageNet weights and your own pictures:
-  dsm-ext classify deit_small_patch16_224 --pretrained PICTURE...   (or --weights FILE)"""
+NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretrained PICTURE..."
 
 
 def add_parser(commands: Any) -> None:
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     schedules = list(METHODS.values())
     batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
     scores = Evaluation(model, schedules).run(batches)
-    calls = calls_for(model, timm_model, ["dense", *schedules], ["timm"], images[:BATCH])
+    calls = calls_for(timm_model, ["dense", *schedules], ["timm"], images[:BATCH])
     rates = time_in_turn(calls, BATCH, args.rounds)
 
     with torch.inference_mode():

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> None:
     if args.batch < 1:
         raise ValueError(f"expected --batch to be positive, got {args.batch}")
     paths = find_images(args.images)
-    labels = torch.tensor(label_images(paths, args.images))
     timm_model = common.timm_model(args.model, args.weights, args.pretrained)
+    labels = torch.tensor(label_images(paths, args.images, timm_model.num_classes))
     model = from_timm(timm_model, "dense", dtype=dtype, device=device)
     evaluation = Evaluation(model, [s for s in args.schedule if s != "dense"])
     batches = Batches(paths, transform_for(timm_model), args.batch)

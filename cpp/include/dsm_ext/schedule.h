@@ -16,7 +16,8 @@ struct DSM_EXT_API Step {
   int64_t r = 0;       ///< Tokens to remove from an image.
   int64_t window = 0;  ///< Side of a window in patches; 0: global.
 
-  static Step local(int64_t r, int64_t window) { return {r, window}; }
+  /// \throws c10::ValueError for a window that is not positive.
+  static Step local(int64_t r, int64_t window);
   static Step global(int64_t r) { return {r, 0}; }
   bool is_local() const { return window > 0; }
   bool operator==(const Step&) const = default;

@@ -57,7 +57,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// Logits, and where each patch went. Here the last block runs whole, with its merge steps.
   Trace trace(const at::Tensor& images) const;
 
-  /// Takes the weights, by timm's names. They are shared, not copied.
+  /// Takes the tensors as the model's own, by timm's names: nothing is copied.
   /// \param check_finite Whether to read every weight and refuse NaN and infinity.
   /// \throws c10::ValueError naming every missing, unexpected, misshapen or non-finite weight, and
   ///         where the weights are not all on one device; c10::TypeError where they are not all of

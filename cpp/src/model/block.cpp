@@ -63,6 +63,11 @@ Block::Block(const Config& config)
   fc2_ = add(*mlp, "fc2", {c, config.mlp_dim});
 }
 
+void Parameters::adopt(const at::Tensor& new_weight, const at::Tensor& new_bias) {
+  weight = parameters_["weight"] = new_weight;
+  bias = parameters_["bias"] = new_bias;
+}
+
 at::Tensor Block::normalize(const at::Tensor& x, const Parameters& norm) const {
   return at::layer_norm(x, norm.weight.sizes(), norm.weight, norm.bias, eps_);
 }

@@ -11,6 +11,7 @@ namespace dsm_ext {
 class Parameters : public torch::nn::Module {
  public:
   Parameters(at::IntArrayRef weight_shape, int64_t bias_size);
+  void adopt(const at::Tensor& new_weight, const at::Tensor& new_bias);
   at::Tensor weight, bias;
 };
 

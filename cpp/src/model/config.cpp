@@ -16,6 +16,7 @@ void Config::validate() const {
   positive("depth", depth);
   positive("num_heads", num_heads);
   positive("mlp_dim", mlp_dim);
+  TORCH_CHECK_VALUE(eps > 0, "dsm_ext.Config: expected eps to be positive, got ", eps);
   TORCH_CHECK_VALUE(
       grid()[0] > 0 && grid()[1] > 0, "dsm_ext.Config: expected img_size to hold a patch of ",
       patch_size[0], " x ", patch_size[1], " pixels, got ", img_size[0], " x ", img_size[1]);

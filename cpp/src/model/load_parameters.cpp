@@ -32,6 +32,9 @@ std::string shapes(const std::string& name, const at::Tensor& given, const at::T
 }
 
 void check_one_kind(const std::string& name, const at::Tensor& weight, const at::Tensor& first) {
+  TORCH_CHECK_VALUE(
+      !weight.is_meta(), "dsm_ext.VisionTransformer: expected weights with values, got ", name,
+      " on the meta device");
   const auto dtype = weight.scalar_type();
   TORCH_CHECK_TYPE(
       dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
@@ -66,7 +69,7 @@ void VisionTransformerImpl::load_parameters(
   for (const auto& [name, weight] : given) {
     if (!parameters.contains(name)) {
       unexpected.push_back(name);
-    } else if (check_finite && !at::isfinite(weight).all().item<bool>()) {
+    } else if (check_finite && !weight.is_meta() && !at::isfinite(weight).all().item<bool>()) {
       non_finite.push_back(name);
     }
   }
@@ -80,9 +83,17 @@ void VisionTransformerImpl::load_parameters(
   for (const auto& [name, weight] : given) {
     check_one_kind(name, weight, given.begin()->second);
   }
-  for (const auto& parameter : parameters) {
-    // set_data: the blocks hold the same tensors, and see the new weights through them.
-    parameter.value().set_data(given.at(parameter.key()).detach());
+  // The tensors themselves are taken, not their storage: whatever then moves or converts them in
+  // place, here or on the caller's side, is seen on both.
+  for (const auto& module : named_modules()) {
+    if (auto* leaf = module.value()->as<Parameters>()) {
+      leaf->adopt(given.at(module.key() + ".weight"), given.at(module.key() + ".bias"));
+    }
+  }
+  cls_token_ = parameters_["cls_token"] = given.at("cls_token");
+  pos_embed_ = parameters_["pos_embed"] = given.at("pos_embed");
+  if (config_.distilled) {
+    dist_token_ = parameters_["dist_token"] = given.at("dist_token");
   }
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 // Lengths of the `ceil(length / window)` parts of a side, as even as can be, the longer ones first.
 std::vector<int64_t> cut(int64_t length, int64_t window) {
-  const int64_t parts = (length + window - 1) / window;
+  const int64_t parts = 1 + (length - 1) / window;
   std::vector<int64_t> lengths(parts, length / parts);
   std::fill_n(lengths.begin(), length % parts, length / parts + 1);
   return lengths;

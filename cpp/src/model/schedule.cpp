@@ -9,9 +9,14 @@
 namespace dsm_ext {
 namespace {
 
+constexpr int64_t kMost = 1'000'000'000;  // sums of a few of them stay far from overflow
+
 void check_count(const char* name, int64_t value) {
   TORCH_CHECK_VALUE(
       value >= 0, "dsm_ext.Schedule: expected ", name, " to be non-negative, got ", value);
+  TORCH_CHECK_VALUE(
+      value <= kMost, "dsm_ext.Schedule: expected ", name, " to be at most ", kMost, ", got ",
+      value);
 }
 
 // The paper removes 16 tokens a block from 12 blocks and 8 from 24: the same in all.
@@ -24,6 +29,11 @@ int64_t default_skip(int64_t depth) {
 }
 
 }  // namespace
+
+Step Step::local(int64_t r, int64_t window) {
+  TORCH_CHECK_VALUE(window > 0, "dsm_ext.Local: expected window to be positive, got ", window);
+  return {r, window};
+}
 
 std::string Step::str() const {
   std::ostringstream text;
@@ -113,7 +123,7 @@ Schedule Schedule::tome(int64_t depth, std::optional<int64_t> r_, double inflect
   const int64_t last = 2 * r - first;
   std::vector<int64_t> each(depth);
   for (int64_t i = 0; i < depth; ++i) {
-    each[i] = depth > 1 ? first + (last - first) * i / (depth - 1) : r;
+    each[i] = depth > 1 ? (first * (depth - 1 - i) + last * i) / (depth - 1) : r;
   }
   return tome(depth, each);
 }

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "block.h"
 
@@ -35,6 +36,16 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
   }
   eval();
 }
+
+namespace {
+
+// Nothing is recorded, and autocast keeps out: the model's dtype is its weights'.
+class Inference {
+  at::NoGradGuard no_grad_;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
+};
+
+}  // namespace
 
 VisionTransformerImpl::~VisionTransformerImpl() = default;
 
@@ -125,7 +136,7 @@ at::Tensor VisionTransformerImpl::logits(const at::Tensor& tokens) const {
 
 at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
   check_images(images);
-  const at::NoGradGuard no_grad;
+  const Inference guard;
   if (images.size(0) == 0) {
     return at::empty({0, config_.num_classes}, images.options());
   }
@@ -134,7 +145,7 @@ at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
 
 at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) const {
   check_images(images);
-  const at::NoGradGuard no_grad;
+  const Inference guard;
   const auto layout = this->layout();
   if (images.size(0) == 0) {
     return at::empty({0, layout->plan().tokens_out(), config_.embed_dim}, images.options());
@@ -144,7 +155,7 @@ at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) con
 
 Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
   check_images(images);
-  const at::NoGradGuard no_grad;
+  const Inference guard;
   const auto layout = this->layout();
   const int64_t b = images.size(0), tokens = layout->plan().tokens_out();
   const auto floats = images.options().dtype(at::kFloat);

@@ -23,8 +23,9 @@ void check_match(
   int64_t largest = tokens - prefix;
   if (!windows.empty()) {
     TORCH_CHECK_VALUE(
-        *std::min_element(windows.begin(), windows.end()) >= 0,
-        "dsm_ext.match: expected windows to be non-negative, got ", windows);
+        std::all_of(
+            windows.begin(), windows.end(), [&](int64_t t) { return t >= 0 && t <= tokens; }),
+        "dsm_ext.match: expected windows to be in [0, ", tokens, "], got ", windows);
     const int64_t sum = std::accumulate(windows.begin(), windows.end(), int64_t{0});
     TORCH_CHECK_VALUE(
         sum == tokens - prefix,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "dsm_ext/ops.h"
 
 namespace dsm_ext {

@@ -80,10 +80,10 @@ class Matcher {
     a_valid_.resize(group.a.size());
     b_valid_.resize(group.b.size());
     for (size_t i = 0; i < group.a.size(); ++i) {
-      a_valid_[i] = unit_row(metric + group.a[i] * dim_, &a_[i * dim_], 1);
+      a_valid_[i] = unit_row(metric + group.a[i] * dim_, a_.data() + i * dim_, 1);
     }
     for (size_t j = 0; j < group.b.size(); ++j) {
-      b_valid_[j] = unit_row(metric + group.b[j] * dim_, &b_[j], columns_);
+      b_valid_[j] = unit_row(metric + group.b[j] * dim_, b_.data() + j, columns_);
     }
   }
 
@@ -112,10 +112,10 @@ class Matcher {
     candidates_.resize(count);
     scores_.resize(kRows * columns_);
     for (int64_t i0 = 0; i0 < count; i0 += kRows) {
-      score_rows(&a_[i0 * dim_], b_.data(), dim_, columns_, scores_.data());
+      score_rows(a_.data() + i0 * dim_, b_.data(), dim_, columns_, scores_.data());
       for (int64_t i = i0; i < std::min(i0 + kRows, count); ++i) {
         Candidate best{-std::numeric_limits<float>::infinity(), 0};
-        const float* scores = &scores_[(i - i0) * columns_];
+        const float* scores = scores_.data() + (i - i0) * columns_;
         for (size_t j = 0; a_valid_[i] && j < group.b.size(); ++j) {
           if (b_valid_[j] && scores[j] > best.similarity) {
             best = {scores[j], static_cast<int32_t>(j)};
