@@ -1,6 +1,6 @@
 #pragma once
 
-// What the kernels share. Device code knows no torch header but for the two 16-bit types.
+// What the launchers share. The kernels' own files (.cuh) know no torch header.
 
 #include <cstdint>
 

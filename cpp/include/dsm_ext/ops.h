@@ -14,6 +14,9 @@
 /// index of the token that holds it afterwards. `match` makes such a map, `merge` carries it out,
 /// `unmerge` undoes it, and two maps compose by indexing the second with the first.
 ///
+/// On a GPU the values of maps and orders are not checked, which would wait for the device: out of
+/// range, they give meaningless results, and touch no memory outside the tensors.
+///
 /// Errors are c10::ValueError for a value or shape out of range, c10::TypeError for a dtype and
 /// c10::NotImplementedError for autograd: the operators are for inference.
 namespace dsm_ext {
