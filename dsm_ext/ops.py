@@ -3,9 +3,10 @@
 One idea carries all three: a map, int32 [B, N], that gives for each token the index of the token
 that holds it afterwards. ``match`` makes such a map, ``merge`` carries it out, ``unmerge`` undoes
 it.
-They are for inference: a tensor that requires grad is refused with NotImplementedError. On a GPU the
-values of maps and orders are not checked, which would wait for the device: out of range, they give
-meaningless results, and touch no memory outside the tensors.
+
+They are for inference: a tensor that requires grad is refused with NotImplementedError. On a GPU
+the values of maps and orders are not checked, which would wait for the device: out of range, they
+give meaningless results, and touch no memory outside the tensors.
 """
 
 from __future__ import annotations
