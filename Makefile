@@ -13,6 +13,7 @@ BUILD := build/cmake
 bin := $(abspath $(VENV))/bin
 export PATH := $(bin):$(PATH)
 export DSM_EXT_BUILD_DIR := $(BUILD)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 cxx_files := $(shell find cpp cuda python tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test check format build clean
@@ -36,7 +37,11 @@ format: $(VENV)/.packages
 	clang-format -i $(cxx_files)
 
 build: $(VENV)/.packages
-	pip install --quiet --no-build-isolation --no-deps --editable .
+	@mkdir -p build
+	@echo "building dsm_ext: some minutes the first time (log: build/install.log)"
+	@pip install --verbose --no-build-isolation --no-deps --editable . > build/install.log 2>&1 || \
+	  { cat build/install.log; exit 1; }
+	@sed -n 's/^ *-- \(dsm_ext: CUDA\)/\1/p' build/install.log
 
 # Everything that pyproject.toml asks for, before the project itself: the build needs torch.
 $(VENV)/.packages: pyproject.toml
