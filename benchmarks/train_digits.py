@@ -2,7 +2,7 @@
 
     python benchmarks/train_digits.py [--epochs 45]
 
-About 20 minutes on two cores. The held-out split is that of ``dsm_ext.digits.load_digits``; it is
+About 15 minutes on two cores. The held-out split is that of ``dsm_ext.digits.load_digits``; it is
 looked at for the figure printed after each epoch and for nothing else.
 """
 

@@ -4,8 +4,9 @@
 #include <cstdint>
 
 // Bipartite soft matching on a GPU: one block of threads for each group (an image, or one window
-// of an image), and everything but the metric in shared memory: a scale and a validity for each
-// token, a similarity and a partner for each token of A (20 bytes a token). A thread owns a token
+// of an image), and everything but the metric in shared memory: a scale for each token, zero
+// where its row is matched last, and a similarity, a partner and whether it merges for each token
+// of A (20 bytes a token). A thread owns a token
 // of A, and sums each score over the channels in their order, so equal rows score equally. The
 // metric is read T/2 times, from cache: this is the plain version, right before it is quick.
 

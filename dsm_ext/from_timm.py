@@ -55,29 +55,39 @@ def from_timm(
         TypeError: an argument of another type, or weights of an unsupported dtype.
         FileNotFoundError: no such weight file.
     """
+    source: Any = model
     if isinstance(model, str):
-        model = _create(model, weights, pretrained)
+        if (weights is not None) == pretrained:
+            raise ValueError(
+                "dsm_ext.from_timm: expected either weights=FILE or pretrained=True beside the "
+                f"name {model!r}"
+            )
+        source = create_timm(model, weights, pretrained)
     elif weights is not None or pretrained:
         raise TypeError("dsm_ext.from_timm: weights and pretrained go with a model's name")
-    check_supported(model)
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    check_supported(source)
+    state = {name: tensor.detach() for name, tensor in source.state_dict().items()}
     if dtype is not None or device is not None:
         state = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
-    return VisionTransformer(config_of(model), schedule, state)
+    return VisionTransformer(config_of(source), schedule, state)
 
 
-def _create(name: str, weights: str | os.PathLike[str] | None, pretrained: bool) -> nn.Module:
+def create_timm(
+    name: str, weights: str | os.PathLike[str] | None = None, pretrained: bool = False
+) -> Any:
+    """timm's own model, in eval mode: with a file's weights, timm's, or random ones.
+
+    Raises:
+        NotImplementedError, ValueError, FileNotFoundError: as ``from_timm``.
+    """
     import timm
 
-    if (weights is not None) == pretrained:
-        raise ValueError(
-            f"dsm_ext.from_timm: expected either weights=FILE or pretrained=True beside the name "
-            f"{name!r}"
-        )
     if ":" not in name and not timm.is_model(name.split(".")[0]):  # "hf-hub:..." is a hub's
         raise ValueError(f"dsm_ext.from_timm: timm has no model named {name!r}")
     if weights is None:
-        return timm.create_model(name, pretrained=True).eval()
+        model = timm.create_model(name, pretrained=pretrained).eval()
+        check_supported(model)
+        return model
     with torch.device("meta"):  # for its shape alone: the file brings the weights
         model = timm.create_model(name).eval()
     check_supported(model)

@@ -104,8 +104,8 @@ def test_bad_rows_are_matched_last_and_poison_nothing(value, device):
     )
 
 
-def test_extreme_but_finite_rows_are_not_bad():
-    metric = metric_for(33)
+def test_extreme_but_finite_rows_are_not_bad(device):
+    metric = metric_for(33, device=device)
     expected = dsm_ext.match(metric, 5, prefix=1)
     for scale in (2.0**-120, 2.0**100):
         assert torch.equal(dsm_ext.match(metric * scale, 5, prefix=1), expected)

@@ -24,9 +24,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     device, dtype = common.run_settings(args)
-    if not (args.weights or args.pretrained):
-        raise ValueError("expected --weights FILE or --pretrained")
-    timm_model = common.timm_model(args.model, args.weights, args.pretrained)
+    timm_model = common.trained_model(args)
     transform = transform_for(timm_model)
     model = from_timm(timm_model, args.schedule, dtype=dtype, device=device)
     names = common.classes(model)

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from dsm_ext.from_timm import check_supported, from_timm
+from dsm_ext.from_timm import create_timm
 from dsm_ext.model import VisionTransformer
-from dsm_ext.weights import load_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -60,19 +59,17 @@ def timm_model(name: str, weights: str | None = None, pretrained: bool = False) 
         ValueError: timm has no such model, or the weights do not fit.
         NotImplementedError: dsm_ext does not support it.
     """
-    import timm
-
-    if not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"timm has no model named {name!r}")
     if weights and pretrained:
         raise ValueError("expected one of --weights FILE and --pretrained, got both")
     torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=pretrained).eval()
-    check_supported(model)
-    if weights:
-        from_timm(name, "dense", weights=weights)  # names what does not fit
-        model.load_state_dict(load_weights(weights))
-    return model
+    return create_timm(name, weights, pretrained)
+
+
+def trained_model(args: argparse.Namespace) -> Any:
+    """timm's model for the arguments of ``add_model``, which must say where its weights are."""
+    if not (args.weights or args.pretrained):
+        raise ValueError("expected --weights FILE or --pretrained")
+    return timm_model(args.model, args.weights, args.pretrained)
 
 
 def run_settings(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:

@@ -43,12 +43,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     device, dtype = common.run_settings(args)
-    if not (args.weights or args.pretrained):
-        raise ValueError("expected --weights FILE or --pretrained")
     if args.batch < 1:
         raise ValueError(f"expected --batch to be positive, got {args.batch}")
     paths = find_images(args.images)
-    timm_model = common.timm_model(args.model, args.weights, args.pretrained)
+    timm_model = common.trained_model(args)
     labels = torch.tensor(label_images(paths, args.images, timm_model.num_classes))
     model = from_timm(timm_model, "dense", dtype=dtype, device=device)
     evaluation = Evaluation(model, [s for s in args.schedule if s != "dense"])

@@ -31,8 +31,7 @@ namespace dsm_ext {
 /// map is the identity.
 ///
 /// \param metric  [B, N, D] float32, float16 or bfloat16; compared in float32.
-/// \param r       Tokens to remove: from the sequence, in [0, (N - prefix) / 2]; with `windows`
-/// from
+/// \param r       Tokens to remove from the sequence, in [0, (N - prefix) / 2]; with `windows` from
 ///                each window, where a window of T tokens gives up T / 2 at most.
 /// \param prefix  Leading tokens that never merge.
 /// \param windows Number of tokens in each window; they add up to N - prefix. Empty: one group.

@@ -31,8 +31,8 @@ struct DSM_EXT_API PlannedBlock {
 /// out, as in the papers; it adds under 1 %.
 struct DSM_EXT_API Plan {
   std::vector<PlannedBlock> blocks;
-  std::vector<int32_t>
-      window_order;  ///< [gh * gw]: the patch at each window-major place, or empty.
+  /// [gh * gw]: the patch at each window-major place, or empty.
+  std::vector<int32_t> window_order;
   int64_t multiply_adds_embed, multiply_adds_head;
   int64_t tokens_dense;         ///< Tokens of the sequence before any merging.
   int64_t multiply_adds_dense;  ///< Of the same model with nothing merged, as the papers count.

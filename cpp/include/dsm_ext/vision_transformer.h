@@ -22,8 +22,8 @@ struct Sequence;
 /// What `VisionTransformer::trace` returns.
 struct DSM_EXT_API Trace {
   at::Tensor logits;  ///< [B, num_classes], in the model's dtype.
-  at::Tensor
-      source;  ///< [B, gh * gw] int32: the index of the token that holds each patch at the end.
+  /// [B, gh * gw] int32: the index of the token that holds each patch at the end.
+  at::Tensor source;
   at::Tensor size;  ///< [B, M] float32: how many patches each token stands for.
 };
 

@@ -37,9 +37,9 @@ void merge_step(
 
 }  // namespace
 
-Parameters::Parameters(at::IntArrayRef weight_shape, int64_t bias_size) {
+Parameters::Parameters(at::IntArrayRef weight_shape) {
   weight = register_parameter("weight", at::empty(weight_shape), /*requires_grad=*/false);
-  bias = register_parameter("bias", at::empty({bias_size}), /*requires_grad=*/false);
+  bias = register_parameter("bias", at::empty(weight_shape[0]), /*requires_grad=*/false);
 }
 
 Block::Block(const Config& config)
@@ -48,19 +48,21 @@ Block::Block(const Config& config)
       head_dim_(config.head_dim()),
       eps_(config.eps) {
   const int64_t c = config.embed_dim;
-  const auto add = [](torch::nn::Module& to, const char* name, at::IntArrayRef shape) {
-    return to.register_module(name, std::make_shared<Parameters>(shape, shape[0]));
-  };
   const auto attn = std::make_shared<torch::nn::Module>();
   const auto mlp = std::make_shared<torch::nn::Module>();
-  norm1_ = add(*this, "norm1", {c});
+  norm1_ = add_parameters(*this, "norm1", {c});
   register_module("attn", attn);
-  qkv_ = add(*attn, "qkv", {3 * c, c});
-  proj_ = add(*attn, "proj", {c, c});
-  norm2_ = add(*this, "norm2", {c});
+  qkv_ = add_parameters(*attn, "qkv", {3 * c, c});
+  proj_ = add_parameters(*attn, "proj", {c, c});
+  norm2_ = add_parameters(*this, "norm2", {c});
   register_module("mlp", mlp);
-  fc1_ = add(*mlp, "fc1", {config.mlp_dim, c});
-  fc2_ = add(*mlp, "fc2", {c, config.mlp_dim});
+  fc1_ = add_parameters(*mlp, "fc1", {config.mlp_dim, c});
+  fc2_ = add_parameters(*mlp, "fc2", {c, config.mlp_dim});
+}
+
+std::shared_ptr<Parameters> add_parameters(
+    torch::nn::Module& to, const char* name, at::IntArrayRef weight_shape) {
+  return to.register_module(name, std::make_shared<Parameters>(weight_shape));
 }
 
 void Parameters::adopt(const at::Tensor& new_weight, const at::Tensor& new_bias) {

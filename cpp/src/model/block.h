@@ -10,10 +10,13 @@ namespace dsm_ext {
 /// A weight and a bias under timm's names: a linear layer, a convolution or a LayerNorm.
 class Parameters : public torch::nn::Module {
  public:
-  Parameters(at::IntArrayRef weight_shape, int64_t bias_size);
+  explicit Parameters(at::IntArrayRef weight_shape);
   void adopt(const at::Tensor& new_weight, const at::Tensor& new_bias);
   at::Tensor weight, bias;
 };
+
+std::shared_ptr<Parameters> add_parameters(
+    torch::nn::Module& to, const char* name, at::IntArrayRef weight_shape);
 
 /// The tokens between two blocks, and what became of the patches.
 struct Sequence {

@@ -8,35 +8,6 @@
 #include "block.h"
 
 namespace dsm_ext {
-
-VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
-    : config_(config), layout_(std::make_shared<Layout>(config, std::move(schedule))) {
-  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
-  const int64_t c = config_.embed_dim;
-  const auto add = [](torch::nn::Module& to, const char* name, at::IntArrayRef shape) {
-    return to.register_module(name, std::make_shared<Parameters>(shape, shape[0]));
-  };
-  cls_token_ = register_parameter("cls_token", at::empty({1, 1, c}), /*requires_grad=*/false);
-  if (config_.distilled) {
-    dist_token_ = register_parameter("dist_token", at::empty({1, 1, c}), /*requires_grad=*/false);
-  }
-  pos_embed_ =
-      register_parameter("pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
-  const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
-  patch_embed_ = add(
-      *patch_embed, "proj", {c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]});
-  const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
-  for (int64_t i = 0; i < config_.depth; ++i) {
-    blocks_.push_back(blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
-  }
-  norm_ = add(*this, "norm", {c});
-  head_ = add(*this, "head", {config_.num_classes, c});
-  if (config_.distilled) {
-    head_dist_ = add(*this, "head_dist", {config_.num_classes, c});
-  }
-  eval();
-}
-
 namespace {
 
 // Nothing is recorded, and autocast keeps out: the model's dtype is its weights'.
@@ -46,6 +17,31 @@ class Inference {
 };
 
 }  // namespace
+
+VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
+    : config_(config), layout_(std::make_shared<Layout>(config, std::move(schedule))) {
+  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
+  const int64_t c = config_.embed_dim;
+  cls_token_ = register_parameter("cls_token", at::empty({1, 1, c}), /*requires_grad=*/false);
+  if (config_.distilled) {
+    dist_token_ = register_parameter("dist_token", at::empty({1, 1, c}), /*requires_grad=*/false);
+  }
+  pos_embed_ =
+      register_parameter("pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
+  const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
+  patch_embed_ = add_parameters(
+      *patch_embed, "proj", {c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]});
+  const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
+  for (int64_t i = 0; i < config_.depth; ++i) {
+    blocks_.push_back(blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
+  }
+  norm_ = add_parameters(*this, "norm", {c});
+  head_ = add_parameters(*this, "head", {config_.num_classes, c});
+  if (config_.distilled) {
+    head_dist_ = add_parameters(*this, "head_dist", {config_.num_classes, c});
+  }
+  eval();
+}
 
 VisionTransformerImpl::~VisionTransformerImpl() = default;
 
