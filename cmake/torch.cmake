@@ -48,7 +48,22 @@ if(EXISTS ${torch_lib}/libc10_cuda.so)
   set(DSM_EXT_TORCH_CUDA ${CMAKE_MATCH_1})
 endif()
 
+# torch's threads are OpenMP's. `at::parallel_for` is a template: compiled without OpenMP it runs on
+# one thread, and linked with another OpenMP than torch's it would start a second set of threads. So
+# the library that torch brings is linked, where it brings one.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+file(GLOB torch_openmp ${torch_lib}/libgomp*.so* ${torch_lib}/libiomp5.so ${torch_lib}/libomp.dylib
+     ${DSM_EXT_TORCH_ROOT}/../torch.libs/libgomp*.so*)
+if(torch_openmp)
+  list(GET torch_openmp 0 torch_openmp)
+else()
+  set(torch_openmp ${OpenMP_CXX_LIBRARIES})
+endif()
+separate_arguments(openmp_flags NATIVE_COMMAND "${OpenMP_CXX_FLAGS}")
+
 add_library(dsm_ext_torch INTERFACE)
+target_compile_options(
+  dsm_ext_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${openmp_flags}>)
 target_include_directories(
   dsm_ext_torch SYSTEM INTERFACE ${DSM_EXT_TORCH_ROOT}/include
                                  ${DSM_EXT_TORCH_ROOT}/include/torch/csrc/api/include)
@@ -56,4 +71,5 @@ target_link_libraries(
   dsm_ext_torch
   INTERFACE ${torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}torch${CMAKE_SHARED_LIBRARY_SUFFIX}
             ${torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}torch_cpu${CMAKE_SHARED_LIBRARY_SUFFIX}
-            ${torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}c10${CMAKE_SHARED_LIBRARY_SUFFIX})
+            ${torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}c10${CMAKE_SHARED_LIBRARY_SUFFIX}
+            ${torch_openmp})

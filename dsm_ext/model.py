@@ -37,6 +37,11 @@ class VisionTransformer(nn.Module):
     and images that require grad are refused. ``forward``, ``forward_features`` and ``trace``
     release the GIL and may run in several threads.
 
+    On the CPU in float32 the weights are packed by the first call, and again by the first one after
+    they have changed. Changes that torch does not count (through ``.data`` or ``numpy()``) are not
+    seen; after them, assign ``cpu_path`` again. ``cpu_path = "reference"`` or the environment
+    variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead.
+
     All three take images [B, in_chans, height, width], contiguous or not; B may be 0.
 
     Raises:
@@ -85,6 +90,28 @@ class VisionTransformer(nn.Module):
     def trace(self, images: Tensor) -> Trace:
         """Logits, and where each patch went. Here the last block runs whole, with its merging."""
         return Trace(*self._shared_core().trace(images))
+
+    def profile(self, images: Tensor) -> dict[str, Any]:
+        """Where the time of one ``forward`` goes on the CPU's fast path.
+
+        Returns:
+            ``wall``: seconds from call to return; ``threads``; ``blocks``: for each block the
+            seconds that all threads together spent, by stage; ``before`` and ``after``: the same
+            for what precedes the blocks and what follows.
+
+        Raises:
+            NotImplementedError: the model does not run on that path.
+        """
+        return self._shared_core().profile(images)
+
+    @property
+    def cpu_path(self) -> str:
+        """How a float32 model runs on the CPU: ``fast``, or ``reference``, by ATen's operators."""
+        return self._core.cpu_path
+
+    @cpu_path.setter
+    def cpu_path(self, value: str) -> None:
+        self._core.cpu_path = value
 
     @property
     def config(self) -> Config:
@@ -150,13 +177,15 @@ class VisionTransformer(nn.Module):
         config = self.config
         state = self.__dict__.copy()
         del state["_links"]
-        state["_core"] = ({name: getattr(config, name) for name in CONFIG_FIELDS}, self.schedule)
+        shape = {name: getattr(config, name) for name in CONFIG_FIELDS}
+        state["_core"] = (shape, self.schedule, self.cpu_path)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        config, schedule = state["_core"]
+        config, schedule, cpu_path = state["_core"]
         self._core = _C.VisionTransformer(Config(**config), schedule)
+        self._core.cpu_path = cpu_path
         self._share()
 
 

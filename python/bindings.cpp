@@ -247,6 +247,25 @@ void bind_schedule(py::module_& m) {
       .def(py::pickle(&dict_of, &schedule_of));
 }
 
+// Seconds by stage; stages that took none are left out.
+py::dict dict_of(const dsm_ext::Profile& profile) {
+  py::list parts;
+  for (const auto& seconds : profile.seconds) {
+    py::dict part;
+    for (int64_t s = 0; s < dsm_ext::kStages; ++s) {
+      if (seconds[s] > 0) {
+        part[dsm_ext::to_string(static_cast<dsm_ext::Stage>(s))] = seconds[s];
+      }
+    }
+    parts.append(part);
+  }
+  const auto count = py::len(parts);
+  return py::dict(
+      "wall"_a = profile.wall, "threads"_a = profile.threads, "before"_a = parts[0],
+      "blocks"_a = parts[py::slice(1, static_cast<py::ssize_t>(count) - 1, 1)],
+      "after"_a = parts[count - 1]);
+}
+
 void bind_model(py::module_& m) {
   using Model = dsm_ext::VisionTransformerImpl;
   using Release = py::call_guard<py::gil_scoped_release>;
@@ -262,6 +281,16 @@ void bind_model(py::module_& m) {
           },
           "images"_a, Release())
       .def(
+          "profile",
+          [](const Model& model, const at::Tensor& images) {
+            const auto profile = [&] {
+              const py::gil_scoped_release release;
+              return model.profile(images);
+            }();
+            return dict_of(profile);
+          },
+          "images"_a)
+      .def(
           "load_parameters", &Model::load_parameters, "weights"_a, "check_finite"_a = true,
           Release())
       .def(
@@ -275,6 +304,20 @@ void bind_model(py::module_& m) {
           })
       .def_property_readonly("config", &Model::config)
       .def_property("schedule", &Model::schedule, &Model::set_schedule)
+      .def_property(
+          "cpu_path",
+          [](const Model& model) {
+            return model.cpu_path() == dsm_ext::CpuPath::fast ? "fast" : "reference";
+          },
+          [](Model& model, const std::string& path) {
+            if (path != "fast" && path != "reference") {
+              throw py::value_error(
+                  "dsm_ext.VisionTransformer: expected cpu_path to be fast or reference, got " +
+                  path);
+            }
+            model.set_cpu_path(
+                path == "fast" ? dsm_ext::CpuPath::fast : dsm_ext::CpuPath::reference);
+          })
       .def_property_readonly("plan", &Model::plan);
 }
 

@@ -25,6 +25,15 @@ def device(request):
     return torch.device(request.param)
 
 
+@pytest.fixture(params=["fast", "reference"])
+def cpu_path(request, monkeypatch):
+    """Makes models of this test take one path on the CPU, then the other."""
+    if request.param == "reference" and "cuda" in request.keywords:
+        pytest.skip("paths differ on the CPU alone")
+    monkeypatch.setenv("DSM_EXT_CPU", request.param)
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

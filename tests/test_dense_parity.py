@@ -7,6 +7,8 @@ from tolerance import assert_close, assert_error_at_most_twice
 
 import dsm_ext
 
+pytestmark = pytest.mark.usefixtures("cpu_path")
+
 MODELS = {
     "tiny": ("vit_tiny_patch16_224", {}),
     "small": ("vit_small_patch16_224", {}),

@@ -10,6 +10,8 @@ from tolerance import assert_close, assert_error_at_most_twice, far_from_ties
 import dsm_ext
 from dsm_ext import Global, Local, Schedule, reference
 
+pytestmark = pytest.mark.usefixtures("cpu_path")
+
 SCHEDULES = {
     "dsm": "dsm:r=16,skip=1,local=2",
     "dsm, all local": "dsm:r=13,skip=0,local=4",

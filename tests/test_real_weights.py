@@ -1,5 +1,7 @@
 """DeiT-tiny's published weights on photographs. Needs DSM_EXT_DATA."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -41,9 +43,11 @@ def test_dense_equals_timm(model, images):
     ["dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8"],
 )
 def test_merging_equals_the_reference(model, images, schedule):
+    # In float64: in float32 the reference itself was seen 1.3e-5 of the scale away from it.
     fast = dsm_ext.from_timm(model, schedule)
+    exact = copy.deepcopy(model).double()
     with recorded_margins() as margins:
-        logits, source, size = reference.trace(model, images, fast.schedule)
+        logits, source, size = reference.trace(exact, images.double(), fast.schedule)
     clear = far_from_ties(torch.stack(margins).amin(0))
     trace = fast.trace(images)
     assert torch.equal(trace.source[clear].long(), source[clear])

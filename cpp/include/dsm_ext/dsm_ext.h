@@ -4,6 +4,7 @@
 #include "dsm_ext/config.h"              // IWYU pragma: export
 #include "dsm_ext/ops.h"                 // IWYU pragma: export
 #include "dsm_ext/plan.h"                // IWYU pragma: export
+#include "dsm_ext/profile.h"             // IWYU pragma: export
 #include "dsm_ext/schedule.h"            // IWYU pragma: export
 #include "dsm_ext/version.h"             // IWYU pragma: export
 #include "dsm_ext/vision_transformer.h"  // IWYU pragma: export

@@ -10,11 +10,15 @@
 
 #include "dsm_ext/config.h"
 #include "dsm_ext/export.h"
+#include "dsm_ext/profile.h"
 #include "dsm_ext/schedule.h"
 
 namespace dsm_ext {
 
 class Block;
+namespace cpu {
+class Engine;
+}
 class Layout;
 class Parameters;
 struct Sequence;
@@ -27,12 +31,23 @@ struct DSM_EXT_API Trace {
   at::Tensor size;  ///< [B, M] float32: how many patches each token stands for.
 };
 
+/// How a float32 model runs on the CPU.
+enum class CpuPath {
+  fast,       ///< Packed weights, fused loops, planned buffers.
+  reference,  ///< ATen's operators, as for other dtypes and devices.
+};
+
 /// A plain Vision Transformer with delayed spatial merging: images in, logits out, in one call.
 ///
 /// Parameters and submodules bear timm's names. The model runs where its weights are, in their
 /// dtype: float32, bfloat16 or float16. It is for inference: nothing is recorded for a backward
 /// pass. `forward`, `forward_features` and `trace` may run in several threads at once; loading,
 /// moving and `set_schedule` may not run beside loading or moving.
+///
+/// On the CPU in float32 the weights are packed by the first call, and again by the first one after
+/// they have changed. Changes that torch does not count are not seen: those through `data_ptr`, or
+/// in Python through `.data` or `numpy()`; load the weights again after them. Weights made in
+/// inference mode are not counted either and take the reference path.
 ///
 /// The three take `images` [B, in_chans, height, width], contiguous or not; B may be 0.
 /// \throws c10::ValueError           for another rank, number of channels, image size or device.
@@ -57,6 +72,10 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// Logits, and where each patch went. Here the last block runs whole, with its merge steps.
   Trace trace(const at::Tensor& images) const;
 
+  /// Where the time of one forward goes, by block and stage. The pass is that of `forward`.
+  /// \throws c10::NotImplementedError off the fast path.
+  Profile profile(const at::Tensor& images) const;
+
   /// Takes the tensors as the model's own, by timm's names: nothing is copied.
   /// \param check_finite Whether to read every weight and refuse NaN and infinity.
   /// \throws c10::ValueError naming every missing, unexpected, misshapen or non-finite weight, and
@@ -73,16 +92,25 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// \throws c10::ValueError where the schedule does not fit the model; it then keeps its own.
   void set_schedule(const Schedule& schedule);
 
+  /// Fast, unless the environment variable DSM_EXT_CPU was "reference" when the model was made.
+  CpuPath cpu_path() const;
+  void set_cpu_path(CpuPath path);
+
  private:
   std::shared_ptr<const Layout> layout() const;
+  std::shared_ptr<const cpu::Engine> engine() const;
+  void take_parameters();
   void check_images(const at::Tensor& images) const;
   Sequence embed(const at::Tensor& images) const;
   Sequence run(const at::Tensor& images, const Layout& layout, bool whole, bool trace) const;
   at::Tensor logits(const at::Tensor& tokens) const;
 
   Config config_;
-  mutable std::mutex mutex_;  // guards layout_
+  mutable std::mutex mutex_;  // guards the next three
   std::shared_ptr<const Layout> layout_;
+  mutable std::shared_ptr<const cpu::Engine> engine_;  // null until the fast path is taken
+  CpuPath cpu_path_;
+  std::vector<std::pair<std::string, at::Tensor>> all_parameters_;
 
   at::Tensor cls_token_, dist_token_, pos_embed_;
   std::shared_ptr<Parameters> patch_embed_, norm_, head_, head_dist_;

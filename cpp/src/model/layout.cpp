@@ -4,6 +4,19 @@
 
 namespace dsm_ext {
 
+Layout::Layout(const Config& config, Schedule schedule)
+    : schedule_(std::move(schedule)), plan_(schedule_.plan(config)) {
+  for (const auto& block : plan_.blocks) {
+    auto& steps = groups_.emplace_back();
+    for (const auto& step : block.steps) {
+      steps.push_back(
+          dsm_ext::match_groups(
+              step.tokens_in, step.r, config.prefix(), step.windows,
+              step.regroup ? plan_.window_order : std::vector<int32_t>{}));
+    }
+  }
+}
+
 at::Tensor Layout::window_order(at::Device device) const {
   const std::lock_guard lock(mutex_);
   auto& order = orders_[device.str()];

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 
+#include "../ops/cpu/matcher.h"
 #include "dsm_ext/schedule.h"
 
 namespace dsm_ext {
@@ -13,17 +14,22 @@ namespace dsm_ext {
 /// copies of the window order, which are made when a device is first seen.
 class Layout {
  public:
-  Layout(const Config& config, Schedule schedule)
-      : schedule_(std::move(schedule)), plan_(schedule_.plan(config)) {}
+  Layout(const Config& config, Schedule schedule);
 
   const Schedule& schedule() const { return schedule_; }
   const Plan& plan() const { return plan_; }
 
   at::Tensor window_order(at::Device device) const;  // [gh * gw] int32
 
+  /// Who is matched with whom on the CPU: the groups of each of a block's steps.
+  const std::vector<std::vector<MatchGroup>>& match_groups(int64_t block) const {
+    return groups_[block];
+  }
+
  private:
   Schedule schedule_;
   Plan plan_;
+  std::vector<std::vector<std::vector<MatchGroup>>> groups_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, at::Tensor> orders_;  // by device
 };

@@ -95,6 +95,7 @@ void VisionTransformerImpl::load_parameters(
   if (config_.distilled) {
     dist_token_ = parameters_["dist_token"] = given.at("dist_token");
   }
+  take_parameters();
 }
 
 }  // namespace dsm_ext

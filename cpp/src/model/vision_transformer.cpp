@@ -5,7 +5,10 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <cstdlib>
+
 #include "block.h"
+#include "cpu/engine.h"
 
 namespace dsm_ext {
 namespace {
@@ -16,10 +19,24 @@ class Inference {
   c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
 };
 
+CpuPath cpu_path_of_environment() {
+  const char* value = std::getenv("DSM_EXT_CPU");
+  if (value == nullptr || std::string_view(value) == "fast") {
+    return CpuPath::fast;
+  }
+  TORCH_CHECK_VALUE(
+      std::string_view(value) == "reference",
+      "dsm_ext: expected the environment variable DSM_EXT_CPU to be fast or reference, got ",
+      value);
+  return CpuPath::reference;
+}
+
 }  // namespace
 
 VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
-    : config_(config), layout_(std::make_shared<Layout>(config, std::move(schedule))) {
+    : config_(config),
+      layout_(std::make_shared<Layout>(config, std::move(schedule))),
+      cpu_path_(cpu_path_of_environment()) {
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   const int64_t c = config_.embed_dim;
   cls_token_ = register_parameter("cls_token", at::empty({1, 1, c}), /*requires_grad=*/false);
@@ -40,6 +57,7 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
   if (config_.distilled) {
     head_dist_ = add_parameters(*this, "head_dist", {config_.num_classes, c});
   }
+  take_parameters();
   eval();
 }
 
@@ -58,6 +76,34 @@ void VisionTransformerImpl::set_schedule(const Schedule& schedule) {
   auto layout = std::make_shared<Layout>(config_, schedule);
   const std::lock_guard lock(mutex_);
   layout_ = std::move(layout);
+}
+
+CpuPath VisionTransformerImpl::cpu_path() const {
+  const std::lock_guard lock(mutex_);
+  return cpu_path_;
+}
+
+void VisionTransformerImpl::set_cpu_path(CpuPath path) {
+  const std::lock_guard lock(mutex_);
+  cpu_path_ = path;
+  engine_.reset();
+}
+
+void VisionTransformerImpl::take_parameters() {
+  const std::lock_guard lock(mutex_);
+  all_parameters_ = named_parameters().pairs();
+  engine_.reset();
+}
+
+// Null where the plain path is to run.
+std::shared_ptr<const cpu::Engine> VisionTransformerImpl::engine() const {
+  const std::lock_guard lock(mutex_);
+  if (cpu_path_ != CpuPath::fast || !cpu::Engine::takes(all_parameters_)) {
+    engine_.reset();
+  } else if (engine_ == nullptr || !engine_->packed_from(all_parameters_)) {
+    engine_ = std::make_shared<cpu::Engine>(config_, all_parameters_);
+  }
+  return engine_;
 }
 
 void VisionTransformerImpl::check_images(const at::Tensor& images) const {
@@ -136,7 +182,14 @@ at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
   if (images.size(0) == 0) {
     return at::empty({0, config_.num_classes}, images.options());
   }
-  return logits(run(images, *layout(), /*whole=*/false, /*trace=*/false).tokens);
+  const auto layout = this->layout();
+  if (const auto engine = this->engine()) {
+    cpu::Outputs outputs;
+    outputs.logits = at::empty({images.size(0), config_.num_classes}, images.options());
+    engine->forward(images, *layout, outputs);
+    return outputs.logits;
+  }
+  return logits(run(images, *layout, /*whole=*/false, /*trace=*/false).tokens);
 }
 
 at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) const {
@@ -145,6 +198,13 @@ at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) con
   const auto layout = this->layout();
   if (images.size(0) == 0) {
     return at::empty({0, layout->plan().tokens_out(), config_.embed_dim}, images.options());
+  }
+  if (const auto engine = this->engine()) {
+    cpu::Outputs outputs;
+    outputs.features = at::empty(
+        {images.size(0), layout->plan().tokens_out(), config_.embed_dim}, images.options());
+    engine->forward(images, *layout, outputs);
+    return outputs.features;
   }
   return run(images, *layout, /*whole=*/true, /*trace=*/false).tokens;
 }
@@ -155,15 +215,37 @@ Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
   const auto layout = this->layout();
   const int64_t b = images.size(0), tokens = layout->plan().tokens_out();
   const auto floats = images.options().dtype(at::kFloat);
-  if (b == 0) {
+  const auto engine = this->engine();
+  if (b == 0 || engine) {
     const auto [gh, gw] = config_.grid();
-    return {
-        at::empty({0, config_.num_classes}, images.options()),
-        at::empty({0, gh * gw}, images.options().dtype(at::kInt)), at::empty({0, tokens}, floats)};
+    Trace trace{
+        at::empty({b, config_.num_classes}, images.options()),
+        at::empty({b, gh * gw}, images.options().dtype(at::kInt)), at::empty({b, tokens}, floats)};
+    if (b > 0) {
+      const auto features = at::empty({b, tokens, config_.embed_dim}, images.options());
+      engine->forward(images, *layout, {trace.logits, features, trace.source, trace.size});
+    }
+    return trace;
   }
   const auto sequence = run(images, *layout, /*whole=*/true, /*trace=*/true);
   const auto size = sequence.size.defined() ? sequence.size : at::ones({b, tokens}, floats);
   return {logits(sequence.tokens), sequence.source, size};
+}
+
+Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
+  check_images(images);
+  const Inference guard;
+  const auto engine = this->engine();
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      engine != nullptr,
+      "dsm_ext.VisionTransformer: only the CPU's fast path (float32, DSM_EXT_CPU not reference) is "
+      "profiled");
+  TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
+  Profile profile;
+  cpu::Outputs outputs;
+  outputs.logits = at::empty({images.size(0), config_.num_classes}, images.options());
+  engine->forward(images, *layout(), outputs, &profile);
+  return profile;
 }
 
 }  // namespace dsm_ext

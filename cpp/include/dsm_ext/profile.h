@@ -1,0 +1,40 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dsm_ext/export.h"
+
+namespace dsm_ext {
+
+/// What a forward's time goes to.
+enum class Stage : int64_t {
+  embed,  ///< Patches, their product and the position embedding.
+  norm1,
+  qkv,        ///< Queries, keys, values and, where tokens will merge, the matching's metric.
+  match,      ///< Matching, sizes and their logarithms.
+  attention,  ///< The log-size bias included.
+  proj,       ///< With the residual.
+  merge,
+  norm2,
+  fc1,   ///< With the activation.
+  fc2,   ///< With the residual.
+  head,  ///< The last norm and the classifier.
+};
+constexpr int64_t kStages = 11;
+
+/// timm's name for it, or the paper's.
+DSM_EXT_API const char* to_string(Stage stage);
+
+/// The time of one forward, in seconds.
+struct DSM_EXT_API Profile {
+  double wall = 0;      ///< From call to return.
+  int64_t threads = 1;  ///< Threads that worked.
+  /// For each block, the seconds that all threads together spent in each stage; before them one
+  /// entry for what precedes the blocks, and after them one for what follows.
+  std::vector<std::array<double, kStages>> seconds;
+};
+
+}  // namespace dsm_ext

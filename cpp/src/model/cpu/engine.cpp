@@ -1,0 +1,78 @@
+#include "engine.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "tasks.h"
+
+namespace dsm_ext::cpu {
+namespace {
+
+// Rows that go through the model together: enough for every thread to read each weight seldom, few
+// enough for their activations to stay in the third cache.
+constexpr int64_t kRows = 2048;
+constexpr int64_t kRowsPerThread = 256;
+
+at::Tensor find(const Named& parameters, const std::string& name) {
+  for (const auto& [key, tensor] : parameters) {
+    if (key == name) {
+      return tensor;
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false, "no parameter ", name);
+}
+
+}  // namespace
+
+bool Engine::takes(const Named& parameters) {
+  return std::all_of(parameters.begin(), parameters.end(), [](const auto& parameter) {
+    const auto& tensor = parameter.second;
+    return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && !tensor.is_inference();
+  });
+}
+
+Engine::Engine(const Config& config, const Named& parameters)
+    : config_(config),
+      weights_(config, [&](const std::string& name) { return find(parameters, name); }) {
+  for (const auto& [name, tensor] : parameters) {
+    states_.push_back({tensor.storage(), tensor.const_data_ptr(), tensor._version()});
+  }
+}
+
+bool Engine::packed_from(const Named& parameters) const {
+  return std::equal(
+      parameters.begin(), parameters.end(), states_.begin(), states_.end(),
+      [](const auto& parameter, const State& state) {
+        const auto& tensor = parameter.second;
+        return tensor.const_data_ptr() == state.data && tensor._version() == state.version;
+      });
+}
+
+void Engine::forward(
+    const at::Tensor& images_, const Layout& layout, const Outputs& outputs,
+    Profile* profile) const {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto images = images_.contiguous();
+  const int64_t batch = images.size(0), threads = thread_count();
+  const int64_t most =
+      std::max<int64_t>(1, std::max(kRows, kRowsPerThread * threads) / config_.tokens());
+  const int64_t runs = (batch + most - 1) / most;
+  const int64_t step = (batch + runs - 1) / runs;
+  auto workspace = workspaces_.take(config_, step, threads);
+  const int64_t pixels = images.numel() / batch;
+  Forward forward(config_, weights_, layout, *workspace, profile);
+  for (int64_t first = 0; first < batch; first += step) {
+    forward.run(
+        images.const_data_ptr<float>() + first * pixels, outputs, first,
+        std::min(step, batch - first));
+  }
+  workspaces_.give_back(std::move(workspace));
+  if (profile != nullptr) {
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    profile->wall = spent.count();
+  }
+}
+
+}  // namespace dsm_ext::cpu

@@ -1,0 +1,466 @@
+#include "forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "../../ops/cpu/gather.h"
+#include "attention.h"
+#include "tasks.h"
+
+// The forward of some images, with every buffer planned before. A block is four passes over the
+// rows: norm1 and the QKV product; attention by head, with matching by image beside it; the
+// projection with the residual; then merging, norm2 and the MLP. Attention's output takes the place
+// of its queries, and what passes between the stages of a chain stays with its thread.
+
+namespace dsm_ext::cpu {
+
+Forward::Forward(
+    const Config& config, const Weights& weights, const Layout& layout, Workspace& workspace,
+    Profile* profile)
+    : config_(config),
+      weights_(weights),
+      layout_(layout),
+      ws_(workspace),
+      profile_(profile),
+      seconds_(workspace.threads),
+      clock_(profile == nullptr ? nullptr : &seconds_) {
+  if (profile != nullptr) {
+    profile->threads = workspace.threads;
+    profile->seconds.resize(config.depth + 2);
+  }
+}
+
+void Forward::run(const float* images, const Outputs& outputs, int64_t first, int64_t count) {
+  const int64_t c = config_.embed_dim, p = config_.prefix(), patches = config_.tokens() - p;
+  images_ = count;
+  tokens_ = config_.tokens();
+  sized_ = false;
+  part_ = 0;
+  embed(images);
+  end_part();
+  for (int64_t i = 0; i < count; ++i) {
+    fill_bias(ws_.bias + i * padded_tokens(tokens_), nullptr, tokens_);
+  }
+  int32_t* source = nullptr;
+  if (outputs.source.defined()) {
+    source = outputs.source.mutable_data_ptr<int32_t>() + first * patches;
+    for (int64_t i = 0; i < count * patches; ++i) {
+      source[i] = static_cast<int32_t>(p + i % patches);
+    }
+  }
+  const bool whole = outputs.features.defined();
+  for (int64_t i = 0; i < config_.depth; ++i) {
+    if (whole || i + 1 < config_.depth) {
+      block(i, source);
+    } else {
+      last_block(i);
+    }
+    end_part();
+  }
+  if (whole) {
+    float* features = outputs.features.mutable_data_ptr<float>() + first * tokens_ * c;
+    chain(count * tokens_, {{Stage::head, 0, [&](const Piece& piece) {
+                               normalize(
+                                   weights_.norm, ws_.x + piece.row * c, piece.rows,
+                                   features + piece.row * c);
+                             }}});
+    if (outputs.size.defined()) {
+      float* size = outputs.size.mutable_data_ptr<float>() + first * tokens_;
+      if (sized_) {
+        std::copy_n(ws_.size, count * tokens_, size);
+      } else {
+        std::fill_n(size, count * tokens_, 1.f);
+      }
+    }
+    head(features, tokens_ * c, outputs, first);
+  } else {
+    chain(count * p, {{Stage::head, 0, [&](const Piece& piece) {
+                         normalize(
+                             weights_.norm, ws_.x + piece.row * c, piece.rows,
+                             ws_.other + piece.row * c);
+                       }}});
+    head(ws_.other, p * c, outputs, first);
+  }
+  end_part();
+}
+
+// Patches are copied side by side, a row each, and multiplied; the addend is their position.
+void Forward::embed(const float* images) {
+  const int64_t c = config_.embed_dim, p = config_.prefix(), n = config_.tokens();
+  const auto [height, width] = config_.img_size;
+  const auto [ph, pw] = config_.patch_size;
+  const int64_t gw = config_.grid()[1], patches = n - p, channels = config_.in_chans;
+  const int64_t length = channels * ph * pw;
+  const auto* positions = weights_.positions.const_data_ptr<float>();
+  const auto* prefix = weights_.prefix.const_data_ptr<float>();
+
+  const auto unfold = [&](const Piece& piece) {
+    float* out = piece.hidden;
+    for (int64_t row = piece.row; row < piece.row + piece.rows; ++row) {
+      const int64_t image = row / patches, patch = row % patches;
+      const float* corner =
+          images + image * channels * height * width + patch / gw * ph * width + patch % gw * pw;
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        for (int64_t y = 0; y < ph; ++y, out += pw) {
+          std::copy_n(corner + (channel * height + y) * width, pw, out);
+        }
+      }
+      if (patch == 0) {
+        std::copy_n(prefix, p * c, ws_.x + image * n * c);
+      }
+    }
+  };
+  const auto project = [&](const Piece& piece) {
+    for (int64_t row = piece.row; row < piece.row + piece.rows;) {
+      const int64_t image = row / patches, patch = row % patches;
+      const int64_t rows = std::min(patches - patch, piece.row + piece.rows - row);
+      multiply(
+          {.x = piece.hidden + (row - piece.row) * length,
+           .x_stride = length,
+           .out = ws_.x + (image * n + p + patch) * c,
+           .out_stride = c,
+           .addend = positions + patch * c,
+           .addend_stride = c},
+          rows, weights_.patch_embed, piece.panels, ws_.scratch[piece.slot].tile);
+      row += rows;
+    }
+  };
+  // A row between stages is as wide as the wider of the MLP and a patch, and rows lie `length`
+  // apart only within a piece.
+  Between between = ws_.between;
+  between.hidden_width = length;
+  run_chain(
+      images_ * patches, ws_.threads, between, clock_,
+      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}});
+}
+
+void Forward::block(int64_t i, int32_t* source) {
+  const auto& block = weights_.blocks[i];
+  const int64_t c = config_.embed_dim, rows = images_ * tokens_;
+  const int64_t width = 3 * c + config_.head_dim();
+  const bool merges = next_tokens(i) < tokens_;
+  const int64_t columns = merges ? width : 3 * c;
+
+  chain(
+      rows, {{Stage::norm1, 0,
+              [&](const Piece& piece) {
+                normalize(block.norm1, ws_.x + piece.row * c, piece.rows, piece.normed);
+              }},
+             {Stage::qkv, (columns + kTile - 1) / kTile, [&](const Piece& piece) {
+                multiply(
+                    {.x = piece.normed,
+                     .x_stride = c,
+                     .out = ws_.qkv + piece.row * width,
+                     .out_stride = width},
+                    piece.rows, block.qkv, piece.panels, ws_.scratch[piece.slot].tile);
+              }}});
+  attend(block, i, source);
+  chain(rows, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
+                  multiply(
+                      {.x = ws_.qkv + piece.row * width,
+                       .x_stride = width,
+                       .out = ws_.x + piece.row * c,
+                       .out_stride = c,
+                       .addend = ws_.x + piece.row * c,
+                       .addend_stride = c},
+                      piece.rows, block.proj, piece.panels, ws_.scratch[piece.slot].tile);
+                }}});
+  mlp(block, images_ * next_tokens(i), merges);
+  if (merges) {
+    tokens_ = next_tokens(i);
+    sized_ = true;
+    std::swap(ws_.size, ws_.new_size);
+    std::swap(ws_.bias, ws_.new_bias);
+  }
+}
+
+// Tasks: first the matching of each image, where the block merges; then some queries of each head.
+void Forward::attend(const BlockWeights&, int64_t i, int32_t* source) {
+  const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
+  const int64_t width = 3 * c + d, n = tokens_;
+  const int64_t matchings = next_tokens(i) < n ? images_ : 0;
+  const int64_t patches = config_.tokens() - config_.prefix();
+  int64_t parts = 1;  // of a head's queries, so that few heads keep all threads at work
+  while (images_ * heads * parts % ws_.threads != 0 && images_ * heads * parts < 8 * ws_.threads) {
+    ++parts;
+  }
+  const int64_t step = (n + parts - 1) / parts;
+  for_each_task(matchings + images_ * heads * parts, ws_.threads, [&](int64_t index, int64_t slot) {
+    auto& own = ws_.scratch[slot];
+    if (index < matchings) {
+      clock_.time(Stage::match, slot, [&] {
+        match(i, index, own, source == nullptr ? nullptr : source + index * patches);
+      });
+      return;
+    }
+    index -= matchings;
+    const int64_t first = index % parts * step, head = index / parts % heads;
+    const int64_t image = index / parts / heads;
+    if (first >= n) {
+      return;
+    }
+    float* row = ws_.qkv + image * n * width + head * d;
+    clock_.time(Stage::attention, slot, [&] {
+      cpu::attend(
+          {.q = row + first * width,
+           .q_stride = width,
+           .queries = std::min(step, n - first),
+           .k = row + c,
+           .v = row + 2 * c,
+           .kv_stride = width,
+           .tokens = n,
+           .dim = d,
+           .bias = ws_.bias + image * padded_tokens(n),
+           .out = row + first * width,
+           .out_stride = width},
+          own.attention);
+    });
+  });
+}
+
+// All merge steps of a block for one image, composed into one map, and its sizes afterwards.
+void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) const {
+  const int64_t c = config_.embed_dim, d = config_.head_dim(), n = tokens_;
+  const auto& steps = layout_.plan().blocks[i].steps;
+  int32_t* place = ws_.place + image * n;
+  const float* metric = ws_.qkv + image * n * (3 * c + d) + 3 * c;
+  const float* size = sized_ ? ws_.size + image * n : nullptr;
+  int64_t stride = 3 * c + d;
+  for (size_t s = 0; s < steps.size(); ++s) {
+    int32_t* step_place = s == 0 ? place : own.place;
+    for (int64_t t = 0; t < config_.prefix(); ++t) {
+      step_place[t] = static_cast<int32_t>(t);
+    }
+    for (const auto& group : layout_.match_groups(i)[s]) {
+      own.matcher(metric, stride, d, group, step_place);
+    }
+    if (s > 0) {
+      for (int64_t t = 0; t < n; ++t) {
+        place[t] = step_place[place[t]];
+      }
+    }
+    if (s + 1 < steps.size()) {
+      const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
+      if (stride != d) {  // rows side by side, as merging reads them
+        for (int64_t t = 0; t < in; ++t) {
+          std::copy_n(metric + t * stride, d, own.metric + t * d);
+        }
+      }
+      invert(step_place, in, out, own.begin, own.sources);
+      for (int64_t m = 0; m < out; ++m) {
+        own.new_size[m] = merge_row(
+            own.metric, size, own.sources + own.begin[m], own.begin[m + 1] - own.begin[m], d,
+            own.new_metric + m * d);
+      }
+      std::swap(own.metric, own.new_metric);
+      std::swap(own.size, own.new_size);
+      metric = own.metric;
+      size = own.size;
+      stride = d;
+    }
+  }
+
+  const int64_t m = next_tokens(i);
+  int32_t* begin = ws_.begin + image * (n + 1);
+  int32_t* sources = ws_.sources + image * n;
+  invert(place, n, m, begin, sources);
+  float* new_size = ws_.new_size + image * m;
+  for (int64_t row = 0; row < m; ++row) {
+    float sum = 0;
+    for (int32_t k = begin[row]; k < begin[row + 1]; ++k) {
+      sum += sized_ ? ws_.size[image * n + sources[k]] : 1.f;
+    }
+    new_size[row] = sum;
+  }
+  fill_bias(
+      ws_.new_bias + image * padded_tokens(m),
+      layout_.schedule().proportional() ? new_size : nullptr, m);
+  if (source != nullptr) {
+    const int64_t patches = config_.tokens() - config_.prefix();
+    for (int64_t q = 0; q < patches; ++q) {
+      source[q] = place[source[q]];
+    }
+  }
+}
+
+// Merging, norm2 and the MLP of `rows` rows. Merged rows go into the other buffer, which becomes x.
+void Forward::mlp(const BlockWeights& block, int64_t rows, bool merged) {
+  const int64_t c = config_.embed_dim, n = tokens_, m = rows / images_;
+  const int64_t hidden = config_.mlp_dim;
+  float* x = merged ? ws_.other : ws_.x;
+  const auto merge_and_normalize = [&](const Piece& piece) {
+    for (int64_t row = piece.row; row < piece.row + piece.rows; ++row) {
+      const int64_t image = row / m;
+      const int32_t* begin = ws_.begin + image * (n + 1) + row % m;
+      clock_.time(Stage::merge, piece.slot, [&] {
+        merge_row(
+            ws_.x + image * n * c, sized_ ? ws_.size + image * n : nullptr,
+            ws_.sources + image * n + begin[0], begin[1] - begin[0], c, x + row * c);
+      });
+      clock_.time(Stage::norm2, piece.slot, [&] {
+        normalize(block.norm2, x + row * c, 1, piece.normed + (row - piece.row) * c);
+      });
+    }
+  };
+  const auto normalize_only = [&](const Piece& piece) {
+    clock_.time(Stage::norm2, piece.slot, [&] {
+      normalize(block.norm2, x + piece.row * c, piece.rows, piece.normed);
+    });
+  };
+  Between between = ws_.between;
+  between.hidden_width = hidden;
+  run_chain(
+      rows, ws_.threads, between, clock_,
+      {{std::nullopt, 0,
+        merged ? c10::function_ref<void(const Piece&)>(merge_and_normalize) : normalize_only},
+       {Stage::fc1, block.fc1.count(),
+        [&](const Piece& piece) {
+          multiply(
+              {.x = piece.normed,
+               .x_stride = c,
+               .out = piece.hidden,
+               .out_stride = hidden,
+               .activation = Activation::gelu},
+              piece.rows, block.fc1, piece.panels, ws_.scratch[piece.slot].tile);
+        }},
+       {Stage::fc2, block.fc2.count(), [&](const Piece& piece) {
+          multiply(
+              {.x = piece.hidden,
+               .x_stride = hidden,
+               .out = x + piece.row * c,
+               .out_stride = c,
+               .addend = x + piece.row * c,
+               .addend_stride = c},
+              piece.rows, block.fc2, piece.panels, ws_.scratch[piece.slot].tile);
+        }}});
+  if (merged) {
+    std::swap(ws_.x, ws_.other);
+  }
+}
+
+// The last block for the prefix rows alone: keys and values of all tokens, everything else of those
+// rows. They go side by side into the other buffer, which becomes x.
+void Forward::last_block(int64_t i) {
+  const auto& block = weights_.blocks[i];
+  const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
+  const int64_t p = config_.prefix(), n = tokens_, width = 3 * c + d;
+  const int64_t first_panel = c / kTile, end_panel = (3 * c + kTile - 1) / kTile;
+  chain(
+      images_ * n, {{Stage::norm1, 0,
+                     [&](const Piece& piece) {
+                       normalize(block.norm1, ws_.x + piece.row * c, piece.rows, piece.normed);
+                     }},
+                    {Stage::qkv, end_panel - first_panel, [&](const Piece& piece) {
+                       multiply(
+                           {.x = piece.normed,
+                            .x_stride = c,
+                            .out = ws_.qkv + piece.row * width,
+                            .out_stride = width},
+                           piece.rows, block.qkv,
+                           {piece.panels.begin + first_panel, piece.panels.end + first_panel},
+                           ws_.scratch[piece.slot].tile);
+                     }}});
+  for (int64_t image = 0; image < images_; ++image) {
+    std::copy_n(ws_.x + image * n * c, p * c, ws_.other + image * p * c);
+  }
+  chain(
+      images_ * p, {{Stage::norm1, 0,
+                     [&](const Piece& piece) {
+                       normalize(block.norm1, ws_.other + piece.row * c, piece.rows, piece.normed);
+                     }},
+                    {Stage::qkv, (c + kTile - 1) / kTile, [&](const Piece& piece) {
+                       multiply(
+                           {.x = piece.normed,
+                            .x_stride = c,
+                            .out = ws_.prefix_q + piece.row * c,
+                            .out_stride = c,
+                            .columns = c},
+                           piece.rows, block.qkv, piece.panels, ws_.scratch[piece.slot].tile);
+                     }}});
+  for_each_task(images_ * heads, ws_.threads, [&](int64_t index, int64_t slot) {
+    const int64_t image = index / heads, head = index % heads;
+    const float* row = ws_.qkv + image * n * width + head * d;
+    float* q = ws_.prefix_q + image * p * c + head * d;
+    clock_.time(Stage::attention, slot, [&] {
+      cpu::attend(
+          {.q = q,
+           .q_stride = c,
+           .queries = p,
+           .k = row + c,
+           .v = row + 2 * c,
+           .kv_stride = width,
+           .tokens = n,
+           .dim = d,
+           .bias = ws_.bias + image * padded_tokens(n),
+           .out = q,
+           .out_stride = c},
+          ws_.scratch[slot].attention);
+    });
+  });
+  std::swap(ws_.x, ws_.other);
+  chain(images_ * p, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
+                         multiply(
+                             {.x = ws_.prefix_q + piece.row * c,
+                              .x_stride = c,
+                              .out = ws_.x + piece.row * c,
+                              .out_stride = c,
+                              .addend = ws_.x + piece.row * c,
+                              .addend_stride = c},
+                             piece.rows, block.proj, piece.panels, ws_.scratch[piece.slot].tile);
+                       }}});
+  mlp(block, images_ * p, /*merged=*/false);
+}
+
+/// \param tokens  Normalised, those of an image's prefix side by side, images `stride` apart.
+void Forward::head(const float* tokens, int64_t stride, const Outputs& outputs, int64_t first) {
+  if (!outputs.logits.defined()) {
+    return;
+  }
+  const int64_t classes = config_.num_classes;
+  float* logits = outputs.logits.mutable_data_ptr<float>() + first * classes;
+  chain(images_, {{Stage::head, weights_.head.count(), [&](const Piece& piece) {
+                     multiply(
+                         {.x = tokens + piece.row * stride,
+                          .x_stride = stride,
+                          .out = logits + piece.row * classes,
+                          .out_stride = classes},
+                         piece.rows, weights_.head, piece.panels, ws_.scratch[piece.slot].tile);
+                   }}});
+}
+
+void Forward::chain(int64_t rows, std::initializer_list<RowStage> stages) {
+  run_chain(rows, ws_.threads, ws_.between, clock_, stages);
+}
+
+void Forward::normalize(const Norm& norm, const float* x, int64_t rows, float* out) const {
+  const int64_t c = config_.embed_dim;
+  const auto* weight = norm.weight.const_data_ptr<float>();
+  const auto* bias = norm.bias.const_data_ptr<float>();
+  for (int64_t row = 0; row < rows; ++row) {
+    layer_norm(x + row * c, c, weight, bias, static_cast<float>(config_.eps), out + row * c);
+  }
+}
+
+void Forward::fill_bias(float* bias, const float* size, int64_t tokens) const {
+  for (int64_t t = 0; t < tokens; ++t) {
+    bias[t] = size == nullptr ? 0.f : std::log(size[t]);
+  }
+  std::fill_n(
+      bias + tokens, padded_tokens(tokens) - tokens, -std::numeric_limits<float>::infinity());
+}
+
+// Adds what the threads measured to the profile, and begins its next part.
+void Forward::end_part() {
+  if (profile_ != nullptr) {
+    for (auto& thread : seconds_) {
+      for (size_t s = 0; s < thread.size(); ++s) {
+        profile_->seconds[part_][s] += thread[s];
+      }
+      thread.fill(0);
+    }
+    ++part_;
+  }
+}
+
+}  // namespace dsm_ext::cpu

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "rows.h"
+
+namespace dsm_ext::cpu {
+
+/// A linear layer's weight, packed once: column panels of kTile outputs, in each of which the
+/// weights of one input lie side by side. The last panel is padded with zeros.
+struct Panels {
+  Panels() = default;
+  /// \param weight  [outputs, inputs], float32, any strides.
+  /// \param bias    [outputs] float32, or undefined: zeros.
+  Panels(const at::Tensor& weight, const at::Tensor& bias);
+
+  int64_t count() const { return (outputs + kTile - 1) / kTile; }
+
+  int64_t outputs = 0, inputs = 0;
+  at::Tensor weight;  // [count, inputs, kTile]
+  at::Tensor bias;    // [count * kTile]
+};
+
+/// Consecutive things, by index.
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+/// Rows of a product with what follows each: out = activation(x weight^T + bias) + addend.
+struct Product {
+  const float* x;
+  int64_t x_stride;
+  float* out;
+  int64_t out_stride;
+  Activation activation = Activation::none;
+  const float* addend = nullptr;
+  int64_t addend_stride = 0;
+  int64_t columns = -1;  // outputs beyond are not written; -1: all are
+};
+
+/// The largest number of rows that a tile holds.
+constexpr int64_t kTileRows = 96;
+
+/// Multiplies `rows` rows by some panels.
+/// \param tile  Scratch [kTileRows, kTile].
+void multiply(
+    const Product& product, int64_t rows, const Panels& weight, Range panels, float* tile);
+
+/// The matrix product of one block: c [m, n] (+)= a [m, k] b [k, n], rows `lda`, `ldb` and `ldc`
+/// apart. From the library that torch brings.
+void multiply_block(
+    int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+    float* c, int64_t ldc, bool accumulate = false);
+
+/// Asks the system for large pages under a tensor that will be read from end to end.
+void advise_large_pages(const at::Tensor& tensor);
+
+}  // namespace dsm_ext::cpu

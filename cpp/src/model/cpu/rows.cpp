@@ -1,0 +1,164 @@
+#include "rows.h"
+
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "../../ops/cpu/multiversion.h"
+
+namespace dsm_ext::cpu {
+namespace {
+
+// x * Phi(x), timm's exact GELU. Phi(x) - 1/2 is odd: a ratio of polynomials in x^2, fitted to
+// 7e-9 on [-5.5, 5.5] and cut there, where what is left of it is below float32's resolution. The
+// whole is off by 1e-6 at most, at |x| near 5, as torch's own is.
+inline float gelu(float x) {
+  const float t = x < -5.5f ? -5.5f : (x > 5.5f ? 5.5f : x);
+  const float u = t * t;
+  float p = 2.27490620e-08f;
+  p = p * u + 6.35188959e-06f;
+  p = p * u + 1.68815821e-04f;
+  p = p * u + 4.67720083e-03f;
+  p = p * u + 3.38518520e-02f;
+  p = p * u + 3.98942235e-01f;
+  float q = 1.19747791e-06f;
+  q = q * u + 7.36434649e-05f;
+  q = q * u + 1.88439094e-03f;
+  q = q * u + 2.86453873e-02f;
+  q = q * u + 2.51519930e-01f;
+  q = q * u + 1.f;
+  return x * (0.5f + t * p / q);
+}
+
+// exp(x) for x <= 0, to 2 units in the last place; below -87 the smallest normal number.
+inline float exp_negative(float x) {
+  constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  x = x < -87.f ? -87.f : x;
+  const float shifted = x * 1.44269504f + round;
+  const float n = shifted - round;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
+  float p = 1.f / 720;
+  p = p * r + 1.f / 120;
+  p = p * r + 1.f / 24;
+  p = p * r + 1.f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.f;
+  p = p * r + 1.f;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) << 23;
+  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent);
+}
+
+template <bool with_gelu, bool with_addend>
+inline __attribute__((always_inline)) void finish(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, const float* addend,
+    int64_t addend_stride, float* out, int64_t out_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* in = tile + r * kTile;
+    const float* add = addend + r * addend_stride;
+    float* to = out + r * out_stride;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      float value = in[c] + bias[c];
+      if constexpr (with_gelu) {
+        value = gelu(value);
+      }
+      if constexpr (with_addend) {
+        value += add[c];
+      }
+      to[c] = value;
+    }
+  }
+}
+
+template <bool with_gelu, bool with_addend>
+inline __attribute__((always_inline)) void finish_any(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, const float* addend,
+    int64_t addend_stride, float* out, int64_t out_stride) {
+  if (columns == kTile) {  // a length known to the compiler
+    finish<with_gelu, with_addend>(tile, rows, kTile, bias, addend, addend_stride, out, out_stride);
+  } else {
+    finish<with_gelu, with_addend>(
+        tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+  }
+}
+
+}  // namespace
+
+DSM_EXT_MULTIVERSION void layer_norm(
+    const float* x, int64_t channels, const float* weight, const float* bias, float eps,
+    float* out) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < channels; ++c) {
+    sum += x[c];
+  }
+  const float mean = sum / static_cast<float>(channels);
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < channels; ++c) {
+    squares += (x[c] - mean) * (x[c] - mean);
+  }
+  const float scale = 1 / std::sqrt(squares / static_cast<float>(channels) + eps);
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = (x[c] - mean) * scale * weight[c] + bias[c];
+  }
+}
+
+DSM_EXT_MULTIVERSION void finish_tile(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, Activation activation,
+    const float* addend, int64_t addend_stride, float* out, int64_t out_stride) {
+  const bool with_gelu = activation == Activation::gelu;
+  if (addend == nullptr && !with_gelu) {
+    finish_any<false, false>(tile, rows, columns, bias, tile, 0, out, out_stride);
+  } else if (addend == nullptr) {
+    finish_any<true, false>(tile, rows, columns, bias, tile, 0, out, out_stride);
+  } else if (!with_gelu) {
+    finish_any<false, true>(tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+  } else {
+    finish_any<true, true>(tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+  }
+}
+
+DSM_EXT_MULTIVERSION void exponentials(
+    float* scores, int64_t rows, int64_t columns, const float* bias, float* scale) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * columns;
+    float largest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : largest)
+    for (int64_t c = 0; c < columns; ++c) {
+      const float score = row[c] + bias[c];
+      largest = score > largest ? score : largest;
+    }
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < columns; ++c) {
+      const float value = exp_negative(row[c] + bias[c] - largest);
+      row[c] = value;
+      sum += value;
+    }
+    scale[r] = 1 / sum;
+  }
+}
+
+DSM_EXT_MULTIVERSION void scale_rows(
+    float* x, int64_t rows, int64_t columns, int64_t stride, const float* scale) {
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      x[r * stride + c] *= scale[r];
+    }
+  }
+}
+
+DSM_EXT_MULTIVERSION void transpose(
+    const float* x, int64_t rows, int64_t columns, int64_t stride, float* out, int64_t out_stride) {
+  for (int64_t c = 0; c < columns; ++c) {
+#pragma omp simd
+    for (int64_t r = 0; r < rows; ++r) {
+      out[c * out_stride + r] = x[r * stride + c];
+    }
+  }
+}
+
+}  // namespace dsm_ext::cpu

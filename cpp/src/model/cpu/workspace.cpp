@@ -1,0 +1,109 @@
+#include "workspace.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+
+#include "attention.h"
+
+namespace dsm_ext::cpu {
+namespace {
+
+// Counts how much is asked for, then hands it out, each part at the start of a cache line.
+template <typename T>
+class Arena {
+ public:
+  void operator()(T*& pointer, int64_t count) {
+    if (base_ != nullptr) {
+      pointer = base_ + used_;
+    }
+    used_ += (count + 15) / 16 * 16;
+  }
+  at::Tensor allocate() {
+    auto memory = at::empty({used_}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value));
+    base_ = memory.template mutable_data_ptr<T>();
+    used_ = 0;
+    return memory;
+  }
+
+ private:
+  T* base_ = nullptr;
+  int64_t used_ = 0;
+};
+
+// Rows whose hidden layer stays in half a second cache of 1 MB.
+int64_t rows_at_once(int64_t hidden_width) {
+  return std::clamp<int64_t>((512 << 10) / 4 / hidden_width, 32, kTileRows);
+}
+
+}  // namespace
+
+Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
+    : images(images), threads(threads), scratch(threads) {
+  const int64_t c = config.embed_dim, d = config.head_dim(), n = config.tokens();
+  const int64_t rows = images * n, padded = padded_tokens(n);
+  const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
+  between.embed_dim = c;
+  between.hidden_width = std::max(config.mlp_dim, patch);
+  between.rows_at_once = rows_at_once(between.hidden_width);
+  const int64_t capacity = threads * between.rows_at_once;
+  Arena<float> float_arena;
+  Arena<int32_t> integer_arena;
+  const auto lay_out = [&] {
+    float_arena(x, rows * c);
+    float_arena(other, rows * c);
+    float_arena(qkv, rows * (3 * c + d));
+    float_arena(prefix_q, images * config.prefix() * c);
+    float_arena(size, images * n);
+    float_arena(new_size, images * n);
+    float_arena(bias, images * padded);
+    float_arena(new_bias, images * padded);
+    float_arena(between.normed, capacity * c);
+    float_arena(between.hidden, capacity * between.hidden_width);
+    integer_arena(place, rows);
+    integer_arena(begin, rows + images);
+    integer_arena(sources, rows);
+    for (auto& own : scratch) {
+      float_arena(own.tile, kTileRows * kTile);
+      float_arena(own.attention, attention_scratch(n, d));
+      float_arena(own.metric, n * d);
+      float_arena(own.new_metric, n * d);
+      float_arena(own.size, n);
+      float_arena(own.new_size, n);
+      integer_arena(own.place, n);
+      integer_arena(own.begin, n + 1);
+      integer_arena(own.sources, n);
+    }
+  };
+  lay_out();
+  floats = float_arena.allocate();
+  advise_large_pages(floats);
+  integers = integer_arena.allocate();
+  lay_out();
+}
+
+std::unique_ptr<Workspace> Workspaces::take(const Config& config, int64_t images, int64_t threads) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& workspace) {
+      return workspace->images == images && workspace->threads == threads;
+    });
+    if (found != idle_.end()) {
+      auto workspace = std::move(*found);
+      idle_.erase(found);
+      return workspace;
+    }
+  }
+  return std::make_unique<Workspace>(config, images, threads);
+}
+
+void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {
+  constexpr size_t kKept = 8;  // batch sizes and concurrent calls beyond that allocate again
+  const std::lock_guard lock(mutex_);
+  if (idle_.size() == kKept) {
+    idle_.erase(idle_.begin());
+  }
+  idle_.push_back(std::move(workspace));
+}
+
+}  // namespace dsm_ext::cpu

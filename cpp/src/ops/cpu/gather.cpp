@@ -1,0 +1,56 @@
+#include "gather.h"
+
+#include <algorithm>
+
+#include "multiversion.h"
+
+namespace dsm_ext {
+
+void invert(const int32_t* to, int64_t tokens, int64_t rows, int32_t* begin, int32_t* sources) {
+  std::fill_n(begin, rows + 1, 0);
+  for (int64_t n = 0; n < tokens; ++n) {
+    ++begin[to[n] + 1];
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    begin[m + 1] += begin[m];
+  }
+  // Each row's begin moves over its sources and ends where the next one's stood.
+  for (int64_t n = 0; n < tokens; ++n) {
+    sources[begin[to[n]]++] = static_cast<int32_t>(n);
+  }
+  std::copy_backward(begin, begin + rows, begin + rows + 1);
+  begin[0] = 0;
+}
+
+DSM_EXT_MULTIVERSION float merge_row(
+    const float* x, const float* size, const int32_t* sources, int64_t count, int64_t channels,
+    float* out) {
+  const float first = size == nullptr ? 1.f : size[sources[0]];
+  const float* row = x + sources[0] * channels;
+  if (count == 1) {
+    std::copy_n(row, channels, out);
+    return first;
+  }
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = first * row[c];
+  }
+  float total = first;
+  for (int64_t k = 1; k < count; ++k) {
+    const float weight = size == nullptr ? 1.f : size[sources[k]];
+    row = x + sources[k] * channels;
+#pragma omp simd
+    for (int64_t c = 0; c < channels; ++c) {
+      out[c] += weight * row[c];
+    }
+    total += weight;
+  }
+  const float scale = 1 / total;
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] *= scale;
+  }
+  return total;
+}
+
+}  // namespace dsm_ext
