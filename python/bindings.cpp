@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "dsm_ext/dsm_ext.h"
+#include "model/cpu/parts.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -321,10 +322,22 @@ void bind_model(py::module_& m) {
       .def_property_readonly("plan", &Model::plan);
 }
 
+// Of no use but to tests and benchmarks.
+void bind_parts(py::module_& m) {
+  using Linear = dsm_ext::cpu::PackedLinear;
+  py::class_<Linear>(m, "PackedLinear")
+      .def(
+          py::init<const at::Tensor&, const std::optional<at::Tensor>&>(), "weight"_a,
+          "bias"_a = py::none())
+      .def("forward", &Linear::forward, "x"_a, "gelu"_a = false);
+  m.def("attention", &dsm_ext::cpu::attention, "qkv"_a, "size"_a = py::none());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   py::register_local_exception_translator(&translate);
   bind_schedule(m);
   bind_model(m);
+  bind_parts(m);
 }

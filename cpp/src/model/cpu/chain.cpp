@@ -10,11 +10,11 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 void by_rows(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
     std::initializer_list<RowStage> stages) {
-  const int64_t pieces = threads * divide_up(rows, threads * between.rows_at_once);
+  const int64_t pieces = threads * divide_up(rows, threads * kRowsAtOnce);
   const int64_t step = divide_up(rows, pieces);
   for_each_task(divide_up(rows, step), threads, [&](int64_t index, int64_t slot) {
     Piece piece{index * step, std::min(step, rows - index * step), {0, 0}, slot, nullptr, nullptr};
-    const int64_t first = slot * between.rows_at_once;
+    const int64_t first = slot * kRowsAtOnce;
     piece.normed = between.normed + first * between.embed_dim;
     piece.hidden = between.hidden + first * between.hidden_width;
     for (const auto& stage : stages) {
@@ -61,7 +61,7 @@ void by_panels(
 void run_chain(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
     std::initializer_list<RowStage> stages) {
-  (threads == 1 || rows > threads * between.rows_at_once ? by_rows : by_panels)(
+  (threads == 1 || rows > threads * kRowsAtOnce ? by_rows : by_panels)(
       rows, threads, between, clock, stages);
 }
 

@@ -34,11 +34,14 @@ class Clock {
 
 /// Rows that pass through a chain between its stages.
 struct Between {
-  float* normed;  // [capacity, embed_dim]
-  float* hidden;  // [capacity, hidden_width]
+  float* normed;  // [threads * kRowsAtOnce, embed_dim]
+  float* hidden;  // [threads * kRowsAtOnce, hidden_width]
   int64_t embed_dim, hidden_width;
-  int64_t rows_at_once;  // rows a thread takes where there are many; capacity is threads times that
 };
+
+/// Rows that a thread takes through a chain at once. The more, the less often it reads the weights;
+/// their hidden layer may spill from the second cache. `Between` has room for that many a thread.
+constexpr int64_t kRowsAtOnce = 192;
 
 /// A thread's share of a stage.
 struct Piece {

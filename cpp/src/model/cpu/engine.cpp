@@ -12,7 +12,7 @@ namespace {
 
 // Rows that go through the model together: enough for every thread to read each weight seldom, few
 // enough for their activations to stay in the third cache.
-constexpr int64_t kRows = 2048;
+constexpr int64_t kRows = 1024;
 constexpr int64_t kRowsPerThread = 256;
 
 at::Tensor find(const Named& parameters, const std::string& name) {

@@ -1,8 +1,6 @@
 #include "forward.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "../../ops/cpu/gather.h"
 #include "attention.h"
@@ -85,56 +83,6 @@ void Forward::run(const float* images, const Outputs& outputs, int64_t first, in
   end_part();
 }
 
-// Patches are copied side by side, a row each, and multiplied; the addend is their position.
-void Forward::embed(const float* images) {
-  const int64_t c = config_.embed_dim, p = config_.prefix(), n = config_.tokens();
-  const auto [height, width] = config_.img_size;
-  const auto [ph, pw] = config_.patch_size;
-  const int64_t gw = config_.grid()[1], patches = n - p, channels = config_.in_chans;
-  const int64_t length = channels * ph * pw;
-  const auto* positions = weights_.positions.const_data_ptr<float>();
-  const auto* prefix = weights_.prefix.const_data_ptr<float>();
-
-  const auto unfold = [&](const Piece& piece) {
-    float* out = piece.hidden;
-    for (int64_t row = piece.row; row < piece.row + piece.rows; ++row) {
-      const int64_t image = row / patches, patch = row % patches;
-      const float* corner =
-          images + image * channels * height * width + patch / gw * ph * width + patch % gw * pw;
-      for (int64_t channel = 0; channel < channels; ++channel) {
-        for (int64_t y = 0; y < ph; ++y, out += pw) {
-          std::copy_n(corner + (channel * height + y) * width, pw, out);
-        }
-      }
-      if (patch == 0) {
-        std::copy_n(prefix, p * c, ws_.x + image * n * c);
-      }
-    }
-  };
-  const auto project = [&](const Piece& piece) {
-    for (int64_t row = piece.row; row < piece.row + piece.rows;) {
-      const int64_t image = row / patches, patch = row % patches;
-      const int64_t rows = std::min(patches - patch, piece.row + piece.rows - row);
-      multiply(
-          {.x = piece.hidden + (row - piece.row) * length,
-           .x_stride = length,
-           .out = ws_.x + (image * n + p + patch) * c,
-           .out_stride = c,
-           .addend = positions + patch * c,
-           .addend_stride = c},
-          rows, weights_.patch_embed, piece.panels, ws_.scratch[piece.slot].tile);
-      row += rows;
-    }
-  };
-  // A row between stages is as wide as the wider of the MLP and a patch, and rows lie `length`
-  // apart only within a piece.
-  Between between = ws_.between;
-  between.hidden_width = length;
-  run_chain(
-      images_ * patches, ws_.threads, between, clock_,
-      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}});
-}
-
 void Forward::block(int64_t i, int32_t* source) {
   const auto& block = weights_.blocks[i];
   const int64_t c = config_.embed_dim, rows = images_ * tokens_;
@@ -155,7 +103,7 @@ void Forward::block(int64_t i, int32_t* source) {
                      .out_stride = width},
                     piece.rows, block.qkv, piece.panels, ws_.scratch[piece.slot].tile);
               }}});
-  attend(block, i, source);
+  attend(i, source);
   chain(rows, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
                   multiply(
                       {.x = ws_.qkv + piece.row * width,
@@ -176,7 +124,7 @@ void Forward::block(int64_t i, int32_t* source) {
 }
 
 // Tasks: first the matching of each image, where the block merges; then some queries of each head.
-void Forward::attend(const BlockWeights&, int64_t i, int32_t* source) {
+void Forward::attend(int64_t i, int32_t* source) {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
   const int64_t width = 3 * c + d, n = tokens_;
   const int64_t matchings = next_tokens(i) < n ? images_ : 0;
@@ -217,71 +165,6 @@ void Forward::attend(const BlockWeights&, int64_t i, int32_t* source) {
           own.attention);
     });
   });
-}
-
-// All merge steps of a block for one image, composed into one map, and its sizes afterwards.
-void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) const {
-  const int64_t c = config_.embed_dim, d = config_.head_dim(), n = tokens_;
-  const auto& steps = layout_.plan().blocks[i].steps;
-  int32_t* place = ws_.place + image * n;
-  const float* metric = ws_.qkv + image * n * (3 * c + d) + 3 * c;
-  const float* size = sized_ ? ws_.size + image * n : nullptr;
-  int64_t stride = 3 * c + d;
-  for (size_t s = 0; s < steps.size(); ++s) {
-    int32_t* step_place = s == 0 ? place : own.place;
-    for (int64_t t = 0; t < config_.prefix(); ++t) {
-      step_place[t] = static_cast<int32_t>(t);
-    }
-    for (const auto& group : layout_.match_groups(i)[s]) {
-      own.matcher(metric, stride, d, group, step_place);
-    }
-    if (s > 0) {
-      for (int64_t t = 0; t < n; ++t) {
-        place[t] = step_place[place[t]];
-      }
-    }
-    if (s + 1 < steps.size()) {
-      const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
-      if (stride != d) {  // rows side by side, as merging reads them
-        for (int64_t t = 0; t < in; ++t) {
-          std::copy_n(metric + t * stride, d, own.metric + t * d);
-        }
-      }
-      invert(step_place, in, out, own.begin, own.sources);
-      for (int64_t m = 0; m < out; ++m) {
-        own.new_size[m] = merge_row(
-            own.metric, size, own.sources + own.begin[m], own.begin[m + 1] - own.begin[m], d,
-            own.new_metric + m * d);
-      }
-      std::swap(own.metric, own.new_metric);
-      std::swap(own.size, own.new_size);
-      metric = own.metric;
-      size = own.size;
-      stride = d;
-    }
-  }
-
-  const int64_t m = next_tokens(i);
-  int32_t* begin = ws_.begin + image * (n + 1);
-  int32_t* sources = ws_.sources + image * n;
-  invert(place, n, m, begin, sources);
-  float* new_size = ws_.new_size + image * m;
-  for (int64_t row = 0; row < m; ++row) {
-    float sum = 0;
-    for (int32_t k = begin[row]; k < begin[row + 1]; ++k) {
-      sum += sized_ ? ws_.size[image * n + sources[k]] : 1.f;
-    }
-    new_size[row] = sum;
-  }
-  fill_bias(
-      ws_.new_bias + image * padded_tokens(m),
-      layout_.schedule().proportional() ? new_size : nullptr, m);
-  if (source != nullptr) {
-    const int64_t patches = config_.tokens() - config_.prefix();
-    for (int64_t q = 0; q < patches; ++q) {
-      source[q] = place[source[q]];
-    }
-  }
 }
 
 // Merging, norm2 and the MLP of `rows` rows. Merged rows go into the other buffer, which becomes x.
@@ -440,14 +323,6 @@ void Forward::normalize(const Norm& norm, const float* x, int64_t rows, float* o
   for (int64_t row = 0; row < rows; ++row) {
     layer_norm(x + row * c, c, weight, bias, static_cast<float>(config_.eps), out + row * c);
   }
-}
-
-void Forward::fill_bias(float* bias, const float* size, int64_t tokens) const {
-  for (int64_t t = 0; t < tokens; ++t) {
-    bias[t] = size == nullptr ? 0.f : std::log(size[t]);
-  }
-  std::fill_n(
-      bias + tokens, padded_tokens(tokens) - tokens, -std::numeric_limits<float>::infinity());
 }
 
 // Adds what the threads measured to the profile, and begins its next part.

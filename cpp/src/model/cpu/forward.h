@@ -32,7 +32,7 @@ class Forward {
   void embed(const float* images);
   void block(int64_t i, int32_t* source);
   void last_block(int64_t i);
-  void attend(const BlockWeights& block, int64_t i, int32_t* source);
+  void attend(int64_t i, int32_t* source);
   void match(int64_t i, int64_t image, Scratch& own, int32_t* source) const;
   void mlp(const BlockWeights& block, int64_t rows, bool merged);
   void head(const float* tokens, int64_t stride, const Outputs& outputs, int64_t first);

@@ -17,8 +17,9 @@
 namespace dsm_ext::cpu {
 namespace {
 
-// Inputs that are summed in one pass: a longer panel would not stay in the second cache.
-constexpr int64_t kInputs = 1536;
+// Inputs that are summed in one pass: of a longer panel and longer rows, less would stay in the
+// second cache.
+constexpr int64_t kInputs = 768;
 
 int64_t even_part(int64_t length, int64_t most) {
   const int64_t parts = (length + most - 1) / most;

@@ -31,11 +31,6 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// Rows whose hidden layer stays in half a second cache of 1 MB.
-int64_t rows_at_once(int64_t hidden_width) {
-  return std::clamp<int64_t>((512 << 10) / 4 / hidden_width, 32, kTileRows);
-}
-
 }  // namespace
 
 Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
@@ -45,8 +40,7 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
   between.embed_dim = c;
   between.hidden_width = std::max(config.mlp_dim, patch);
-  between.rows_at_once = rows_at_once(between.hidden_width);
-  const int64_t capacity = threads * between.rows_at_once;
+  const int64_t capacity = threads * kRowsAtOnce;
   Arena<float> float_arena;
   Arena<int32_t> integer_arena;
   const auto lay_out = [&] {

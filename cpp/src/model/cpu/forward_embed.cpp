@@ -1,0 +1,57 @@
+#include <algorithm>
+
+#include "forward.h"
+
+namespace dsm_ext::cpu {
+
+// Patches are copied side by side, a row each, and multiplied; the addend is their position.
+void Forward::embed(const float* images) {
+  const int64_t c = config_.embed_dim, p = config_.prefix(), n = config_.tokens();
+  const auto [height, width] = config_.img_size;
+  const auto [ph, pw] = config_.patch_size;
+  const int64_t gw = config_.grid()[1], patches = n - p, channels = config_.in_chans;
+  const int64_t length = channels * ph * pw;
+  const auto* positions = weights_.positions.const_data_ptr<float>();
+  const auto* prefix = weights_.prefix.const_data_ptr<float>();
+
+  const auto unfold = [&](const Piece& piece) {
+    float* out = piece.hidden;
+    for (int64_t row = piece.row; row < piece.row + piece.rows; ++row) {
+      const int64_t image = row / patches, patch = row % patches;
+      const float* corner =
+          images + image * channels * height * width + patch / gw * ph * width + patch % gw * pw;
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        for (int64_t y = 0; y < ph; ++y, out += pw) {
+          std::copy_n(corner + (channel * height + y) * width, pw, out);
+        }
+      }
+      if (patch == 0) {
+        std::copy_n(prefix, p * c, ws_.x + image * n * c);
+      }
+    }
+  };
+  const auto project = [&](const Piece& piece) {
+    for (int64_t row = piece.row; row < piece.row + piece.rows;) {
+      const int64_t image = row / patches, patch = row % patches;
+      const int64_t rows = std::min(patches - patch, piece.row + piece.rows - row);
+      multiply(
+          {.x = piece.hidden + (row - piece.row) * length,
+           .x_stride = length,
+           .out = ws_.x + (image * n + p + patch) * c,
+           .out_stride = c,
+           .addend = positions + patch * c,
+           .addend_stride = c},
+          rows, weights_.patch_embed, piece.panels, ws_.scratch[piece.slot].tile);
+      row += rows;
+    }
+  };
+  // A row between stages is as wide as the wider of the MLP and a patch, and rows lie `length`
+  // apart only within a piece.
+  Between between = ws_.between;
+  between.hidden_width = length;
+  run_chain(
+      images_ * patches, ws_.threads, between, clock_,
+      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}});
+}
+
+}  // namespace dsm_ext::cpu
