@@ -2,6 +2,7 @@
 # make test   pytest and the C++ tests
 # make check  formatters and types, changing nothing
 # make format
+# make bench  speed and memory beside peers, and the README's tables of it: about two hours
 #
 # Each makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
 # VENV=DIR puts the environment elsewhere, PYTHON=... makes it with another Python (3.11 or newer).
@@ -16,7 +17,7 @@ export DSM_EXT_BUILD_DIR := $(BUILD)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 cxx_files := $(shell find cpp cuda python tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test check format build clean
+.PHONY: demo test check format bench build clean
 
 demo: build
 	dsm-ext demo
@@ -35,6 +36,16 @@ format: $(VENV)/.packages
 	ruff check --fix
 	ruff format
 	clang-format -i $(cxx_files)
+
+bench: build
+	python -m pip install --quiet "pip>=25.1"  # the first that knows --group
+	python -m pip install --quiet --group bench
+	@echo "about two hours on two cores, which nothing else should use meanwhile"
+	python benchmarks/bench_vit.py
+	python benchmarks/bench_ops.py
+	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py)
+	python benchmarks/charts.py
+	python benchmarks/readme_tables.py
 
 build: $(VENV)/.packages
 	@mkdir -p build

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from cpu_tables import cpu, cpu_memory, cpu_peers
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -53,11 +56,28 @@ def deit_tiny(result: dict[str, Any]) -> str:
     )
 
 
+# By the name between a table's markers: the file it is drawn from, and how.
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "deit_tiny": ("deit_tiny.json", deit_tiny),
+    "cpu": ("cpu.json", cpu),
+    "cpu_peers": ("cpu.json", cpu_peers),
+    "cpu_memory": ("cpu.json", cpu_memory),
+}
+
+
+def draw(text: str, results: Path) -> str:
+    """The text, with every table drawn anew whose markers it has."""
+    for name, (file, table) in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if pattern.search(text):
+            drawn = table(json.loads((results / file).read_text()))
+            text = pattern.sub(lambda m, drawn=drawn: f"{m[1]}{drawn}\n{m[2]}", text)
+    return text
+
+
 def main() -> int:
     text = README.read_text()
-    result = json.loads((RESULTS / "deit_tiny.json").read_text())
-    pattern = re.compile(r"(<!-- deit_tiny -->\n).*?(\n<!-- /deit_tiny -->)", re.DOTALL)
-    drawn = pattern.sub(lambda m: m[1] + deit_tiny(result) + m[2], text)
+    drawn = draw(text, RESULTS)
     if "--check" in sys.argv[1:]:
         return int(drawn != text)
     README.write_text(drawn)

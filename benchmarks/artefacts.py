@@ -1,0 +1,151 @@
+"""What peers load: images with eager logits, ONNX files, AOTInductor packages.
+
+Each is made once, in a process of its own, so that its making shows in nobody's memory or time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from job import Job
+
+ENDINGS = {"logits": ".npz", "onnx": ".onnx", "aoti": ".pt2", "aoti_max": ".max.pt2"}
+TIMEOUT = 1200
+
+
+def artefact(job: Job, kind: str) -> Path:
+    """The path of an artefact, made where it is missing.
+
+    Raises:
+        RuntimeError: it cannot be made; a second request says so at once.
+    """
+    path = _path(job, kind)
+    failure = path.with_name(path.name + ".failed")
+    if not path.exists() and not failure.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, kind, job.to_json()]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            if done.returncode != 0 or not path.exists():
+                failure.write_text(last_line(done.stderr))
+        except subprocess.TimeoutExpired:
+            failure.write_text(f"took more than {TIMEOUT} s")
+    if failure.exists():
+        raise RuntimeError(f"{kind}: {failure.read_text()}")
+    return path
+
+
+def last_line(text: str) -> str:
+    """Of a traceback the last line that is not indented: the error."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines or ["no message"])[-1].strip()[:300]
+
+
+def _path(job: Job, kind: str) -> Path:
+    key = f"{job.model}-{job.schedule}-{job.img_size}-{job.batch}-{job.threads}-{job.weights}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return Path(job.cache) / f"{job.model}-{digest}{ENDINGS[kind]}"
+
+
+class PlainStep(NamedTuple):
+    """A step as ``reference.forward`` takes it, and torch.export: plain values."""
+
+    r: int
+    window: int
+
+
+class PlainSchedule(list[tuple[PlainStep, ...]]):
+    proportional = True
+
+
+def timm_model(job: Job) -> Any:
+    """timm's model, in eval mode: the same weights in every process."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    path = Path(job.weights) / f"{job.model}.safetensors"
+    file = str(path) if job.weights and path.is_file() else ""
+    return timm.create_model(job.model, img_size=job.img_size, checkpoint_path=file).eval()
+
+
+def eager(job: Job) -> Any:
+    """timm's model, or where the schedule merges the PyTorch reference, as an ``nn.Module``."""
+    import torch
+
+    from dsm_ext import Schedule, reference
+
+    model = timm_model(job)
+    if job.schedule == "dense":
+        return model
+    parsed = Schedule.parse(job.schedule, len(model.blocks))
+    schedule = PlainSchedule(tuple(PlainStep(s.r, s.window) for s in steps) for steps in parsed)
+    schedule.proportional = parsed.proportional
+
+    class Reference(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return reference.forward(self.model, images, schedule)
+
+    return Reference().eval()
+
+
+def _write(job: Job, kind: str, path: Path) -> None:
+    import torch
+
+    torch.set_num_threads(job.threads)
+    model = eager(job)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(job.batch, 3, job.img_size, job.img_size, generator=generator)
+    partial = path.with_name("partial-" + path.name)
+    with torch.no_grad():
+        if kind == "logits":
+            import numpy
+
+            numpy.savez(partial, images=images.numpy(), logits=model(images).numpy())
+        elif kind == "onnx":
+            _write_onnx(model, images, partial)
+        else:
+            config = {"freezing": True, "max_autotune": kind == "aoti_max"}
+            torch._inductor.aoti_compile_and_package(
+                torch.export.export(model, (images,)),
+                package_path=str(partial),
+                inductor_configs=config,
+            )
+    partial.rename(path)
+
+
+def _write_onnx(model: Any, images: Any, path: Path) -> None:
+    import torch
+    from onnxscript import opset18 as op
+
+    # The exporter knows no stable sort. TopK is one: of equal values the lower index comes first.
+    def stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+        length = op.Reshape(op.Gather(op.Shape(x), dim, axis=0), op.Constant(value_ints=[1]))
+        return op.TopK(x, length, axis=dim, largest=descending, sorted=True)
+
+    torch.onnx.export(
+        model,
+        (images,),
+        path,
+        dynamo=True,
+        external_data=False,
+        input_names=["images"],
+        output_names=["logits"],
+        custom_translation_table={torch.ops.aten.sort.stable: stable_sort},
+        verbose=False,
+    )
+
+
+if __name__ == "__main__":
+    asked = Job.from_json(sys.argv[2])
+    _write(asked, sys.argv[1], _path(asked, sys.argv[1]))

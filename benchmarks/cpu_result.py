@@ -1,0 +1,114 @@
+"""Figures taken out of results/cpu.json; None where a peer failed, or was not measured."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Group = dict[str, Any]
+Row = dict[str, Any]
+
+MERGING = {"match", "merge", "size", "bias"}  # stages that a dense forward does not have
+DENSE = ("timm eager", "timm compiled", "onnxruntime", "openvino")
+MERGED = ("reference", "reference compiled", "reference onnxruntime", "reference openvino")
+SGEMM = ("sgemm torch.mm", "sgemm oneDNN")
+
+
+def merged_schedule(group: Group) -> str:
+    """The schedule that a group compares with dense: the first that merges."""
+    return next((r["schedule"] for r in group["rows"] if r.get("schedule", "dense") != "dense"), "")
+
+
+def find(group: Group, peer: str, schedule: str = "dense", **fields: Any) -> Row | None:
+    """The row of a peer, if it has figures; ceilings have no schedule."""
+    for row in group["rows"]:
+        if (
+            row["peer"] == peer
+            and row.get("schedule", schedule) == schedule
+            and all(row.get(name) == value for name, value in fields.items())
+            and ("rate" in row or "growth" in row)
+        ):
+            return row
+    return None
+
+
+def ratio(a: Row | None, b: Row | None) -> float | None:
+    """The median over rounds of the quotient of two rows' rates.
+
+    The two of a round lie seconds apart, so it does not see how the machine drifts over minutes.
+    """
+    if a is None or b is None:
+        return None
+    return statistics.median(x / y for x, y in zip(a["rounds"], b["rounds"], strict=True))
+
+
+def best(rows: Iterable[Row | None]) -> Row | None:
+    present = [row for row in rows if row is not None]
+    return max(present, key=lambda row: row["rate"]["median"], default=None)
+
+
+def merging_share(row: Row | None) -> float | None:
+    """Of the threads' time, the part that goes to finding and carrying out merges."""
+    if row is None or "profile" not in row:
+        return None
+    profile = row["profile"]
+    spent = sum(
+        seconds
+        for block in profile["blocks"]
+        for stage, seconds in block.items()
+        if MERGING & set(re.split(r"[^a-z]+", stage.lower()))
+    )
+    return spent / (profile["wall"] * profile["threads"])
+
+
+def goals(group: Group, threads: Group | None) -> dict[str, float | tuple[float, str] | None]:
+    """The figures of one model and batch, by name; rivals come with their name.
+
+    Args:
+        group: of the section "models".
+        threads: that of the section "threads", if measured.
+    """
+    schedule = merged_schedule(group)
+    dense, merged = find(group, "dsm_ext"), find(group, "dsm_ext", schedule)
+    rival_dense = best(find(group, peer) for peer in DENSE)
+    rival = best(find(group, peer, schedule) for peer in MERGED)
+    sgemm = best(find(group, peer) for peer in SGEMM)
+    timm = find(group, "timm eager")
+    found: dict[str, float | tuple[float, str] | None] = {
+        "dense": _median(dense),
+        "dense / best": _named(ratio(dense, rival_dense), rival_dense),
+        "dense / timm": ratio(dense, timm),
+        "dense / sgemm": _scaled(ratio(dense, sgemm), dense, lambda r: 2 * r["multiply_adds"]),
+        "dsm": _median(merged),
+        "dsm / dense": ratio(merged, dense),
+        "dsm / arithmetic": None,
+        "dsm / timm": ratio(merged, timm),
+        "dsm / reference": ratio(merged, find(group, "reference", schedule)),
+        "dsm / best": _named(ratio(merged, rival), rival),
+        "merging": merging_share(merged),
+        "dense threads": None,
+        "dsm threads": None,
+    }
+    if dense is not None and merged is not None:
+        saved = dense["multiply_adds"] / merged["multiply_adds"]
+        found["dsm / arithmetic"] = (ratio(merged, dense) or 0) / saved
+    if threads is not None:
+        most = max(row["threads"] for row in threads["rows"])
+        for name, kind in (("dense threads", "dense"), ("dsm threads", schedule)):
+            many = find(threads, "dsm_ext", kind, threads=most)
+            found[name] = ratio(many, find(threads, "dsm_ext", kind, threads=1))
+    return found
+
+
+def _median(row: Row | None) -> float | None:
+    return row and row["rate"]["median"]
+
+
+def _named(value: float | None, row: Row | None) -> tuple[float, str] | None:
+    return None if value is None or row is None else (value, row["peer"])
+
+
+def _scaled(value: float | None, row: Row | None, scale: Callable[[Row], float]) -> float | None:
+    return None if value is None or row is None else value * scale(row)

@@ -1,0 +1,125 @@
+"""Processes that work in turn: only one at a time, the others wait for a line on stdin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from artefacts import last_line
+from job import Job
+
+from dsm_ext.measure import summarize
+
+WORKER = (sys.executable, str(Path(__file__).parent / "worker.py"))
+PAUSE = 0.05  # seconds in which the threads of the process before go to sleep
+
+
+class Process:
+    """A worker process, asked by lines of JSON.
+
+    A request that fails, or takes longer than ``patience`` seconds, ends the process; ``failure``
+    then says why, and later requests give nothing.
+    """
+
+    def __init__(self, job: Job, command: Sequence[str] = WORKER, patience: float = 1800.0) -> None:
+        self.job = job
+        self.failure: dict[str, str] | None = None
+        self._patience = patience
+        self._open = contextlib.ExitStack()
+        stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._stderr = self._open.enter_context(stderr)
+        threads = str(job.threads)
+        self._process = subprocess.Popen(
+            [*command, job.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """The reply to a request; {} where it failed or the process has ended."""
+        if self.failure is not None:
+            return {}
+        reply = self._ask({"do": do, **arguments})
+        if "failed" in reply or "not_installed" in reply:
+            self.failure = reply
+            self.stop()
+            return {}
+        return reply
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+        except BrokenPipeError:
+            return {"failed": self._end()}
+        if not select.select([stdout], [], [], self._patience)[0]:
+            return {"failed": f"no answer to {request['do']!r} in {self._patience:.0f} s"}
+        line = stdout.readline()
+        return json.loads(line) if line else {"failed": self._end()}
+
+    def _end(self) -> str:
+        status = self._process.wait()
+        self._stderr.seek(0)
+        return f"ended with status {status}: {last_line(self._stderr.read())}"
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+        self._open.close()
+
+
+def take_turns(
+    jobs: Sequence[Job],
+    rounds: int,
+    least: float,
+    say: Callable[[str], None] = lambda text: None,
+    command: Sequence[str] = WORKER,
+    pause: float = PAUSE,
+) -> list[dict[str, Any]]:
+    """For each job the rates of its rounds, their median and quartiles, or why it failed.
+
+    One round goes before, uncounted; in each, every process has its turn, so a machine that slows
+    down slows them all.
+    """
+    processes: list[Process] = []
+    rows: list[dict[str, Any]] = []
+    rates: list[list[float]] = [[] for _ in jobs]
+    try:
+        for job in jobs:
+            say(f"starting {job.peer} {job.schedule}")
+            process = Process(job, command)
+            processes.append(process)
+            rows.append(process.ask("start"))
+        for turn in range(rounds + 1):
+            say(f"round {turn} of {rounds}")
+            for process, own in zip(processes, rates, strict=True):
+                time.sleep(pause)
+                reply = process.ask("turn", least=least)
+                if reply and turn > 0:
+                    own.append(reply["rate"])
+        for process, row, own in zip(processes, rows, rates, strict=True):
+            row.update(process.ask("profile"))
+            row.update(process.failure or {"rate": summarize(own), "rounds": own})
+    finally:
+        for process in processes:
+            process.stop()
+    return rows
