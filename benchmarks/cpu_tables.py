@@ -64,6 +64,8 @@ def cpu_memory(result: dict[str, Any]) -> str:
         ("timm eager", "timm eager", False),
         ("dense", "dsm_ext", False),
         ("DSM", "dsm_ext", True),
+        ("dense, frozen", "dsm_ext frozen", False),
+        ("DSM, frozen", "dsm_ext frozen", True),
     ):
         cells = []
         for group in groups:
@@ -73,7 +75,8 @@ def cpu_memory(result: dict[str, Any]) -> str:
             if row is not None and base is not None and row is not base:
                 cell += f" ({row['growth'] / base['growth']:.2f})"
             cells.append(cell)
-        lines.append(_line(label, cells))
+        if set(cells) != {NONE}:
+            lines.append(_line(label, cells))
     return "\n".join(lines)
 
 

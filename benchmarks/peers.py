@@ -31,6 +31,8 @@ def _dsm_ext(job: Job, images: Any) -> Call:
     import dsm_ext
 
     model = dsm_ext.from_timm(timm_model(job), job.schedule)
+    if job.peer == "dsm_ext frozen":
+        model.freeze()
     tensor = torch.from_numpy(images)
     return Call(lambda: model(tensor), job.batch, model=model)
 
@@ -156,6 +158,7 @@ def _copy(job: Job, _: Any) -> Call:
 _TORCH = ("torch", "timm", "dsm_ext")
 PEERS = {
     "dsm_ext": Peer(_dsm_ext, _TORCH, "any"),
+    "dsm_ext frozen": Peer(_dsm_ext, _TORCH, "any"),
     "timm eager": Peer(_eager, _TORCH, "dense"),
     "timm compiled": Peer(_compiled, ("torch", "torch._inductor"), "dense"),
     "onnxruntime": Peer(_onnxruntime, ("onnxruntime",), "dense"),
@@ -169,7 +172,7 @@ PEERS = {
     "copy": Peer(_copy, ("torch",), "", "B/s"),
 }
 CEILINGS = tuple(name for name, peer in PEERS.items() if not peer.schedules)
-RIVALS = tuple(name for name, peer in PEERS.items() if peer.schedules and name != "dsm_ext")
+RIVALS = tuple(name for name, peer in PEERS.items() if peer.schedules and "dsm_ext" not in name)
 
 
 def images_and_logits(job: Job) -> tuple[Any, Any]:

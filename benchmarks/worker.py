@@ -73,7 +73,11 @@ class Worker:
         return {"rate": count * self.call.units / seconds}
 
     def memory(self) -> dict[str, Any]:
-        """Bytes that the model and its runs add to the process at their peak."""
+        """Bytes that the model and its runs add to the process, at the peak of a run.
+
+        What building the model needed for a moment is left out.
+        """
+        _reset_peak()
         for _ in range(3):
             self.call.run()
         peak = _status("VmHWM")

@@ -113,6 +113,18 @@ class VisionTransformer(nn.Module):
     def cpu_path(self, value: str) -> None:
         self._core.cpu_path = value
 
+    def freeze(self) -> VisionTransformer:
+        """Packs the weights now and lets go of the originals: half of the memory.
+
+        The model runs as before, on the CPU. It can no longer be moved, converted, loaded, saved or
+        copied; each raises ``RuntimeError``. A timm model that it came from keeps its own weights.
+
+        Raises:
+            NotImplementedError: the model does not run on the CPU's fast path.
+        """
+        self._shared_core().freeze()
+        return self
+
     @property
     def config(self) -> Config:
         return self._core.config
@@ -153,6 +165,7 @@ class VisionTransformer(nn.Module):
         return self._core
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VisionTransformer:
+        self._check_not_frozen()
         weight = next(self.parameters())
         probe = fn(torch.empty(0, dtype=weight.dtype, device=weight.device))
         if probe.dtype not in DTYPES or probe.is_meta:  # before anything has changed
@@ -165,15 +178,27 @@ class VisionTransformer(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        self._check_not_frozen()
         for name, _ in self.named_parameters():
             value = state_dict.get(prefix + name)
             if isinstance(value, Tensor) and not value.isfinite().all():
                 raise ValueError(f"dsm_ext.VisionTransformer: NaN or infinity in {prefix}{name}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        self._check_not_frozen()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _check_not_frozen(self) -> None:
+        if self._core.frozen:
+            raise RuntimeError(
+                "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights"
+            )
+
     # Copies and pickles carry the parameters; the core is made again from them.
 
     def __getstate__(self) -> dict[str, Any]:
+        self._check_not_frozen()
         config = self.config
         state = self.__dict__.copy()
         del state["_links"]

@@ -303,6 +303,8 @@ void bind_model(py::module_& m) {
             }
             return parameters;
           })
+      .def("freeze", &Model::freeze, Release())
+      .def_property_readonly("frozen", &Model::frozen)
       .def_property_readonly("config", &Model::config)
       .def_property("schedule", &Model::schedule, &Model::set_schedule)
       .def_property(

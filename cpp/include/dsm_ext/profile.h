@@ -13,8 +13,8 @@ namespace dsm_ext {
 enum class Stage : int64_t {
   embed,  ///< Patches, their product and the position embedding.
   norm1,
-  qkv,        ///< Queries, keys, values and, where tokens will merge, the matching's metric.
-  match,      ///< Matching, sizes and their logarithms.
+  qkv,        ///< Queries, keys and values.
+  match,      ///< The metric, matching, sizes and their logarithms.
   attention,  ///< The log-size bias included.
   proj,       ///< With the residual.
   merge,

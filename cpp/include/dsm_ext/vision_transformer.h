@@ -96,19 +96,28 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   CpuPath cpu_path() const;
   void set_cpu_path(CpuPath path);
 
+  /// Packs the weights and lets go of the originals, half of the memory. The tensors of the large
+  /// parameters are left empty, here and where they came from; the model runs as before, on the
+  /// CPU, and can no longer be moved, converted, loaded or saved.
+  /// \throws c10::NotImplementedError off the fast path.
+  void freeze();
+  bool frozen() const;
+
  private:
   std::shared_ptr<const Layout> layout() const;
   std::shared_ptr<const cpu::Engine> engine() const;
   void take_parameters();
+  void check_not_frozen() const;
   void check_images(const at::Tensor& images) const;
   Sequence embed(const at::Tensor& images) const;
   Sequence run(const at::Tensor& images, const Layout& layout, bool whole, bool trace) const;
   at::Tensor logits(const at::Tensor& tokens) const;
 
   Config config_;
-  mutable std::mutex mutex_;  // guards the next three
+  mutable std::mutex mutex_;  // guards the next four
   std::shared_ptr<const Layout> layout_;
-  mutable std::shared_ptr<const cpu::Engine> engine_;  // null until the fast path is taken
+  mutable std::shared_ptr<cpu::Engine> engine_;  // null until the fast path is taken
+  bool frozen_ = false;
   CpuPath cpu_path_;
   std::vector<std::pair<std::string, at::Tensor>> all_parameters_;
 

@@ -7,6 +7,10 @@
 
 #include <cstdlib>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "block.h"
 #include "cpu/engine.h"
 
@@ -85,8 +89,39 @@ CpuPath VisionTransformerImpl::cpu_path() const {
 
 void VisionTransformerImpl::set_cpu_path(CpuPath path) {
   const std::lock_guard lock(mutex_);
+  check_not_frozen();
   cpu_path_ = path;
   engine_.reset();
+}
+
+void VisionTransformerImpl::check_not_frozen() const {
+  TORCH_CHECK(
+      !frozen_, "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights");
+}
+
+bool VisionTransformerImpl::frozen() const {
+  const std::lock_guard lock(mutex_);
+  return frozen_;
+}
+
+void VisionTransformerImpl::freeze() {
+  const c10::InferenceMode ordinary(false);
+  const at::NoGradGuard no_grad;
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      engine() != nullptr,
+      "dsm_ext.VisionTransformer: only a model on the CPU's fast path (float32, DSM_EXT_CPU not "
+      "reference) can be frozen");
+  const std::lock_guard lock(mutex_);
+  frozen_ = true;
+  engine_->forget_origin();
+  for (auto& [name, parameter] : all_parameters_) {
+    if (name != "pos_embed" && parameter.numel() > config_.embed_dim) {  // still asked for its kind
+      parameter.set_data(at::empty({0}, parameter.options()));
+    }
+#ifdef __GLIBC__
+    malloc_trim(0);  // what the allocator would keep for itself
+#endif
+  }
 }
 
 void VisionTransformerImpl::take_parameters() {
@@ -98,6 +133,12 @@ void VisionTransformerImpl::take_parameters() {
 // Null where the plain path is to run.
 std::shared_ptr<const cpu::Engine> VisionTransformerImpl::engine() const {
   const std::lock_guard lock(mutex_);
+  if (frozen_) {
+    TORCH_CHECK(
+        pos_embed_.is_cpu() && pos_embed_.scalar_type() == at::kFloat,
+        "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
+    return engine_;
+  }
   if (cpu_path_ != CpuPath::fast || !cpu::Engine::takes(all_parameters_)) {
     engine_.reset();
   } else if (engine_ == nullptr || !engine_->packed_from(all_parameters_)) {

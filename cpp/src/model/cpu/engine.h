@@ -17,6 +17,9 @@ class Engine {
   /// Whether the weights are what they were when they were packed.
   bool packed_from(const Named& parameters) const;
 
+  /// Lets go of what is kept to see changes.
+  void forget_origin() { states_.clear(); }
+
   /// Fills `outputs`, for images [B, in_chans, height, width], B > 0.
   /// \param profile  Filled too, where not null.
   void forward(

@@ -86,16 +86,15 @@ void Forward::run(const float* images, const Outputs& outputs, int64_t first, in
 void Forward::block(int64_t i, int32_t* source) {
   const auto& block = weights_.blocks[i];
   const int64_t c = config_.embed_dim, rows = images_ * tokens_;
-  const int64_t width = 3 * c + config_.head_dim();
+  const int64_t width = 3 * c;
   const bool merges = next_tokens(i) < tokens_;
-  const int64_t columns = merges ? width : 3 * c;
 
   chain(
       rows, {{Stage::norm1, 0,
               [&](const Piece& piece) {
                 normalize(block.norm1, ws_.x + piece.row * c, piece.rows, piece.normed);
               }},
-             {Stage::qkv, (columns + kTile - 1) / kTile, [&](const Piece& piece) {
+             {Stage::qkv, block.qkv.count(), [&](const Piece& piece) {
                 multiply(
                     {.x = piece.normed,
                      .x_stride = c,
@@ -126,7 +125,7 @@ void Forward::block(int64_t i, int32_t* source) {
 // Tasks: first the matching of each image, where the block merges; then some queries of each head.
 void Forward::attend(int64_t i, int32_t* source) {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
-  const int64_t width = 3 * c + d, n = tokens_;
+  const int64_t width = 3 * c, n = tokens_;
   const int64_t matchings = next_tokens(i) < n ? images_ : 0;
   const int64_t patches = config_.tokens() - config_.prefix();
   int64_t parts = 1;  // of a head's queries, so that few heads keep all threads at work
@@ -227,8 +226,8 @@ void Forward::mlp(const BlockWeights& block, int64_t rows, bool merged) {
 void Forward::last_block(int64_t i) {
   const auto& block = weights_.blocks[i];
   const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
-  const int64_t p = config_.prefix(), n = tokens_, width = 3 * c + d;
-  const int64_t first_panel = c / kTile, end_panel = (3 * c + kTile - 1) / kTile;
+  const int64_t p = config_.prefix(), n = tokens_, width = 3 * c;
+  const int64_t first_panel = c / kTile, end_panel = block.qkv.count();
   chain(
       images_ * n, {{Stage::norm1, 0,
                      [&](const Piece& piece) {

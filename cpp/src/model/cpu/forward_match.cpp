@@ -13,16 +13,15 @@ void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) con
   const int64_t c = config_.embed_dim, d = config_.head_dim(), n = tokens_;
   const auto& steps = layout_.plan().blocks[i].steps;
   int32_t* place = ws_.place + image * n;
-  const float* metric = ws_.qkv + image * n * (3 * c + d) + 3 * c;
   const float* size = sized_ ? ws_.size + image * n : nullptr;
-  int64_t stride = 3 * c + d;
+  mean_of_heads(ws_.qkv + (image * n * 3 + 1) * c, 3 * c, n, config_.num_heads, d, own.metric);
   for (size_t s = 0; s < steps.size(); ++s) {
     int32_t* step_place = s == 0 ? place : own.place;
     for (int64_t t = 0; t < config_.prefix(); ++t) {
       step_place[t] = static_cast<int32_t>(t);
     }
     for (const auto& group : layout_.match_groups(i)[s]) {
-      own.matcher(metric, stride, d, group, step_place);
+      own.matcher(own.metric, d, group, step_place);
     }
     if (s > 0) {
       for (int64_t t = 0; t < n; ++t) {
@@ -31,11 +30,6 @@ void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) con
     }
     if (s + 1 < steps.size()) {
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
-      if (stride != d) {  // rows side by side, as merging reads them
-        for (int64_t t = 0; t < in; ++t) {
-          std::copy_n(metric + t * stride, d, own.metric + t * d);
-        }
-      }
       invert(step_place, in, out, own.begin, own.sources);
       for (int64_t m = 0; m < out; ++m) {
         own.new_size[m] = merge_row(
@@ -44,9 +38,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) con
       }
       std::swap(own.metric, own.new_metric);
       std::swap(own.size, own.new_size);
-      metric = own.metric;
       size = own.size;
-      stride = d;
     }
   }
 

@@ -181,6 +181,29 @@ DSM_EXT_MULTIVERSION void scale_rows(
   }
 }
 
+DSM_EXT_MULTIVERSION void mean_of_heads(
+    const float* keys, int64_t stride, int64_t rows, int64_t heads, int64_t dim, float* out) {
+  const float scale = 1.f / static_cast<float>(heads);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = keys + r * stride;
+    float* mean = out + r * dim;
+#pragma omp simd
+    for (int64_t i = 0; i < dim; ++i) {
+      mean[i] = row[i];
+    }
+    for (int64_t h = 1; h < heads; ++h) {
+#pragma omp simd
+      for (int64_t i = 0; i < dim; ++i) {
+        mean[i] += row[h * dim + i];
+      }
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < dim; ++i) {
+      mean[i] *= scale;
+    }
+  }
+}
+
 DSM_EXT_MULTIVERSION void transpose(
     const float* x, int64_t rows, int64_t columns, int64_t stride, float* out, int64_t out_stride) {
   const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;

@@ -32,6 +32,12 @@ void exponentials(float* scores, int64_t rows, int64_t columns, const float* bia
 /// Row i is multiplied by scale[i].
 void scale_rows(float* x, int64_t rows, int64_t columns, int64_t stride, const float* scale);
 
+/// The mean over the heads of each row of keys.
+/// \param keys  [rows, heads, dim], rows `stride` apart.
+/// \param out   [rows, dim].
+void mean_of_heads(
+    const float* keys, int64_t stride, int64_t rows, int64_t heads, int64_t dim, float* out);
+
 /// out[c][r] = x[r][c].
 void transpose(
     const float* x, int64_t rows, int64_t columns, int64_t stride, float* out, int64_t out_stride);

@@ -16,19 +16,14 @@ Norm norm(const Parameter& parameter, const std::string& name) {
   return {parameter(name + ".weight").clone(), parameter(name + ".bias").clone()};
 }
 
-// The metric is linear in the block's input, so it comes out of the same product as D more
-// columns; what scales the scores goes into the queries.
+// What scales the scores goes into the queries.
 Panels pack_qkv(const Config& config, const at::Tensor& weight, const at::Tensor& bias) {
-  const int64_t c = config.embed_dim, h = config.num_heads, d = config.head_dim();
-  const double scale = 1 / std::sqrt(static_cast<double>(d));
-  const auto extended = [&](const at::Tensor& x) {  // [3 * C, ...]
-    const auto keys = x.narrow(0, c, c);
-    auto shape = keys.sizes().vec();
-    shape[0] = d;
-    shape.insert(shape.begin(), h);
-    return at::cat({x.narrow(0, 0, c) * scale, x.narrow(0, c, 2 * c), keys.reshape(shape).mean(0)});
+  const int64_t c = config.embed_dim;
+  const double scale = 1 / std::sqrt(static_cast<double>(config.head_dim()));
+  const auto scaled = [&](const at::Tensor& x) {  // [3 * C, ...]
+    return at::cat({x.narrow(0, 0, c) * scale, x.narrow(0, c, 2 * c)});
   };
-  return {extended(weight), extended(bias)};
+  return {scaled(weight), scaled(bias)};
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ struct Norm {
 
 struct BlockWeights {
   Norm norm1, norm2;
-  Panels qkv;  // [3 * C + D]: queries scaled by 1 / sqrt(D), keys, values, the keys' mean
+  Panels qkv;  // [3 * C, C]: queries scaled by 1 / sqrt(D), keys, values
   Panels proj, fc1, fc2;
 };
 

@@ -46,7 +46,7 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
   const auto lay_out = [&] {
     float_arena(x, rows * c);
     float_arena(other, rows * c);
-    float_arena(qkv, rows * (3 * c + d));
+    float_arena(qkv, rows * 3 * c);
     float_arena(prefix_q, images * config.prefix() * c);
     float_arena(size, images * n);
     float_arena(new_size, images * n);

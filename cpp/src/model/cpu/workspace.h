@@ -14,10 +14,10 @@ namespace dsm_ext::cpu {
 
 /// What a thread needs for itself.
 struct Scratch {
-  float* tile;       // [kTileRows, kTile]
-  float* attention;  // attention_scratch
+  float* tile;                 // [kTileRows, kTile]
+  float* attention;            // attention_scratch
+  float *metric, *new_metric;  // [N, D]
   // Of a block with several merge steps:
-  float *metric, *new_metric;        // [N, D]
   float *size, *new_size;            // [N]
   int32_t *place, *begin, *sources;  // [N], [N + 1], [N]
   Matcher matcher;
@@ -32,7 +32,7 @@ struct Workspace {
   at::Tensor floats, integers;  // what the pointers below point into
 
   float *x, *other;                  // [images * N, C]: the tokens, and where merged ones go
-  float* qkv;                        // [images * N, 3 * C + D]
+  float* qkv;                        // [images * N, 3 * C]
   float* prefix_q;                   // [images * P, C]
   float *size, *new_size;            // [images, N]
   float *bias, *new_bias;            // [images, padded N]: log sizes, then minus infinity

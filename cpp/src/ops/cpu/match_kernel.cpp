@@ -55,7 +55,7 @@ at::Tensor match_kernel(
           image_out[n] = static_cast<int32_t>(n);
         }
       }
-      matcher(data + image * tokens * dim, dim, dim, groups[task % count], image_out);
+      matcher(data + image * tokens * dim, dim, groups[task % count], image_out);
     }
   });
   return destination;

@@ -126,24 +126,23 @@ std::vector<MatchGroup> match_groups(
 }
 
 void Matcher::operator()(
-    const float* metric, int64_t stride, int64_t dim, const MatchGroup& group,
-    int32_t* destination) {
-  load(metric, stride, dim, group);
+    const float* metric, int64_t dim, const MatchGroup& group, int32_t* destination) {
+  load(metric, dim, group);
   propose(dim, group);
   write(group, destination);
 }
 
-void Matcher::load(const float* metric, int64_t stride, int64_t dim, const MatchGroup& group) {
+void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
   columns_ = round_up(group.b.size(), kColumns);
   a_.assign(round_up(group.a.size(), kRows) * dim, 0.f);
   b_.assign(dim * columns_, 0.f);
   a_valid_.resize(group.a.size());
   b_invalid_.clear();
   for (size_t i = 0; i < group.a.size(); ++i) {
-    a_valid_[i] = unit_row(metric + group.a[i] * stride, dim, a_.data() + i * dim, 1);
+    a_valid_[i] = unit_row(metric + group.a[i] * dim, dim, a_.data() + i * dim, 1);
   }
   for (size_t j = 0; j < group.b.size(); ++j) {
-    if (!unit_row(metric + group.b[j] * stride, dim, b_.data() + j, columns_)) {
+    if (!unit_row(metric + group.b[j] * dim, dim, b_.data() + j, columns_)) {
       b_invalid_.push_back(static_cast<int32_t>(j));
     }
   }

@@ -22,13 +22,11 @@ std::vector<MatchGroup> match_groups(
 class Matcher {
  public:
   /// Writes the destinations of the group's tokens.
-  /// \param metric [N, dim], rows `stride` apart.
-  void operator()(
-      const float* metric, int64_t stride, int64_t dim, const MatchGroup& group,
-      int32_t* destination);
+  /// \param metric [N, dim].
+  void operator()(const float* metric, int64_t dim, const MatchGroup& group, int32_t* destination);
 
  private:
-  void load(const float* metric, int64_t stride, int64_t dim, const MatchGroup& group);
+  void load(const float* metric, int64_t dim, const MatchGroup& group);
   void propose(int64_t dim, const MatchGroup& group);
   void write(const MatchGroup& group, int32_t* destination) const;
 
