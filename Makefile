@@ -45,7 +45,7 @@ bench: build
 	python benchmarks/bench_ops.py
 	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py)
 	python benchmarks/charts.py
-	python benchmarks/readme_tables.py
+	python benchmarks/tables.py
 
 build: $(VENV)/.packages
 	@mkdir -p build

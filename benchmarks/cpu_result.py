@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dsm_ext.cli import profile
+
 Group = dict[str, Any]
 Row = dict[str, Any]
 
-MERGING = {"match", "merge", "size", "bias"}  # stages that a dense forward does not have
 DENSE = ("timm eager", "timm compiled", "onnxruntime", "openvino")
 MERGED = ("reference", "reference compiled", "reference onnxruntime", "reference openvino")
 SGEMM = ("sgemm torch.mm", "sgemm oneDNN")
@@ -53,14 +53,7 @@ def merging_share(row: Row | None) -> float | None:
     """Of the threads' time, the part that goes to finding and carrying out merges."""
     if row is None or "profile" not in row:
         return None
-    profile = row["profile"]
-    spent = sum(
-        seconds
-        for block in profile["blocks"]
-        for stage, seconds in block.items()
-        if MERGING & set(re.split(r"[^a-z]+", stage.lower()))
-    )
-    return spent / (profile["wall"] * profile["threads"])
+    return profile.merging_share(row["profile"])
 
 
 def goals(group: Group, threads: Group | None) -> dict[str, float | tuple[float, str] | None]:

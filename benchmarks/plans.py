@@ -81,7 +81,9 @@ def groups(args: argparse.Namespace, folder: str) -> list[Group]:
     if "memory" in args.only:
         for model in args.models:
             for batch in MEMORY_BATCHES if not args.quick else MEMORY_BATCHES[:1]:
-                rows = jobs(["dsm_ext frozen", "timm eager"], args.schedules, model=model, batch=batch)
+                rows = jobs(
+                    ["dsm_ext frozen", "timm eager"], args.schedules, model=model, batch=batch
+                )
                 add("memory", model, rows)
     if "sweeps" in args.only:
         model = args.sweep_model

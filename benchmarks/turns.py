@@ -117,8 +117,8 @@ def take_turns(
                 if reply and turn > 0:
                     own.append(reply["rate"])
         for process, row, own in zip(processes, rows, rates, strict=True):
-            row.update(process.ask("profile"))
             row.update(process.failure or {"rate": summarize(own), "rounds": own})
+            row.update(process.ask("profile"))
     finally:
         for process in processes:
             process.stop()

@@ -51,13 +51,21 @@ endif()
 # torch's threads are OpenMP's. `at::parallel_for` is a template: compiled without OpenMP it runs on
 # one thread, and linked with another OpenMP than torch's it would start a second set of threads. So
 # the library that torch brings is linked, where it brings one.
-find_package(OpenMP REQUIRED COMPONENTS CXX)
-file(GLOB torch_openmp ${torch_lib}/libgomp*.so* ${torch_lib}/libiomp5.so ${torch_lib}/libomp.dylib
+find_package(OpenMP COMPONENTS CXX)
+if(NOT OpenMP_CXX_FOUND)
+  message(FATAL_ERROR "dsm_ext needs a compiler with OpenMP, as GCC is; ${CMAKE_CXX_COMPILER} has none")
+endif()
+file(GLOB torch_openmp ${torch_lib}/libgomp*.so* ${torch_lib}/libiomp5.so
      ${DSM_EXT_TORCH_ROOT}/../torch.libs/libgomp*.so*)
 if(torch_openmp)
   list(GET torch_openmp 0 torch_openmp)
 else()
   set(torch_openmp ${OpenMP_CXX_LIBRARIES})
+endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND torch_openmp MATCHES "libgomp")
+  # Clang calls functions that GCC's OpenMP does not have.
+  set(torch_openmp ${OpenMP_CXX_LIBRARIES})
+  message(WARNING "dsm_ext: built by Clang, it has threads of its own beside torch's; GCC shares them")
 endif()
 separate_arguments(openmp_flags NATIVE_COMMAND "${OpenMP_CXX_FLAGS}")
 

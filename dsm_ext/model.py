@@ -40,7 +40,8 @@ class VisionTransformer(nn.Module):
     On the CPU in float32 the weights are packed by the first call, and again by the first one after
     they have changed. Changes that torch does not count (through ``.data`` or ``numpy()``) are not
     seen; after them, assign ``cpu_path`` again. ``cpu_path = "reference"`` or the environment
-    variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead.
+    variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead; weights that were made in
+    inference mode, whose changes torch does not count either, always do.
 
     All three take images [B, in_chans, height, width], contiguous or not; B may be 0.
 
@@ -101,6 +102,7 @@ class VisionTransformer(nn.Module):
 
         Raises:
             NotImplementedError: the model does not run on that path.
+            ValueError: no images.
         """
         return self._shared_core().profile(images)
 

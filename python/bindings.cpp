@@ -304,12 +304,15 @@ void bind_model(py::module_& m) {
             return parameters;
           })
       .def("freeze", &Model::freeze, Release())
-      .def_property_readonly("frozen", &Model::frozen)
+      .def_property_readonly("frozen", py::cpp_function(&Model::frozen, Release()))
       .def_property_readonly("config", &Model::config)
-      .def_property("schedule", &Model::schedule, &Model::set_schedule)
+      .def_property(
+          "schedule", py::cpp_function(&Model::schedule, Release()),
+          py::cpp_function(&Model::set_schedule, Release()))
       .def_property(
           "cpu_path",
           [](const Model& model) {
+            const py::gil_scoped_release release;
             return model.cpu_path() == dsm_ext::CpuPath::fast ? "fast" : "reference";
           },
           [](Model& model, const std::string& path) {
@@ -318,10 +321,11 @@ void bind_model(py::module_& m) {
                   "dsm_ext.VisionTransformer: expected cpu_path to be fast or reference, got " +
                   path);
             }
+            const py::gil_scoped_release release;
             model.set_cpu_path(
                 path == "fast" ? dsm_ext::CpuPath::fast : dsm_ext::CpuPath::reference);
           })
-      .def_property_readonly("plan", &Model::plan);
+      .def_property_readonly("plan", py::cpp_function(&Model::plan, Release()));
 }
 
 // Of no use but to tests and benchmarks.

@@ -15,7 +15,7 @@ import bench_vit  # noqa: E402
 import cpu_result  # noqa: E402
 import cpu_tables  # noqa: E402
 import plans  # noqa: E402
-import readme_tables  # noqa: E402
+import tables  # noqa: E402
 import worker  # noqa: E402
 from artefacts import last_line  # noqa: E402
 from job import Job  # noqa: E402
@@ -228,10 +228,10 @@ def test_tables(result):
 def test_only_marked_tables_are_drawn(result, tmp_path):
     (tmp_path / "cpu.json").write_text(json.dumps(result))
     text = "a\n<!-- cpu_memory -->\nold\n<!-- /cpu_memory -->\nb\n"
-    drawn = readme_tables.draw(text, tmp_path)
+    drawn = tables.draw(text, tmp_path)
     assert drawn.startswith("a\n<!-- cpu_memory -->\n| MiB")
     assert drawn.endswith("|\n<!-- /cpu_memory -->\nb\n")
-    assert readme_tables.draw(drawn, tmp_path) == drawn
+    assert tables.draw(drawn, tmp_path) == drawn
 
 
 def test_charts(result, tmp_path):

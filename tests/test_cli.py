@@ -121,6 +121,35 @@ def test_bench(capsys, tmp_path):
         assert 0 < rate["q1"] <= rate["median"] <= rate["q3"]
 
 
+def test_bench_profile(capsys, tmp_path):
+    result = tmp_path / "profile.json"
+    out = run(
+        capsys, "bench", NAME, "--profile", "--batch", 2, "--schedule", "dense dsm:r=16",
+        "--rounds", 2, "--json", result,
+    ).out  # fmt: skip
+    assert "matching and merging 0.0 %" in out
+    dense, merged = json.loads(result.read_text())["results"]
+    assert dense["merging_share"] == 0 < merged["merging_share"] < 1
+    profile = merged["profile"]
+    assert len(profile["blocks"]) == len(profile["tokens"]) == 12
+    table = out[out.rindex("block ") :].splitlines()
+    assert table[0].split() == [
+        "block", "tokens", "embed", "norm1", "qkv", "match", "attention", "proj", "merge", "norm2",
+        "fc1", "fc2", "head", "all",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in table[1:17]] == [
+        "before", *map(str, range(12)), "after", "all", "%",
+    ]  # fmt: skip
+    shares = [float(cell) for cell in table[16].split()[1:-1]]
+    assert sum(shares) == pytest.approx(float(table[16].split()[-1]), abs=1)
+
+
+def test_bench_profile_needs_the_fast_path(capsys):
+    arguments = ["bench", NAME, "--profile", "--dtype", "bfloat16", "--batch", "1"]
+    assert main(arguments) != 0
+    assert "only the CPU's fast path" in capsys.readouterr().err
+
+
 def test_demo(capsys, tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     picture = tmp_path / "demo.png"

@@ -62,7 +62,7 @@ def test_the_readmes_python_runs(capsys):
 
 
 def test_the_readmes_tables_are_drawn_from_results():
-    script = ROOT / "benchmarks" / "readme_tables.py"
+    script = ROOT / "benchmarks" / "tables.py"
     assert subprocess.run([sys.executable, script, "--check"]).returncode == 0
 
 

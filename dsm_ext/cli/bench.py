@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dsm_ext import reference
 from dsm_ext._native import Schedule
-from dsm_ext.cli import common
+from dsm_ext.cli import common, profile
 from dsm_ext.from_timm import from_timm
 from dsm_ext.measure import environment, synchronized, time_in_turn
+from dsm_ext.model import VisionTransformer
 
 PEERS = ("timm", "reference")
 
@@ -37,6 +38,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--peers", default=",".join(PEERS), help="any of timm,reference; default: both"
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="instead, where the time of our forward goes, by block and stage (CPU, float32)",
     )
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     common.add_run(parser)
@@ -77,6 +83,21 @@ def calls_for(
     return calls
 
 
+def _profile(
+    args: argparse.Namespace, model: VisionTransformer, images: Tensor
+) -> list[dict[str, Any]]:
+    results = []
+    for schedule in args.schedule:
+        model.schedule = schedule
+        measured = profile.measure(model, images, args.rounds)
+        print(f"{args.model}, batch {len(images)}, {schedule}: milliseconds")
+        print(profile.table(measured), end="\n\n")
+        share = profile.merging_share(measured)
+        entry = {"batch": len(images), "schedule": schedule, "merging_share": share}
+        results.append(entry | {"profile": measured})
+    return results
+
+
 def run(args: argparse.Namespace) -> None:
     device, dtype = common.run_settings(args)
     peers = [p for p in args.peers.split(",") if p]
@@ -92,6 +113,9 @@ def run(args: argparse.Namespace) -> None:
         generator = torch.Generator().manual_seed(0)
         shape = (batch, model.config.in_chans, *model.config.img_size)
         images = torch.randn(shape, generator=generator).to(device, dtype)
+        if args.profile:
+            results += _profile(args, model, images)
+            continue
         calls = calls_for(timm_model, args.schedule, peers, images)
         rates = time_in_turn(calls, batch, args.rounds)
         base = rates.get("timm dense")

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "dsm_ext/export.h"
@@ -31,7 +30,7 @@ DSM_EXT_API const char* to_string(Stage stage);
 /// The time of one forward, in seconds.
 struct DSM_EXT_API Profile {
   double wall = 0;      ///< From call to return.
-  int64_t threads = 1;  ///< Threads that worked.
+  int64_t threads = 1;  ///< Threads that could work.
   /// For each block, the seconds that all threads together spent in each stage; before them one
   /// entry for what precedes the blocks, and after them one for what follows.
   std::vector<std::array<double, kStages>> seconds;

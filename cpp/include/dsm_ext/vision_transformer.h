@@ -73,7 +73,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   Trace trace(const at::Tensor& images) const;
 
   /// Where the time of one forward goes, by block and stage. The pass is that of `forward`.
-  /// \throws c10::NotImplementedError off the fast path.
+  /// \throws c10::NotImplementedError off the fast path; c10::ValueError where B is 0.
   Profile profile(const at::Tensor& images) const;
 
   /// Takes the tensors as the model's own, by timm's names: nothing is copied.
@@ -94,11 +94,14 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
 
   /// Fast, unless the environment variable DSM_EXT_CPU was "reference" when the model was made.
   CpuPath cpu_path() const;
+  /// The next call packs the weights again, whether or not the path is another.
+  /// \throws c10::Error where the model is frozen.
   void set_cpu_path(CpuPath path);
 
   /// Packs the weights and lets go of the originals, half of the memory. The tensors of the large
   /// parameters are left empty, here and where they came from; the model runs as before, on the
-  /// CPU, and can no longer be moved, converted, loaded or saved.
+  /// CPU, and must no longer be moved, converted, loaded or saved. It may run beside `forward`, not
+  /// beside changes of the weights.
   /// \throws c10::NotImplementedError off the fast path.
   void freeze();
   bool frozen() const;
@@ -106,15 +109,16 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
  private:
   std::shared_ptr<const Layout> layout() const;
   std::shared_ptr<const cpu::Engine> engine() const;
+  std::shared_ptr<const cpu::Engine> locked_engine() const;  // mutex_ is held
   void take_parameters();
-  void check_not_frozen() const;
+  void check_not_frozen() const;  // likewise
   void check_images(const at::Tensor& images) const;
   Sequence embed(const at::Tensor& images) const;
   Sequence run(const at::Tensor& images, const Layout& layout, bool whole, bool trace) const;
   at::Tensor logits(const at::Tensor& tokens) const;
 
   Config config_;
-  mutable std::mutex mutex_;  // guards the next four
+  mutable std::mutex mutex_;  // guards the next five
   std::shared_ptr<const Layout> layout_;
   mutable std::shared_ptr<cpu::Engine> engine_;  // null until the fast path is taken
   bool frozen_ = false;

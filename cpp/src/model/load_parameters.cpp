@@ -55,7 +55,10 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
 void VisionTransformerImpl::load_parameters(
     const std::vector<std::pair<std::string, at::Tensor>>& weights, bool check_finite) {
   const c10::InferenceMode ordinary(false);
-  check_not_frozen();
+  {
+    const std::lock_guard lock(mutex_);
+    check_not_frozen();
+  }
   const auto parameters = named_parameters();
   std::map<std::string, at::Tensor> given(weights.begin(), weights.end());
   std::vector<std::string> missing, unexpected, misshapen, non_finite;

@@ -107,25 +107,26 @@ bool VisionTransformerImpl::frozen() const {
 void VisionTransformerImpl::freeze() {
   const c10::InferenceMode ordinary(false);
   const at::NoGradGuard no_grad;
+  const std::lock_guard lock(mutex_);
   TORCH_CHECK_NOT_IMPLEMENTED(
-      engine() != nullptr,
+      locked_engine() != nullptr,
       "dsm_ext.VisionTransformer: only a model on the CPU's fast path (float32, DSM_EXT_CPU not "
       "reference) can be frozen");
-  const std::lock_guard lock(mutex_);
   frozen_ = true;
   engine_->forget_origin();
   for (auto& [name, parameter] : all_parameters_) {
     if (name != "pos_embed" && parameter.numel() > config_.embed_dim) {  // still asked for its kind
       parameter.set_data(at::empty({0}, parameter.options()));
     }
-#ifdef __GLIBC__
-    malloc_trim(0);  // what the allocator would keep for itself
-#endif
   }
+#ifdef __GLIBC__
+  malloc_trim(0);  // what the allocator would keep for itself
+#endif
 }
 
 void VisionTransformerImpl::take_parameters() {
   const std::lock_guard lock(mutex_);
+  check_not_frozen();
   all_parameters_ = named_parameters().pairs();
   engine_.reset();
 }
@@ -133,6 +134,10 @@ void VisionTransformerImpl::take_parameters() {
 // Null where the plain path is to run.
 std::shared_ptr<const cpu::Engine> VisionTransformerImpl::engine() const {
   const std::lock_guard lock(mutex_);
+  return locked_engine();
+}
+
+std::shared_ptr<const cpu::Engine> VisionTransformerImpl::locked_engine() const {
   if (frozen_) {
     TORCH_CHECK(
         pos_embed_.is_cpu() && pos_embed_.scalar_type() == at::kFloat,

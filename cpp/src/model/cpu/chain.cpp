@@ -5,8 +5,6 @@
 namespace dsm_ext::cpu {
 namespace {
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void by_rows(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
     std::initializer_list<RowStage> stages) {
@@ -61,6 +59,9 @@ void by_panels(
 void run_chain(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
     std::initializer_list<RowStage> stages) {
+  if (rows == 0) {
+    return;
+  }
   (threads == 1 || rows > threads * kRowsAtOnce ? by_rows : by_panels)(
       rows, threads, between, clock, stages);
 }

@@ -37,7 +37,8 @@ Engine::Engine(const Config& config, const Named& parameters)
     : config_(config),
       weights_(config, [&](const std::string& name) { return find(parameters, name); }) {
   for (const auto& [name, tensor] : parameters) {
-    states_.push_back({tensor.storage(), tensor.const_data_ptr(), tensor._version()});
+    states_.push_back(
+        {tensor.storage(), tensor.const_data_ptr(), tensor.strides().vec(), tensor._version()});
   }
 }
 
@@ -46,7 +47,8 @@ bool Engine::packed_from(const Named& parameters) const {
       parameters.begin(), parameters.end(), states_.begin(), states_.end(),
       [](const auto& parameter, const State& state) {
         const auto& tensor = parameter.second;
-        return tensor.const_data_ptr() == state.data && tensor._version() == state.version;
+        return tensor.const_data_ptr() == state.data && tensor._version() == state.version &&
+               tensor.strides() == state.strides;
       });
 }
 
@@ -58,8 +60,8 @@ void Engine::forward(
   const int64_t batch = images.size(0), threads = thread_count();
   const int64_t most =
       std::max<int64_t>(1, std::max(kRows, kRowsPerThread * threads) / config_.tokens());
-  const int64_t runs = (batch + most - 1) / most;
-  const int64_t step = (batch + runs - 1) / runs;
+  const int64_t runs = divide_up(batch, most);
+  const int64_t step = divide_up(batch, runs);
   auto workspace = workspaces_.take(config_, step, threads);
   const int64_t pixels = images.numel() / batch;
   Forward forward(config_, weights_, layout, *workspace, profile);

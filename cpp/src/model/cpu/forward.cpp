@@ -128,11 +128,14 @@ void Forward::attend(int64_t i, int32_t* source) {
   const int64_t width = 3 * c, n = tokens_;
   const int64_t matchings = next_tokens(i) < n ? images_ : 0;
   const int64_t patches = config_.tokens() - config_.prefix();
-  int64_t parts = 1;  // of a head's queries, so that few heads keep all threads at work
-  while (images_ * heads * parts % ws_.threads != 0 && images_ * heads * parts < 8 * ws_.threads) {
+  // Parts of a head's queries, so that few heads keep all threads at work; each reads all keys.
+  constexpr int64_t kLeastQueries = 32;
+  int64_t parts = 1;
+  while (images_ * heads * parts % ws_.threads != 0 && images_ * heads * parts < 8 * ws_.threads &&
+         n / (parts + 1) >= kLeastQueries) {
     ++parts;
   }
-  const int64_t step = (n + parts - 1) / parts;
+  const int64_t step = divide_up(n, parts);
   for_each_task(matchings + images_ * heads * parts, ws_.threads, [&](int64_t index, int64_t slot) {
     auto& own = ws_.scratch[slot];
     if (index < matchings) {
@@ -251,7 +254,7 @@ void Forward::last_block(int64_t i) {
                      [&](const Piece& piece) {
                        normalize(block.norm1, ws_.other + piece.row * c, piece.rows, piece.normed);
                      }},
-                    {Stage::qkv, (c + kTile - 1) / kTile, [&](const Piece& piece) {
+                    {Stage::qkv, divide_up(c, kTile), [&](const Piece& piece) {
                        multiply(
                            {.x = piece.normed,
                             .x_stride = c,

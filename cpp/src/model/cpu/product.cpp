@@ -22,8 +22,7 @@ namespace {
 constexpr int64_t kInputs = 768;
 
 int64_t even_part(int64_t length, int64_t most) {
-  const int64_t parts = (length + most - 1) / most;
-  return (length + parts - 1) / parts;
+  return divide_up(length, divide_up(length, most));
 }
 
 }  // namespace
@@ -58,6 +57,8 @@ Panels::Panels(const at::Tensor& weight_, const at::Tensor& bias_)
     bias.narrow(0, 0, outputs).copy_(bias_);
   }
 }
+
+int64_t Panels::count() const { return divide_up(outputs, kTile); }
 
 void multiply_block(
     int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,

@@ -14,7 +14,7 @@ struct Panels {
   /// \param bias    [outputs] float32, or undefined: zeros.
   Panels(const at::Tensor& weight, const at::Tensor& bias);
 
-  int64_t count() const { return (outputs + kTile - 1) / kTile; }
+  int64_t count() const;  // of panels
 
   int64_t outputs = 0, inputs = 0;
   at::Tensor weight;  // [count, inputs, kTile]
@@ -24,8 +24,9 @@ struct Panels {
 /// Consecutive things, by index.
 struct Range {
   int64_t begin, end;
-  int64_t size() const { return end - begin; }
 };
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Rows of a product with what follows each: out = activation(x weight^T + bias) + addend.
 struct Product {

@@ -30,7 +30,7 @@ inline float gelu(float x) {
   return x < -5.5f ? 0.f : x * (0.5f + t * p / q);
 }
 
-// exp(x) for x <= 0, to 2 units in the last place; below -87 the smallest normal number.
+// exp(x) for x <= 0, to 2 units in the last place; 1.6e-38 below -87.
 inline float exp_negative(float x) {
   constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   x = x < -87.f ? -87.f : x;
@@ -44,9 +44,13 @@ inline float exp_negative(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.f;
   p = p * r + 1.f;
-  const int32_t exponent = std::bit_cast<int32_t>(shifted) << 23;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent);
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
+  const float power = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
+  return x != x ? x : power;
 }
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define DSM_EXT_SHUFFLES 1
 
 // Compilers make no shuffles of a transposing loop; these are the vectors of both GCC and Clang, on
 // any processor. Letters are rows, digits columns.
@@ -77,6 +81,8 @@ inline __attribute__((always_inline)) void transpose_8_by_8(
         __builtin_shufflevector(four[i], four[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
 }
+
+#endif
 
 template <bool with_gelu, bool with_addend>
 inline __attribute__((always_inline)) void finish(
@@ -206,12 +212,16 @@ DSM_EXT_MULTIVERSION void mean_of_heads(
 
 DSM_EXT_MULTIVERSION void transpose(
     const float* x, int64_t rows, int64_t columns, int64_t stride, float* out, int64_t out_stride) {
-  const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
+  int64_t whole_rows = 0, whole_columns = 0;
+#ifdef DSM_EXT_SHUFFLES
+  whole_rows = rows / 8 * 8;
+  whole_columns = columns / 8 * 8;
   for (int64_t r = 0; r < whole_rows; r += 8) {
     for (int64_t c = 0; c < whole_columns; c += 8) {
       transpose_8_by_8(x + r * stride + c, stride, out + c * out_stride + r, out_stride);
     }
   }
+#endif
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
       out[c * out_stride + r] = x[r * stride + c];

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,7 +19,6 @@ void for_each_task(int64_t count, int64_t threads, const Task& task) {
     for (int64_t index = next++; index < count; index = next++) {
       task(index, slot);
     }
-    at::native::cpublas::brgemm_release(/*is_vnni=*/false);
   });
 }
 

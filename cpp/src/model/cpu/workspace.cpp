@@ -80,7 +80,7 @@ std::unique_ptr<Workspace> Workspaces::take(const Config& config, int64_t images
   {
     const std::lock_guard lock(mutex_);
     const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& workspace) {
-      return workspace->images == images && workspace->threads == threads;
+      return workspace->images >= images && workspace->threads == threads;
     });
     if (found != idle_.end()) {
       auto workspace = std::move(*found);

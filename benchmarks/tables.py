@@ -1,8 +1,8 @@
-"""Draw the README's tables from benchmarks/results/*.json, between their markers.
+"""Draw the tables of README.md and NOTES.md from benchmarks/results/*.json, between their markers.
 
-    python benchmarks/readme_tables.py [--check]
+    python benchmarks/tables.py [--check]
 
-With --check nothing is written; the status is 1 where the README differs.
+With --check nothing is written; the status is 1 where a file differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from cpu_tables import cpu, cpu_memory, cpu_peers
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+FILES = (ROOT / "README.md", ROOT / "benchmarks" / "NOTES.md")
 RESULTS = Path(__file__).parent / "results"
 SHOWN = (
     "dense",
@@ -76,12 +76,15 @@ def draw(text: str, results: Path) -> str:
 
 
 def main() -> int:
-    text = README.read_text()
-    drawn = draw(text, RESULTS)
-    if "--check" in sys.argv[1:]:
-        return int(drawn != text)
-    README.write_text(drawn)
-    return 0
+    differ = 0
+    for file in FILES:
+        text = file.read_text()
+        drawn = draw(text, RESULTS)
+        if drawn != text:
+            differ = 1
+            if "--check" not in sys.argv[1:]:
+                file.write_text(drawn)
+    return differ if "--check" in sys.argv[1:] else 0
 
 
 if __name__ == "__main__":

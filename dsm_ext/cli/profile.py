@@ -1,0 +1,55 @@
+"""What ``dsm-ext bench --profile`` shows: where a forward's time goes, by stage and block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from dsm_ext.cli import common
+from dsm_ext.model import VisionTransformer
+
+STAGES = (
+    "embed", "norm1", "qkv", "match", "attention", "proj", "merge", "norm2", "fc1", "fc2", "head",
+)  # fmt: skip
+MERGING = ("match", "merge")
+
+
+def measure(model: VisionTransformer, images: Tensor, runs: int) -> dict[str, Any]:
+    """The profile of the run of median length, after one that is not counted."""
+    model.profile(images)
+    profiles = sorted((model.profile(images) for _ in range(runs)), key=lambda p: p["wall"])
+    return profiles[runs // 2] | {"tokens": [block.tokens_in for block in model.plan.blocks]}
+
+
+def merging_share(profile: dict[str, Any]) -> float:
+    """Of the forward's time, the part that goes to finding and carrying out merges."""
+    spent = sum(block.get(stage, 0.0) for block in profile["blocks"] for stage in MERGING)
+    return spent / (profile["wall"] * profile["threads"])
+
+
+def table(profile: dict[str, Any]) -> str:
+    """Milliseconds of wall time by block and stage, each stage spread over the threads."""
+    threads = profile["threads"]
+    blocks = profile["blocks"]
+    parts = [("before", "", profile["before"])]
+    parts += [
+        (str(i), str(n), b) for i, (n, b) in enumerate(zip(profile["tokens"], blocks, strict=True))
+    ]
+    parts += [("after", "", profile["after"])]
+    stages = [s for s in STAGES if any(s in part for _, _, part in parts)]
+    total = {s: sum(part.get(s, 0.0) for _, _, part in parts) for s in stages}
+
+    def row(label: str, tokens: str, part: dict[str, float], form: str, scale: float) -> list[str]:
+        cells = [f"{part[s] * scale:{form}}" if s in part else "" for s in stages]
+        return [label, tokens, *cells, f"{sum(part.values()) * scale:{form}}"]
+
+    rows = [row(*part, ".3f", 1e3 / threads) for part in parts]
+    rows.append(row("all", "", total, ".3f", 1e3 / threads))
+    rows.append(row("%", "", total, ".1f", 100 / threads / profile["wall"]))
+    busy = sum(total.values()) / threads / profile["wall"]
+    return (
+        common.table(["block", "tokens", *stages, "all"], rows)
+        + f"\n{1e3 * profile['wall']:.2f} ms on {threads} threads, {100 * (1 - busy):.1f} % of it "
+        f"waiting; matching and merging {100 * merging_share(profile):.1f} %"
+    )
