@@ -21,7 +21,7 @@ Forward::Forward(
       layout_(layout),
       ws_(workspace),
       profile_(profile),
-      seconds_(workspace.threads),
+      seconds_(profile == nullptr ? 0 : workspace.threads),
       clock_(profile == nullptr ? nullptr : &seconds_) {
   if (profile != nullptr) {
     profile->threads = workspace.threads;
@@ -85,34 +85,11 @@ void Forward::run(const float* images, const Outputs& outputs, int64_t first, in
 
 void Forward::block(int64_t i, int32_t* source) {
   const auto& block = weights_.blocks[i];
-  const int64_t c = config_.embed_dim, rows = images_ * tokens_;
-  const int64_t width = 3 * c;
+  const int64_t c = config_.embed_dim, rows = images_ * tokens_, width = 3 * c;
   const bool merges = next_tokens(i) < tokens_;
-
-  chain(
-      rows, {{Stage::norm1, 0,
-              [&](const Piece& piece) {
-                normalize(block.norm1, ws_.x + piece.row * c, piece.rows, piece.normed);
-              }},
-             {Stage::qkv, block.qkv.count(), [&](const Piece& piece) {
-                multiply(
-                    {.x = piece.normed,
-                     .x_stride = c,
-                     .out = ws_.qkv + piece.row * width,
-                     .out_stride = width},
-                    piece.rows, block.qkv, piece.panels, ws_.scratch[piece.slot].tile);
-              }}});
-  attend(i, source);
-  chain(rows, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
-                  multiply(
-                      {.x = ws_.qkv + piece.row * width,
-                       .x_stride = width,
-                       .out = ws_.x + piece.row * c,
-                       .out_stride = c,
-                       .addend = ws_.x + piece.row * c,
-                       .addend_stride = c},
-                      piece.rows, block.proj, piece.panels, ws_.scratch[piece.slot].tile);
-                }}});
+  norm_and_qkv(block, ws_.x, rows, {0, block.qkv.count()}, {.out = ws_.qkv, .out_stride = width});
+  attend_and_match(i, source);
+  project(block, ws_.qkv, width, rows);
   mlp(block, images_ * next_tokens(i), merges);
   if (merges) {
     tokens_ = next_tokens(i);
@@ -122,8 +99,53 @@ void Forward::block(int64_t i, int32_t* source) {
   }
 }
 
+// The last block for the prefix rows alone: keys and values of all tokens, everything else of those
+// rows. They go side by side into the other buffer, which becomes x.
+void Forward::last_block(int64_t i) {
+  const auto& block = weights_.blocks[i];
+  const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
+  const int64_t p = config_.prefix(), n = tokens_;
+  norm_and_qkv(
+      block, ws_.x, images_ * n, {c / kTile, block.qkv.count()},
+      {.out = ws_.qkv, .out_stride = 3 * c});
+  for (int64_t image = 0; image < images_; ++image) {
+    std::copy_n(ws_.x + image * n * c, p * c, ws_.other + image * p * c);
+  }
+  std::swap(ws_.x, ws_.other);
+  norm_and_qkv(
+      block, ws_.x, images_ * p, {0, divide_up(c, kTile)},
+      {.out = ws_.prefix_q, .out_stride = c, .columns = c});
+  for_each_task(images_ * heads, ws_.threads, [&](int64_t index, int64_t slot) {
+    const int64_t image = index / heads, head = index % heads;
+    attend(image, head, ws_.prefix_q + image * p * c + head * d, c, p, slot);
+  });
+  project(block, ws_.prefix_q, c, images_ * p);
+  mlp(block, images_ * p, /*merged=*/false);
+}
+
+/// \param to  Where the panels' outputs go; its x is filled in here.
+void Forward::norm_and_qkv(
+    const BlockWeights& block, const float* x, int64_t rows, Range panels, const Product& to) {
+  const int64_t c = config_.embed_dim;
+  chain(
+      rows, {{Stage::norm1, 0,
+              [&](const Piece& piece) {
+                normalize(block.norm1, x + piece.row * c, piece.rows, piece.normed);
+              }},
+             {Stage::qkv, panels.end - panels.begin, [&](const Piece& piece) {
+                auto product = to;
+                product.x = piece.normed;
+                product.x_stride = c;
+                product.out += piece.row * to.out_stride;
+                multiply(
+                    product, piece.rows, block.qkv,
+                    {panels.begin + piece.panels.begin, panels.begin + piece.panels.end},
+                    ws_.scratch[piece.slot].tile);
+              }}});
+}
+
 // Tasks: first the matching of each image, where the block merges; then some queries of each head.
-void Forward::attend(int64_t i, int32_t* source) {
+void Forward::attend_and_match(int64_t i, int32_t* source) {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
   const int64_t width = 3 * c, n = tokens_;
   const int64_t matchings = next_tokens(i) < n ? images_ : 0;
@@ -137,36 +159,60 @@ void Forward::attend(int64_t i, int32_t* source) {
   }
   const int64_t step = divide_up(n, parts);
   for_each_task(matchings + images_ * heads * parts, ws_.threads, [&](int64_t index, int64_t slot) {
-    auto& own = ws_.scratch[slot];
     if (index < matchings) {
       clock_.time(Stage::match, slot, [&] {
-        match(i, index, own, source == nullptr ? nullptr : source + index * patches);
+        match(i, index, ws_.scratch[slot], source == nullptr ? nullptr : source + index * patches);
       });
       return;
     }
     index -= matchings;
     const int64_t first = index % parts * step, head = index / parts % heads;
     const int64_t image = index / parts / heads;
-    if (first >= n) {
-      return;
+    if (first < n) {
+      float* q = ws_.qkv + (image * n + first) * width + head * d;
+      attend(image, head, q, width, std::min(step, n - first), slot);
     }
-    float* row = ws_.qkv + image * n * width + head * d;
-    clock_.time(Stage::attention, slot, [&] {
-      cpu::attend(
-          {.q = row + first * width,
-           .q_stride = width,
-           .queries = std::min(step, n - first),
-           .k = row + c,
-           .v = row + 2 * c,
-           .kv_stride = width,
-           .tokens = n,
-           .dim = d,
-           .bias = ws_.bias + image * padded_tokens(n),
-           .out = row + first * width,
-           .out_stride = width},
-          own.attention);
-    });
   });
+}
+
+/// Attention of some queries of a head, in their place.
+/// \param q  [queries, D], rows `stride` apart.
+void Forward::attend(
+    int64_t image, int64_t head, float* q, int64_t stride, int64_t queries, int64_t slot) {
+  const int64_t c = config_.embed_dim, d = config_.head_dim(), n = tokens_;
+  const float* row = ws_.qkv + image * n * 3 * c + head * d;
+  clock_.time(Stage::attention, slot, [&] {
+    cpu::attend(
+        {.q = q,
+         .q_stride = stride,
+         .queries = queries,
+         .k = row + c,
+         .v = row + 2 * c,
+         .kv_stride = 3 * c,
+         .tokens = n,
+         .dim = d,
+         .bias = ws_.bias + image * padded_tokens(n),
+         .out = q,
+         .out_stride = stride},
+        ws_.scratch[slot].attention);
+  });
+}
+
+/// The projection of attention's output, added to x.
+void Forward::project(
+    const BlockWeights& block, const float* attended, int64_t stride, int64_t rows) {
+  const int64_t c = config_.embed_dim;
+  chain(rows, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
+                  float* x = ws_.x + piece.row * c;
+                  multiply(
+                      {.x = attended + piece.row * stride,
+                       .x_stride = stride,
+                       .out = x,
+                       .out_stride = c,
+                       .addend = x,
+                       .addend_stride = c},
+                      piece.rows, block.proj, piece.panels, ws_.scratch[piece.slot].tile);
+                }}});
 }
 
 // Merging, norm2 and the MLP of `rows` rows. Merged rows go into the other buffer, which becomes x.
@@ -193,10 +239,8 @@ void Forward::mlp(const BlockWeights& block, int64_t rows, bool merged) {
       normalize(block.norm2, x + piece.row * c, piece.rows, piece.normed);
     });
   };
-  Between between = ws_.between;
-  between.hidden_width = hidden;
-  run_chain(
-      rows, ws_.threads, between, clock_,
+  chain(
+      rows,
       {{std::nullopt, 0,
         merged ? c10::function_ref<void(const Piece&)>(merge_and_normalize) : normalize_only},
        {Stage::fc1, block.fc1.count(),
@@ -209,7 +253,8 @@ void Forward::mlp(const BlockWeights& block, int64_t rows, bool merged) {
                .activation = Activation::gelu},
               piece.rows, block.fc1, piece.panels, ws_.scratch[piece.slot].tile);
         }},
-       {Stage::fc2, block.fc2.count(), [&](const Piece& piece) {
+       {Stage::fc2, block.fc2.count(),
+        [&](const Piece& piece) {
           multiply(
               {.x = piece.hidden,
                .x_stride = hidden,
@@ -218,83 +263,11 @@ void Forward::mlp(const BlockWeights& block, int64_t rows, bool merged) {
                .addend = x + piece.row * c,
                .addend_stride = c},
               piece.rows, block.fc2, piece.panels, ws_.scratch[piece.slot].tile);
-        }}});
+        }}},
+      hidden);
   if (merged) {
     std::swap(ws_.x, ws_.other);
   }
-}
-
-// The last block for the prefix rows alone: keys and values of all tokens, everything else of those
-// rows. They go side by side into the other buffer, which becomes x.
-void Forward::last_block(int64_t i) {
-  const auto& block = weights_.blocks[i];
-  const int64_t c = config_.embed_dim, d = config_.head_dim(), heads = config_.num_heads;
-  const int64_t p = config_.prefix(), n = tokens_, width = 3 * c;
-  const int64_t first_panel = c / kTile, end_panel = block.qkv.count();
-  chain(
-      images_ * n, {{Stage::norm1, 0,
-                     [&](const Piece& piece) {
-                       normalize(block.norm1, ws_.x + piece.row * c, piece.rows, piece.normed);
-                     }},
-                    {Stage::qkv, end_panel - first_panel, [&](const Piece& piece) {
-                       multiply(
-                           {.x = piece.normed,
-                            .x_stride = c,
-                            .out = ws_.qkv + piece.row * width,
-                            .out_stride = width},
-                           piece.rows, block.qkv,
-                           {piece.panels.begin + first_panel, piece.panels.end + first_panel},
-                           ws_.scratch[piece.slot].tile);
-                     }}});
-  for (int64_t image = 0; image < images_; ++image) {
-    std::copy_n(ws_.x + image * n * c, p * c, ws_.other + image * p * c);
-  }
-  chain(
-      images_ * p, {{Stage::norm1, 0,
-                     [&](const Piece& piece) {
-                       normalize(block.norm1, ws_.other + piece.row * c, piece.rows, piece.normed);
-                     }},
-                    {Stage::qkv, divide_up(c, kTile), [&](const Piece& piece) {
-                       multiply(
-                           {.x = piece.normed,
-                            .x_stride = c,
-                            .out = ws_.prefix_q + piece.row * c,
-                            .out_stride = c,
-                            .columns = c},
-                           piece.rows, block.qkv, piece.panels, ws_.scratch[piece.slot].tile);
-                     }}});
-  for_each_task(images_ * heads, ws_.threads, [&](int64_t index, int64_t slot) {
-    const int64_t image = index / heads, head = index % heads;
-    const float* row = ws_.qkv + image * n * width + head * d;
-    float* q = ws_.prefix_q + image * p * c + head * d;
-    clock_.time(Stage::attention, slot, [&] {
-      cpu::attend(
-          {.q = q,
-           .q_stride = c,
-           .queries = p,
-           .k = row + c,
-           .v = row + 2 * c,
-           .kv_stride = width,
-           .tokens = n,
-           .dim = d,
-           .bias = ws_.bias + image * padded_tokens(n),
-           .out = q,
-           .out_stride = c},
-          ws_.scratch[slot].attention);
-    });
-  });
-  std::swap(ws_.x, ws_.other);
-  chain(images_ * p, {{Stage::proj, block.proj.count(), [&](const Piece& piece) {
-                         multiply(
-                             {.x = ws_.prefix_q + piece.row * c,
-                              .x_stride = c,
-                              .out = ws_.x + piece.row * c,
-                              .out_stride = c,
-                              .addend = ws_.x + piece.row * c,
-                              .addend_stride = c},
-                             piece.rows, block.proj, piece.panels, ws_.scratch[piece.slot].tile);
-                       }}});
-  mlp(block, images_ * p, /*merged=*/false);
 }
 
 /// \param tokens  Normalised, those of an image's prefix side by side, images `stride` apart.
@@ -314,8 +287,10 @@ void Forward::head(const float* tokens, int64_t stride, const Outputs& outputs, 
                    }}});
 }
 
-void Forward::chain(int64_t rows, std::initializer_list<RowStage> stages) {
-  run_chain(rows, ws_.threads, ws_.between, clock_, stages);
+void Forward::chain(int64_t rows, std::initializer_list<RowStage> stages, int64_t hidden_width) {
+  auto between = ws_.between;
+  between.hidden_width = hidden_width;
+  run_chain(rows, ws_.threads, between, clock_, stages);
 }
 
 void Forward::normalize(const Norm& norm, const float* x, int64_t rows, float* out) const {

@@ -32,12 +32,17 @@ class Forward {
   void embed(const float* images);
   void block(int64_t i, int32_t* source);
   void last_block(int64_t i);
-  void attend(int64_t i, int32_t* source);
+  void norm_and_qkv(
+      const BlockWeights& block, const float* x, int64_t rows, Range panels, const Product& to);
+  void attend_and_match(int64_t i, int32_t* source);
+  void attend(int64_t image, int64_t head, float* q, int64_t stride, int64_t queries, int64_t slot);
   void match(int64_t i, int64_t image, Scratch& own, int32_t* source) const;
+  void project(const BlockWeights& block, const float* attended, int64_t stride, int64_t rows);
   void mlp(const BlockWeights& block, int64_t rows, bool merged);
   void head(const float* tokens, int64_t stride, const Outputs& outputs, int64_t first);
 
-  void chain(int64_t rows, std::initializer_list<RowStage> stages);
+  /// \param hidden_width  Of the rows that pass between the stages in `Piece::hidden`.
+  void chain(int64_t rows, std::initializer_list<RowStage> stages, int64_t hidden_width = 0);
   void normalize(const Norm& norm, const float* x, int64_t rows, float* out) const;
   void fill_bias(float* bias, const float* size, int64_t tokens) const;
   int64_t next_tokens(int64_t i) const { return layout_.plan().blocks[i].tokens_out; }

@@ -45,13 +45,9 @@ void Forward::embed(const float* images) {
       row += rows;
     }
   };
-  // A row between stages is as wide as the wider of the MLP and a patch, and rows lie `length`
-  // apart only within a piece.
-  Between between = ws_.between;
-  between.hidden_width = length;
-  run_chain(
-      images_ * patches, ws_.threads, between, clock_,
-      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}});
+  chain(
+      images_ * patches,
+      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}}, length);
 }
 
 }  // namespace dsm_ext::cpu

@@ -30,10 +30,10 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Rows of a product with what follows each: out = activation(x weight^T + bias) + addend.
 struct Product {
-  const float* x;
-  int64_t x_stride;
-  float* out;
-  int64_t out_stride;
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
   Activation activation = Activation::none;
   const float* addend = nullptr;
   int64_t addend_stride = 0;

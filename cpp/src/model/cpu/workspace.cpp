@@ -39,7 +39,8 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
   const int64_t rows = images * n, padded = padded_tokens(n);
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
   between.embed_dim = c;
-  between.hidden_width = std::max(config.mlp_dim, patch);
+  const int64_t hidden_width = std::max(config.mlp_dim, patch);
+  between.hidden_width = 0;  // each chain says how wide its own rows are
   const int64_t capacity = threads * kRowsAtOnce;
   Arena<float> float_arena;
   Arena<int32_t> integer_arena;
@@ -53,7 +54,7 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
     float_arena(bias, images * padded);
     float_arena(new_bias, images * padded);
     float_arena(between.normed, capacity * c);
-    float_arena(between.hidden, capacity * between.hidden_width);
+    float_arena(between.hidden, capacity * hidden_width);
     integer_arena(place, rows);
     integer_arena(begin, rows + images);
     integer_arena(sources, rows);
