@@ -91,9 +91,10 @@ def attentions(batch: int, channels: int) -> Iterator[Case]:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
             return out.transpose(1, 2).flatten(2).contiguous()
 
-        calls: dict[str, Callable[[], Any]] = {"PyTorch": sdpa}
-        if hasattr(_C, "attention"):
-            calls = {OURS: lambda q=qkv, s=size: _C.attention(q, s), **calls}
+        calls: dict[str, Callable[[], Any]] = {
+            OURS: lambda q=qkv, s=size: _C.attention(q, s),
+            "PyTorch": sdpa,
+        }
         yield Case(
             "attention",
             f"{batch}x{tokens}, {heads} heads of {DIM}{', sizes' if sized else ''}",
@@ -119,11 +120,11 @@ def products(batch: int, channels: int) -> Iterator[Case]:
         ) -> Tensor:
             return F.gelu(F.linear(x, w, b)) if gelu else F.linear(x, w, b)
 
-        calls: dict[str, Callable[[], Any]] = {}
-        if hasattr(_C, "PackedLinear"):
-            ours = _C.PackedLinear(weight, bias)
-            calls[OURS] = lambda p=ours, x=x, gelu=gelu: p.forward(x, gelu)
-        calls["PyTorch"] = linear
+        ours = _C.PackedLinear(weight, bias)
+        calls: dict[str, Callable[[], Any]] = {
+            OURS: lambda p=ours, x=x, gelu=gelu: p.forward(x, gelu),
+            "PyTorch": linear,
+        }
         if torch.backends.mkldnn.is_available():
             packed = onednn_linear(weight, bias, rows, gelu)
             calls["oneDNN"] = lambda p=packed, x=x: p(x)

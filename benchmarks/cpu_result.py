@@ -56,12 +56,15 @@ def merging_share(row: Row | None) -> float | None:
     return profile.merging_share(row["profile"])
 
 
-def goals(group: Group, threads: Group | None) -> dict[str, float | tuple[float, str] | None]:
+def goals(
+    group: Group, threads: Group | None = None, memory: Group | None = None
+) -> dict[str, float | tuple[float, str] | None]:
     """The figures of one model and batch, by name; rivals come with their name.
 
     Args:
         group: of the section "models".
         threads: that of the section "threads", if measured.
+        memory: that of the section "memory", if measured.
     """
     schedule = merged_schedule(group)
     dense, merged = find(group, "dsm_ext"), find(group, "dsm_ext", schedule)
@@ -83,6 +86,8 @@ def goals(group: Group, threads: Group | None) -> dict[str, float | tuple[float,
         "merging": merging_share(merged),
         "dense threads": None,
         "dsm threads": None,
+        "dense memory": None,
+        "dense memory, frozen": None,
     }
     if dense is not None and merged is not None:
         saved = dense["multiply_adds"] / merged["multiply_adds"]
@@ -92,7 +97,16 @@ def goals(group: Group, threads: Group | None) -> dict[str, float | tuple[float,
         for name, kind in (("dense threads", "dense"), ("dsm threads", schedule)):
             many = find(threads, "dsm_ext", kind, threads=most)
             found[name] = ratio(many, find(threads, "dsm_ext", kind, threads=1))
+    if memory is not None:
+        for name, peer in (("dense memory", "dsm_ext"), ("dense memory, frozen", "dsm_ext frozen")):
+            found[name] = growth(memory, peer)
     return found
+
+
+def growth(memory: Group, peer: str, schedule: str = "dense") -> float | None:
+    """The memory that a peer adds to its process, to what timm eager adds."""
+    row, base = find(memory, peer, schedule), find(memory, "timm eager")
+    return None if row is None or base is None else row["growth"] / base["growth"]
 
 
 def _median(row: Row | None) -> float | None:

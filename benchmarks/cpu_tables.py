@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cpu_result import DENSE, MERGED, Group, find, goals, merged_schedule
+from cpu_result import DENSE, MERGED, Group, find, goals, growth, merged_schedule
 
 SIZES = {"tiny": "T", "small": "S", "base": "B", "large": "L"}
 NONE = "–"
@@ -14,29 +14,35 @@ NONE = "–"
 def cpu(result: dict[str, Any]) -> str:
     """What the project is held to, one column a model and batch, and where it was measured."""
     groups = result["models"]["groups"]
-    threads = {_key(g): g for g in result.get("threads", {}).get("groups", [])}
-    columns = [goals(group, threads.get(_key(group))) for group in groups]
-    rows: list[tuple[str, str, Callable[[float], str]]] = [
-        ("dense, images/s", "dense", _count),
-        ("dense to timm eager", "dense / timm", _ratio),
-        ("dense to the best dense peer", "dense / best", _ratio),
-        ("dense, FLOP/s to the largest sgemm's", "dense / sgemm", _ratio),
-        ("DSM, images/s", "dsm", _count),
-        ("DSM to our dense", "dsm / dense", _ratio),
-        ("the same to the arithmetic saved", "dsm / arithmetic", _ratio),
-        ("DSM to timm eager", "dsm / timm", _ratio),
-        ("DSM to its reference in PyTorch", "dsm / reference", _ratio),
-        ("DSM to the best run of its reference", "dsm / best", _ratio),
-        ("matching and merging, % of DSM's time", "merging", lambda x: f"{100 * x:.1f}"),
-        ("dense, all threads to one", "dense threads", _ratio),
-        ("DSM, all threads to one", "dsm threads", _ratio),
+    threads, memory = (
+        {_key(group): group for group in result.get(name, {}).get("groups", [])}
+        for name in ("threads", "memory")
+    )
+    columns = [goals(group, threads.get(_key(group)), memory.get(_key(group))) for group in groups]
+    rows: list[tuple[str, str, str, Callable[[float], str]]] = [
+        ("dense, images/s", "dense", "", _count),
+        ("dense to timm eager", "dense / timm", "", _ratio),
+        ("dense to the best dense peer", "dense / best", "1.3 / 1.1", _ratio),
+        ("dense, FLOP/s to the largest sgemm's", "dense / sgemm", "0.85 / 0.75", _ratio),
+        ("DSM, images/s", "dsm", "", _count),
+        ("DSM to our dense", "dsm / dense", "", _ratio),
+        ("the same to the arithmetic saved", "dsm / arithmetic", "1 / 0.95", _ratio),
+        ("DSM to timm eager", "dsm / timm", "2.6 / 2.2", _ratio),
+        ("DSM to its reference in PyTorch", "dsm / reference", "3 / 2", _ratio),
+        ("DSM to the best run of its reference", "dsm / best", "1.5 / 1.2", _ratio),
+        ("matching and merging, % of DSM's time", "merging", "2 / 4", lambda x: f"{100 * x:.1f}"),
+        ("dense, all threads to one", "dense threads", "1.9 / 1.8", _ratio),
+        ("DSM, all threads to one", "dsm threads", "1.9 / 1.8", _ratio),
+        ("dense, memory to timm eager's", "dense memory", "0.5 / 0.8", _ratio),
+        ("the same, frozen", "dense memory, frozen", "0.5 / 0.8", _ratio),
     ]
     names: dict[str, str] = {}  # of rivals, by the letter that marks them
-    lines = [_line("", [_title(group) for group in groups]), _rule(len(groups))]
-    for label, name, form in rows:
+    titles = [_title(group) for group in groups]
+    lines = [_line("", [*titles, "goal / least"]), _rule(len(groups) + 1)]
+    for label, name, goal, form in rows:
         cells = [_cell(column[name], form, names) for column in columns]
         if set(cells) != {NONE}:
-            lines.append(_line(label, cells))
+            lines.append(_line(label, [*cells, goal]))
     notes = [f"{letter}: {rival}" for rival, letter in names.items()]
     schedule = merged_schedule(groups[0])
     notes += [f"DSM: `{schedule}`", _ceilings(groups), *_place(result["models"])]
@@ -69,11 +75,11 @@ def cpu_memory(result: dict[str, Any]) -> str:
     ):
         cells = []
         for group in groups:
-            row = find(group, peer, merged_schedule(group) if merged else "dense")
-            base = find(group, "timm eager")
+            schedule = merged_schedule(group) if merged else "dense"
+            row, part = find(group, peer, schedule), growth(group, peer, schedule)
             cell = NONE if row is None else f"{row['growth'] / 2**20:.0f}"
-            if row is not None and base is not None and row is not base:
-                cell += f" ({row['growth'] / base['growth']:.2f})"
+            if part is not None and peer != "timm eager":
+                cell += f" ({part:.2f})"
             cells.append(cell)
         if set(cells) != {NONE}:
             lines.append(_line(label, cells))

@@ -21,9 +21,7 @@ FILES = (ROOT / "README.md", ROOT / "benchmarks" / "NOTES.md")
 RESULTS = Path(__file__).parent / "results"
 SHOWN = (
     "dense",
-    "tome:r=8",
     "tome:r=13",
-    "dfe:r=8,skip=2",
     "dfe:r=16,skip=2",
     "dsm:r=8",
     "dsm:r=16,skip=2,local=5",

@@ -185,8 +185,8 @@ def result():
 
 
 def test_goals(result):
-    group, threads = (result[name]["groups"][0] for name in ("models", "threads"))
-    assert cpu_result.goals(group, threads) == {
+    sections = (result[name]["groups"][0] for name in ("models", "threads", "memory"))
+    assert cpu_result.goals(*sections) == {
         "dense": 100,
         "dense / best": (pytest.approx(1.25), "openvino"),
         "dense / timm": 2,  # of the rounds' 2, 2.5 and 2
@@ -200,22 +200,24 @@ def test_goals(result):
         "merging": pytest.approx(0.05),
         "dense threads": 2,
         "dsm threads": 1.5,
+        "dense memory": 0.75,
+        "dense memory, frozen": None,
     }
 
 
 def test_goals_without_peers(result):
     group = result["models"]["groups"][0]
     group["rows"] = [r for r in group["rows"] if r["peer"] == "dsm_ext"]
-    found = cpu_result.goals(group, None)
+    found = cpu_result.goals(group)
     assert found["dense"] == 100
     assert found["dense / best"] is found["dsm / best"] is found["dense / sgemm"] is None
-    assert "dense, images/s | 100 |" in cpu_tables.cpu(result)
+    assert "dense, images/s | 100 |  |" in cpu_tables.cpu(result)
 
 
 def test_tables(result):
     table = cpu_tables.cpu(result)
-    assert table.startswith("|  | DeiT-S, 8 |\n|---|---:|\n")
-    assert "| dense to the best dense peer | 1.25 a |" in table
+    assert table.startswith("|  | DeiT-S, 8 | goal / least |\n|---|---:|---:|\n")
+    assert "| dense to the best dense peer | 1.25 a | 1.3 / 1.1 |" in table
     assert "a: openvino; b: reference; DSM: `dsm:r=16,skip=1,local=6`" in table
     assert "sgemm 400 GFLOP/s by oneDNN" in table
     peers = cpu_tables.cpu_peers(result)
