@@ -120,7 +120,7 @@ def multiply_adds(model: str, schedule: str, img_size: int) -> int:
     import torch
 
     from dsm_ext import Schedule
-    from dsm_ext.from_timm import config_of
+    from dsm_ext.timm_features import config_of
 
     with torch.device("meta"):
         config = config_of(timm.create_model(model, img_size=img_size))

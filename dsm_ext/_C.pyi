@@ -6,10 +6,11 @@ from typing import Any
 from torch import Tensor
 
 class Config:
-    """The shape of a plain Vision Transformer, in timm's names.
+    """The shape of a plain Vision Transformer, in timm's names. Its fields can be read, not set.
 
     Raises:
         ValueError: a field is out of range.
+        TypeError: a field of another type, or unknown.
     """
 
     def __init__(
@@ -23,8 +24,30 @@ class Config:
         depth: int = 12,
         num_heads: int = 12,
         mlp_dim: int = 3072,
+        class_token: bool = True,
         distilled: bool = False,
+        reg_tokens: int = 0,
+        pos_embed: bool = True,
+        no_embed_class: bool = False,
+        dynamic_img_size: bool = False,
+        block: str = "sequential",
+        norm_layer: str = "layer_norm",
         eps: float = 1e-6,
+        mlp_layer: str = "mlp",
+        act_layer: str = "gelu",
+        layer_scale: bool = False,
+        qk_norm: bool = False,
+        scale_attn_norm: bool = False,
+        scale_mlp_norm: bool = False,
+        qkv_bias: bool = True,
+        proj_bias: bool = True,
+        patch_bias: bool = True,
+        pre_norm: bool = False,
+        final_norm: bool = True,
+        global_pool: str = "token",
+        pool_include_prefix: bool = False,
+        fc_norm: bool = False,
+        head_bias: bool = True,
     ) -> None: ...
     @property
     def img_size(self) -> tuple[int, int]: ...
@@ -33,7 +56,8 @@ class Config:
     @property
     def in_chans(self) -> int: ...
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """0: no head, and ``forward`` gives what the pooling gives."""
     @property
     def embed_dim(self) -> int: ...
     @property
@@ -41,20 +65,84 @@ class Config:
     @property
     def num_heads(self) -> int: ...
     @property
-    def mlp_dim(self) -> int: ...
+    def mlp_dim(self) -> int:
+        """Hidden width of the MLP, behind the gate where there is one."""
+    @property
+    def class_token(self) -> bool: ...
     @property
     def distilled(self) -> bool: ...
     @property
+    def reg_tokens(self) -> int:
+        """Register tokens, after the class token."""
+    @property
+    def pos_embed(self) -> bool: ...
+    @property
+    def no_embed_class(self) -> bool:
+        """The position embedding has no rows for the prefix tokens."""
+    @property
+    def dynamic_img_size(self) -> bool:
+        """Other image sizes are taken, the position embedding resampled."""
+    @property
+    def block(self) -> str:
+        """``sequential`` (timm's ``Block``) or ``parallel`` (``ParallelScalingBlock``)."""
+    @property
+    def norm_layer(self) -> str:
+        """``layer_norm`` or ``rms_norm``."""
+    @property
     def eps(self) -> float: ...
+    @property
+    def mlp_layer(self) -> str:
+        """``mlp``, ``glu`` (timm's ``GluMlp``, gate first) or ``swiglu`` (``SwiGLU``)."""
+    @property
+    def act_layer(self) -> str:
+        """``gelu`` (exact), ``gelu_tanh``, ``quick_gelu`` or ``silu``."""
+    @property
+    def layer_scale(self) -> bool:
+        """Learned factors on the outputs of attention and MLP."""
+    @property
+    def qk_norm(self) -> bool:
+        """A norm on each head's queries and keys."""
+    @property
+    def scale_attn_norm(self) -> bool:
+        """A norm in front of the attention's projection."""
+    @property
+    def scale_mlp_norm(self) -> bool:
+        """A norm in front of the MLP's second layer."""
+    @property
+    def qkv_bias(self) -> bool: ...
+    @property
+    def proj_bias(self) -> bool:
+        """Of the attention's projection and of the MLP's layers."""
+    @property
+    def patch_bias(self) -> bool:
+        """Of the patch embedding."""
+    @property
+    def pre_norm(self) -> bool:
+        """A norm in front of the blocks (CLIP)."""
+    @property
+    def final_norm(self) -> bool: ...
+    @property
+    def global_pool(self) -> str:
+        """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or empty: none."""
+    @property
+    def pool_include_prefix(self) -> bool:
+        """``avg`` and ``map`` pool the prefix tokens too."""
+    @property
+    def fc_norm(self) -> bool:
+        """A norm behind the pooling."""
+    @property
+    def head_bias(self) -> bool: ...
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
     @property
     def prefix(self) -> int:
-        """Tokens in front of the grid's: 1, or 2 where distilled."""
+        """Tokens in front of the grid's: class, distillation and register tokens."""
     @property
     def tokens(self) -> int:
         """Tokens before any merging."""
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name: ``Config(**config.to_dict())`` is equal."""
 
 class Step:
     """One merge step of a block; made by ``Local`` and ``Global``."""
@@ -86,7 +174,7 @@ class PlannedBlock:
         """Of the whole block, as timm and the papers count."""
     @property
     def multiply_adds_logits(self) -> int:
-        """Of what logits need: the last block for its prefix rows alone."""
+        """Of what logits need: the last block for its pooled rows alone."""
 
 class Plan:
     """A schedule laid out for a model: token counts and multiply-adds, for one image.
@@ -196,7 +284,10 @@ class VisionTransformer:
 
     def __init__(self, config: Config, schedule: Schedule) -> None: ...
     def forward(self, images: Tensor) -> Tensor: ...
-    def forward_features(self, images: Tensor) -> Tensor: ...
+    def forward_features(self, images: Tensor, dense: bool = False) -> Tensor: ...
+    def forward_intermediates(
+        self, images: Tensor, blocks: Sequence[int], norm: bool = False
+    ) -> list[tuple[Tensor, Tensor, Tensor]]: ...
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
     def profile(self, images: Tensor) -> dict[str, Any]: ...
     def load_parameters(

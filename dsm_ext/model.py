@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Plan, Schedule
+from dsm_ext.ops import unmerge
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-CONFIG_FIELDS = (
-    "img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads",
-    "mlp_dim", "distilled", "eps",
-)  # fmt: skip
 
 
 class Trace(NamedTuple):
     """What ``VisionTransformer.trace`` returns."""
 
     logits: Tensor
-    """[B, num_classes], in the model's dtype."""
+    """What ``forward`` gives."""
     source: Tensor
     """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
+    size: Tensor
+    """[B, M] float32: how many patches each token stands for."""
+
+
+class Intermediate(NamedTuple):
+    """The tokens behind a block."""
+
+    tokens: Tensor
+    """[B, M, C], prefix first, in the model's dtype."""
+    source: Tensor
+    """[B, gh * gw] int32: the index of the token that holds each patch."""
     size: Tensor
     """[B, M] float32: how many patches each token stands for."""
 
@@ -34,8 +42,8 @@ class VisionTransformer(nn.Module):
     The parameters bear timm's names, so ``state_dict`` is timm's. They are shared with the compiled
     model, which runs where they are (``to``) and in their dtype: float32, bfloat16 or float16;
     autocast does not change it. The model is for inference: nothing is recorded for its parameters,
-    and images that require grad are refused. ``forward``, ``forward_features`` and ``trace``
-    release the GIL and may run in several threads.
+    and images that require grad are refused. What takes images releases the GIL and may run in
+    several threads.
 
     On the CPU in float32 the weights are packed by the first call, and again by the first one after
     they have changed. Changes that torch does not count (through ``.data`` or ``numpy()``) are not
@@ -43,7 +51,8 @@ class VisionTransformer(nn.Module):
     variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead; weights that were made in
     inference mode, whose changes torch does not count either, always do.
 
-    All three take images [B, in_chans, height, width], contiguous or not; B may be 0.
+    Images are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are the
+    config's, or with ``dynamic_img_size`` any multiples of the patch size.
 
     Raises:
         ValueError: images of another rank, number of channels, size or device; weights that do not
@@ -81,12 +90,73 @@ class VisionTransformer(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, num_classes]. The last block is computed for the prefix rows alone."""
+        """Logits [B, num_classes].
+
+        Without a head (``num_classes=0``) what the pooling gives, [B, C], for any heads of one's
+        own; with ``global_pool=""`` all tokens, [B, M, C]. Where the class token is pooled, the
+        last block is computed for its row alone.
+        """
         return self._shared_core().forward(images)
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """The tokens that remain [B, M, C], prefix first, after the last norm."""
-        return self._shared_core().forward_features(images)
+    def forward_features(self, images: Tensor, dense: bool = False) -> Tensor:
+        """The tokens that remain [B, M, C], prefix first, after the last norm.
+
+        Args:
+            dense: give each patch back the value of the token that holds it: [B, P + gh * gw, C],
+                patches in the image's order, as timm's ``forward_features``.
+        """
+        return self._shared_core().forward_features(images, dense)
+
+    def forward_intermediates(
+        self, images: Tensor, blocks: Sequence[int], norm: bool = False
+    ) -> list[Intermediate]:
+        """The tokens behind each of some blocks. Blocks behind the last of them are not computed.
+
+        Args:
+            blocks: ascending indices in [0, depth).
+            norm: apply the last norm to the tokens.
+
+        Raises:
+            ValueError: other indices.
+        """
+        kept = self._shared_core().forward_intermediates(images, list(blocks), norm)
+        return [Intermediate(*block) for block in kept]
+
+    def get_intermediate_layers(
+        self,
+        images: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+    ) -> list[Any]:
+        """Dense features behind some blocks, as timm's and DINOv2's method of that name.
+
+        Args:
+            n: the last n blocks, or indices, negative ones from the end.
+            reshape: give [B, C, gh, gw] in place of [B, gh * gw, C].
+            return_prefix_tokens: give pairs, the second of them the prefix tokens [B, P, C].
+            norm: apply the last norm.
+
+        Returns:
+            For each block the features of the patches, each of which has the value of the token
+            that holds it.
+
+        Raises:
+            ValueError: indices out of range.
+        """
+        depth, prefix = self.config.depth, self.config.prefix
+        wanted = range(depth - n, depth) if isinstance(n, int) else n
+        blocks = sorted({i + depth if i < 0 else i for i in wanted})
+        layers: list[Any] = []
+        for tokens, source, _ in self.forward_intermediates(images, blocks, norm):
+            patches = unmerge(tokens, source)
+            if reshape:
+                ph, pw = self.config.patch_size
+                grid = (images.shape[2] // ph, images.shape[3] // pw)
+                patches = patches.transpose(1, 2).unflatten(2, grid).contiguous()
+            layers.append((patches, tokens[:, :prefix]) if return_prefix_tokens else patches)
+        return layers
 
     def trace(self, images: Tensor) -> Trace:
         """Logits, and where each patch went. Here the last block runs whole, with its merging."""
@@ -201,17 +271,15 @@ class VisionTransformer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_not_frozen()
-        config = self.config
         state = self.__dict__.copy()
         del state["_links"]
-        shape = {name: getattr(config, name) for name in CONFIG_FIELDS}
-        state["_core"] = (shape, self.schedule, self.cpu_path)
+        state["_core"] = (self.config, self.schedule, self.cpu_path)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         config, schedule, cpu_path = state["_core"]
-        self._core = _C.VisionTransformer(Config(**config), schedule)
+        self._core = _C.VisionTransformer(config, schedule)
         self._core.cpu_path = cpu_path
         self._share()
 

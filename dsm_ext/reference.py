@@ -14,7 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["forward", "forward_features", "match", "merge", "trace", "unmerge", "window_order"]
+__all__ = [
+    "forward",
+    "forward_features",
+    "forward_intermediates",
+    "match",
+    "merge",
+    "trace",
+    "unmerge",
+    "window_order",
+]
 
 
 def match(
@@ -105,28 +114,60 @@ def forward(model: Any, images: Tensor, schedule: Any) -> Tensor:
     """Logits [B, classes] of a timm ``VisionTransformer`` under a schedule.
 
     Args:
-        model: a timm ViT or (distilled) DeiT, in eval mode.
+        model: a timm ``VisionTransformer`` made of ``Block`` or ``ParallelScalingBlock``, or a
+            distilled DeiT, in eval mode.
         images: [B, channels, height, width] in the model's dtype, on its device.
         schedule: a ``dsm_ext.Schedule``, or an iterable that gives each block's steps, with ``r``
             and ``window`` (0: global).
     """
-    return model.forward_head(_run(model, images, schedule)[0])
+    return _head(model, *_run(model, images, schedule), schedule)
 
 
 @torch.no_grad()
 def forward_features(model: Any, images: Tensor, schedule: Any) -> Tensor:
     """The tokens that remain [B, M, C], after the last norm."""
-    return _run(model, images, schedule)[0]
+    return model.norm(_run(model, images, schedule)[0])
 
 
 @torch.no_grad()
 def trace(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, source map [B, gh * gw] and sizes [B, M]."""
     tokens, source, size = _run(model, images, schedule)
-    return model.forward_head(tokens), source, size
+    return _head(model, tokens, source, size, schedule), source, size
 
 
-def _run(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Tensor]:
+@torch.no_grad()
+def forward_intermediates(
+    model: Any, images: Tensor, schedule: Any, blocks: Sequence[int]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Tokens [B, M, C] before any norm, source map and sizes behind each of some blocks."""
+    return [_run(model, images, schedule, i + 1) for i in blocks]
+
+
+def _head(model: Any, x: Tensor, source: Tensor, size: Tensor, schedule: Any) -> Tensor:
+    """Pooling, weighted by size where it takes more than one token, and the classifier."""
+    x = model.norm(x)
+    pool = "token" if hasattr(model, "head_dist") else model.global_pool
+    if pool not in ("avg", "map"):
+        return model.forward_head(x)
+    first = 0 if model.pool_include_prefix else model.num_prefix_tokens
+    x, size = x[:, first:], size[:, first:]
+    if pool == "avg":
+        weights = size / size.sum(1, keepdim=True)
+        x = (x.to(weights.dtype) * weights[..., None]).sum(1).to(x.dtype)
+    else:
+        proportional = getattr(schedule, "proportional", True)
+        bias = size.log().to(x.dtype)[:, None, None, :] if proportional else None
+        x = model.attn_pool(x, attn_mask=bias)
+    return model.head(model.fc_norm(x))
+
+
+def _run(
+    model: Any, images: Tensor, schedule: Any, depth: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens behind the first ``depth`` blocks, before the last norm; source map and sizes."""
+    ph, pw = model.patch_embed.patch_size
+    grid = (images.shape[2] // ph, images.shape[3] // pw)
     x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
     b, n, _ = x.shape
     prefix = model.num_prefix_tokens
@@ -134,20 +175,22 @@ def _run(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Ten
     source = torch.arange(prefix, n, device=x.device).repeat(b, 1)
     proportional = getattr(schedule, "proportional", True)
     windows: list[int] = []
-    for block, steps in zip(model.blocks, schedule, strict=True):
+    for block, steps in list(zip(model.blocks, schedule, strict=True))[:depth]:
         merged = x.shape[1] < n
         bias = size.log().to(x.dtype)[:, None, None, :] if proportional and merged else None
-        attended, metric = _attention(block.attn, block.norm1(x), bias)
-        x = x + block.ls1(attended)
+        if hasattr(block, "in_proj"):
+            x, metric = _parallel_block(block, x, bias)
+        else:
+            attended, metric = _attention(block.attn, block.norm1(x), bias)
+            x = x + block.ls1(attended)
         for step in steps:
-            destination, tokens, windows = _match_step(
-                metric, step, prefix, windows, model.patch_embed.grid_size
-            )
+            destination, tokens, windows = _match_step(metric, step, prefix, windows, grid)
             metric, _ = merge(metric, size, destination, tokens)
             x, size = merge(x, size, destination, tokens)
             source = destination.gather(1, source)
-        x = x + block.ls2(block.mlp(block.norm2(x)))
-    return model.norm(x), source, size
+        if not hasattr(block, "in_proj"):
+            x = x + block.ls2(block.mlp(block.norm2(x)))
+    return x, source, size
 
 
 def _attention(attn: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -157,6 +200,19 @@ def _attention(attn: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tenso
     q, k = attn.q_norm(q), attn.k_norm(k)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     return attn.proj(attn.norm(out.transpose(1, 2).reshape(b, n, c))), k.float().mean(1)
+
+
+def _parallel_block(block: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """timm's ``ParallelScalingBlock``, and the metric. It merges behind its MLP."""
+    b, n, c = x.shape
+    hidden, *qkv = block.in_proj(block.in_norm(x)).split(block.in_split, dim=-1)
+    if block.mlp_bias is not None:
+        hidden = hidden + block.mlp_bias
+    q, k, v = (part.view(b, n, block.num_heads, -1) for part in qkv)
+    q, k, v = (part.transpose(1, 2) for part in (block.q_norm(q), block.k_norm(k), v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    out = block.attn_out_proj(out.transpose(1, 2).reshape(b, n, c))
+    return x + block.ls(out + block.mlp_out_proj(block.mlp_act(hidden))), k.float().mean(1)
 
 
 def _match_step(

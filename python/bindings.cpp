@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "dsm_ext/dsm_ext.h"
+#include "model/config_fields.h"
 #include "model/cpu/parts.h"
 
 namespace py = pybind11;
@@ -157,36 +158,86 @@ Schedule schedule_of(const py::dict& dict) {
   }
 }
 
+// A field's value in Python: enumerators by their names, pairs as tuples.
+template <typename Value>
+py::object object_of(const Value& value) {
+  if constexpr (std::is_enum_v<Value>) {
+    return py::str(dsm_ext::name_of(value));
+  } else if constexpr (std::is_same_v<Value, std::array<int64_t, 2>>) {
+    return py::tuple(py::cast(value));
+  } else {
+    return py::cast(value);
+  }
+}
+
+py::dict dict_of_config(const Config& config) {
+  py::dict dict;
+  dsm_ext::for_each_field(
+      config, [&](const char* name, const auto& value) { dict[name] = object_of(value); });
+  return dict;
+}
+
+Config config_from(const py::kwargs& given) {
+  Config config;
+  const auto rest = given.attr("copy")().cast<py::dict>();
+  dsm_ext::for_each_field(config, [&](const char* name, auto& field) {
+    using Value = std::decay_t<decltype(field)>;
+    if (!rest.contains(name)) {
+      return;
+    }
+    const py::object value = rest.attr("pop")(name);
+    try {
+      if constexpr (std::is_enum_v<Value>) {
+        field = dsm_ext::value_of<Value>(name, value.cast<std::string>());
+      } else {
+        field = value.cast<Value>();
+      }
+    } catch (const py::cast_error&) {
+      throw py::type_error(
+          std::string("dsm_ext.Config: ") + name + " cannot be " +
+          py::repr(value).cast<std::string>());
+    }
+  });
+  if (py::len(rest) > 0) {
+    throw py::type_error(
+        "dsm_ext.Config: no field named " + py::repr(rest.begin()->first).cast<std::string>());
+  }
+  config.validate();
+  return config;
+}
+
 void bind_schedule(py::module_& m) {
-  py::class_<Config>(m, "Config")
-      .def(
-          py::init([](std::array<int64_t, 2> img_size, std::array<int64_t, 2> patch_size,
-                      int64_t in_chans, int64_t num_classes, int64_t embed_dim, int64_t depth,
-                      int64_t num_heads, int64_t mlp_dim, bool distilled, double eps) {
-            const Config config{img_size, patch_size, in_chans, num_classes, embed_dim,
-                                depth,    num_heads,  mlp_dim,  distilled,   eps};
-            config.validate();
-            return config;
-          }),
-          py::kw_only(), "img_size"_a = std::array<int64_t, 2>{224, 224},
-          "patch_size"_a = std::array<int64_t, 2>{16, 16}, "in_chans"_a = 3, "num_classes"_a = 1000,
-          "embed_dim"_a = 768, "depth"_a = 12, "num_heads"_a = 12, "mlp_dim"_a = 3072,
-          "distilled"_a = false, "eps"_a = 1e-6)
-      .def_property_readonly(
-          "img_size", [](const Config& c) { return py::tuple(py::cast(c.img_size)); })
-      .def_property_readonly(
-          "patch_size", [](const Config& c) { return py::tuple(py::cast(c.patch_size)); })
-      .def_readonly("in_chans", &Config::in_chans)
-      .def_readonly("num_classes", &Config::num_classes)
-      .def_readonly("embed_dim", &Config::embed_dim)
-      .def_readonly("depth", &Config::depth)
-      .def_readonly("num_heads", &Config::num_heads)
-      .def_readonly("mlp_dim", &Config::mlp_dim)
-      .def_readonly("distilled", &Config::distilled)
-      .def_readonly("eps", &Config::eps)
+  const Config defaults;
+  auto config = py::class_<Config>(m, "Config");
+  config.def(py::init(&config_from))
       .def_property_readonly("grid", [](const Config& c) { return py::tuple(py::cast(c.grid())); })
       .def_property_readonly("prefix", &Config::prefix)
-      .def_property_readonly("tokens", &Config::tokens);
+      .def_property_readonly("tokens", &Config::tokens)
+      .def("to_dict", &dict_of_config)
+      .def(
+          "__eq__",
+          [](const Config& a, const py::object& b) {
+            return py::isinstance<Config>(b) &&
+                   dict_of_config(a).equal(dict_of_config(b.cast<Config>()));
+          })
+      .def(
+          "__repr__",
+          [](const Config& c) {
+            std::string text;
+            for (const auto& [name, value] : dict_of_config(c)) {
+              text += (text.empty() ? "" : ", ") + name.cast<std::string>() + "=" +
+                      py::repr(value).cast<std::string>();
+            }
+            return "Config(" + text + ")";
+          })
+      .def(py::pickle(&dict_of_config, [](const py::dict& dict) {
+        return config_from(py::kwargs(dict));
+      }));
+  dsm_ext::for_each_field(std::as_const(defaults), [&](const char* name, const auto&) {
+    config.def_property_readonly(name, [key = py::str(name)](const Config& c) {
+      return py::object(dict_of_config(c)[key]);
+    });
+  });
 
   py::class_<Step>(m, "Step")
       .def_readonly("r", &Step::r)
@@ -273,7 +324,18 @@ void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "VisionTransformer")
       .def(py::init<Config, Schedule>(), "config"_a, "schedule"_a, Release())
       .def("forward", &Model::forward, "images"_a, Release())
-      .def("forward_features", &Model::forward_features, "images"_a, Release())
+      .def("forward_features", &Model::forward_features, "images"_a, "dense"_a = false, Release())
+      .def(
+          "forward_intermediates",
+          [](const Model& model, const at::Tensor& images, const std::vector<int64_t>& blocks,
+             bool norm) {
+            std::vector<std::tuple<at::Tensor, at::Tensor, at::Tensor>> kept;
+            for (auto& block : model.forward_intermediates(images, blocks, norm)) {
+              kept.emplace_back(block.tokens, block.source, block.size);
+            }
+            return kept;
+          },
+          "images"_a, "blocks"_a, "norm"_a = false, Release())
       .def(
           "trace",
           [](const Model& model, const at::Tensor& images) {

@@ -166,7 +166,7 @@ def test_demo(capsys, tmp_path):
     "arguments, message",
     [
         (["plan", "no_such_model"], "timm has no model named 'no_such_model'"),
-        (["plan", "vit_base_patch14_dinov2"], "LayerScale"),
+        (["plan", "vit_small_patch16_18x2_224"], "ParallelThingsBlock"),
         (["plan", "resnet18"], "ResNet"),
         (["plan", NAME, "--schedule", "dsm:r=x"], "expected r to be a number"),
         (["plan", NAME, "--schedule", "dsm:r=120"], "expected r of block 1 to be in"),

@@ -1,5 +1,7 @@
 """Loading: names, files, and what is refused."""
 
+import functools
+
 import pytest
 import timm
 import torch
@@ -63,30 +65,28 @@ def test_models_made_in_inference_mode_work(model):
 
 
 FEATURES = {
-    "register tokens": {"reg_tokens": 4},
-    "no class token": {"class_token": False, "global_pool": "avg", "fc_norm": False},
-    "attention pooling": {"global_pool": "map"},
-    "pooling other than by the class token": {"global_pool": "avg", "fc_norm": False},
-    "no position embedding": {"pos_embed": "none"},
-    "no_embed_class": {"no_embed_class": True},
-    "dynamic_img_size": {"dynamic_img_size": True},
     "dynamic_img_pad": {"dynamic_img_pad": True},
-    "pre_norm": {"pre_norm": True},
-    "fc_norm": {"fc_norm": True},
-    "no final norm": {"final_norm": False},
-    "num_classes=0": {"num_classes": 0},
-    "LayerScale": {"init_values": 1e-5},
-    "q/k norm": {"qk_norm": True},
-    "a norm in the attention": {"scale_attn_norm": True},
-    "a norm in the MLP": {"scale_mlp_norm": True},
-    "exact GELU": {"act_layer": "quick_gelu"},
-    "no bias in the attention": {"qkv_bias": False},
+    "a pooling of type AttentionPoolPrr": {"global_pool": "prr"},
+    "a pooling other than token, avg or map": {"global_pool": "avgmax"},
+    "a head on tokens that are not pooled": {"global_pool": ""},
+    "a norm in the patch embedding": {"embed_norm_layer": "layernorm"},
     "norms of type LayerNormFp32": {"norm_layer": LayerNormFp32},
-    "SwiGLU": {"mlp_layer": timm.layers.SwiGLU},
-    "blocks of type ParallelScalingBlock": {
-        "block_fn": timm.models.vision_transformer.ParallelScalingBlock
+    "an activation of type ReLU": {"act_layer": torch.nn.ReLU},
+    "an MLP of type GatedMlp": {"mlp_layer": timm.layers.GatedMlp},
+    "a gate in the MLP's second half": {
+        "mlp_layer": timm.layers.GluMlp, "act_layer": torch.nn.GELU,
     },
-}
+    "an attention of type DiffAttention": {"attn_layer": "diff"},
+    "blocks of type ResPostBlock": {"block_fn": timm.models.vision_transformer.ResPostBlock},
+    "blocks of type ParallelThingsBlock": {
+        "block_fn": timm.models.vision_transformer.ParallelThingsBlock,
+    },
+    "one output projection of attention and MLP": {
+        "block_fn": functools.partial(
+            timm.models.vision_transformer.ParallelScalingBlock, fuse_out_proj=True
+        ),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -98,7 +98,7 @@ def test_unsupported_features_are_named(feature):
 def test_other_changes_are_refused():
     model = small()
     model.blocks[1].mlp.act = torch.nn.GELU(approximate="tanh")
-    with pytest.raises(NotImplementedError, match="exact GELU"):
+    with pytest.raises(NotImplementedError, match="activations of several kinds"):
         dsm_ext.from_timm(model)
     model = small()
     model.blocks[2] = small(mlp_ratio=2).blocks[0]
@@ -106,12 +106,16 @@ def test_other_changes_are_refused():
         dsm_ext.from_timm(model)
     model = small()
     model.head = torch.nn.Sequential(model.head)
-    with pytest.raises(NotImplementedError, match="a head other than a linear one"):
+    with pytest.raises(NotImplementedError, match="a head of type Sequential"):
         dsm_ext.from_timm(model)
     model = small()
     model.blocks[0].norm2.eps = 1e-5
     with pytest.raises(NotImplementedError, match="norms of different eps"):
         dsm_ext.from_timm(model)
+
+
+def _pool_of_four_heads():
+    return timm.layers.AttentionPoolLatent(32, num_heads=4, norm_layer=timm.layers.LayerNorm)
 
 
 def changed_model(change):
@@ -133,6 +137,17 @@ def changed_model(change):
             lambda m: torch.nn.utils.parametrizations.weight_norm(m.blocks[0].attn.qkv),
         ),
         ("overlap or are padded", lambda m: setattr(m.patch_embed.proj, "padding", (1, 1))),
+        (
+            "gated attention",
+            lambda m: setattr(m.blocks[0], "attn", timm.layers.Attention(32, 2, gated=True)),
+        ),
+        (
+            "an attention pool of other heads",
+            lambda m: (
+                setattr(m, "attn_pool", _pool_of_four_heads()),
+                setattr(m, "global_pool", "map"),
+            ),
+        ),
         ("attention scale", lambda m: setattr(m.blocks[0].attn, "scale", 1.0)),
         ("unknown here, adapter", lambda m: m.add_module("adapter", torch.nn.Linear(2, 2))),
         ("no blocks|or none", lambda m: setattr(m, "blocks", torch.nn.Sequential())),
@@ -152,11 +167,18 @@ def test_modifications_that_change_nothing_are_accepted():
         assert_close(dsm_ext.from_timm(model, "dense")(images), model(images))
 
 
+def test_the_nearest_supported_model_is_named():
+    with pytest.raises(NotImplementedError, match="nearest supported model is vit_small_patch16_"):
+        dsm_ext.from_timm(timm.create_model("vit_small_patch16_18x2_224", depth=2))
+    with pytest.raises(NotImplementedError, match="nearest supported model is vit_base_patch16_"):
+        dsm_ext.from_timm(timm.create_model("resnet18"))
+
+
 def test_other_architectures_are_refused():
     with pytest.raises(NotImplementedError, match="the architecture .*ResNet"):
         dsm_ext.from_timm(timm.create_model("resnet18"))
-    with pytest.raises(NotImplementedError, match="register tokens|LayerScale"):
-        dsm_ext.from_timm("vit_small_patch14_reg4_dinov2", weights="nowhere.safetensors")
+    with pytest.raises(NotImplementedError, match="blocks of type ParallelThingsBlock"):
+        dsm_ext.from_timm("vit_small_patch16_18x2_224", weights="nowhere.safetensors")
     with pytest.raises(TypeError, match="expected a timm model or its name"):
         dsm_ext.from_timm(8)
 

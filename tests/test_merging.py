@@ -4,8 +4,8 @@ import pytest
 import torch
 from models import create, images_for, small
 from naive import tome_forward
-from near_ties import recorded_margins
-from tolerance import assert_close, assert_error_at_most_twice, far_from_ties
+from parity import compare
+from tolerance import assert_close, assert_error_at_most_twice
 
 import dsm_ext
 from dsm_ext import Global, Local, Schedule, reference
@@ -30,27 +30,6 @@ SCHEDULES = {
     ),
     "a dense block between local ones": Schedule([Local(16, 7), None, Local(8, 7), Global(5)]),
 }  # fmt: skip
-
-
-def compare(model, schedule, images):
-    fast = dsm_ext.from_timm(model, schedule)
-    with recorded_margins() as margins:
-        logits, source, size = reference.trace(model, images, fast.schedule)
-    clear = torch.ones(len(images), dtype=torch.bool)
-    if margins:
-        clear = far_from_ties(torch.stack(margins).amin(0))
-    trace = fast.trace(images)
-    assert trace.source.dtype == torch.int32
-    assert torch.equal(trace.source.long()[clear].cpu(), source[clear].cpu())
-    assert torch.equal(trace.size[clear], size[clear])
-    assert_close(trace.logits[clear], logits[clear])
-    assert_close(fast(images)[clear], logits[clear])
-    features = reference.forward_features(model, images, fast.schedule)
-    assert_close(fast.forward_features(images)[clear], features[clear])
-    patches = model.patch_embed.num_patches
-    assert (size.sum(1) == patches + model.num_prefix_tokens).all()
-    assert fast.plan.tokens_out == size.shape[1]
-    return fast
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -8,7 +8,7 @@ import pytest
 import timm
 
 from dsm_ext import Config, Global, Local, Schedule
-from dsm_ext.from_timm import config_of
+from dsm_ext.timm_features import config_of
 
 DEIT_S = Config(embed_dim=384, num_heads=6, mlp_dim=1536)
 VIT_B = Config()
@@ -226,7 +226,8 @@ def test_table():
 @pytest.mark.parametrize(
     "field, value",
     [("depth", 0), ("num_heads", 7), ("patch_size", (0, 16)), ("img_size", (8, 224)),
-     ("in_chans", -1), ("num_classes", 0), ("mlp_dim", 0), ("embed_dim", 0)],
+     ("in_chans", -1), ("num_classes", -1), ("mlp_dim", 0), ("embed_dim", 0),
+     ("reg_tokens", -1), ("act_layer", "relu"), ("global_pool", "max"), ("class_token", False)],
 )  # fmt: skip
 def test_bad_configs(field, value):
     with pytest.raises(ValueError, match=r"dsm_ext\.Config: expected"):

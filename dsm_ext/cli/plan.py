@@ -9,7 +9,7 @@ import torch
 
 from dsm_ext._native import Schedule
 from dsm_ext.cli import common
-from dsm_ext.from_timm import config_of
+from dsm_ext.timm_features import config_of
 
 
 def add_parser(commands: Any) -> None:

@@ -20,7 +20,7 @@ struct DSM_EXT_API PlannedBlock {
   std::vector<PlannedStep> steps;
   int64_t tokens_in, tokens_out;
   int64_t multiply_adds;         ///< As timm and the papers count: the whole block.
-  int64_t multiply_adds_logits;  ///< What logits need: the last block for the prefix rows alone.
+  int64_t multiply_adds_logits;  ///< What logits need: the last block for the pooled rows alone.
 
   std::string kind() const;  ///< "dense", "local", "global" or "local+global".
 };

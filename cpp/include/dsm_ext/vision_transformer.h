@@ -15,20 +15,31 @@
 
 namespace dsm_ext {
 
+class AttentionPool;
 class Block;
 namespace cpu {
 class Engine;
 }
 class Layout;
-class Parameters;
+class Linear;
+class Norm;
+struct Passed;
 struct Sequence;
+struct Wanted;
 
 /// What `VisionTransformer::trace` returns.
 struct DSM_EXT_API Trace {
-  at::Tensor logits;  ///< [B, num_classes], in the model's dtype.
+  at::Tensor logits;  ///< What `forward` gives.
   /// [B, gh * gw] int32: the index of the token that holds each patch at the end.
   at::Tensor source;
   at::Tensor size;  ///< [B, M] float32: how many patches each token stands for.
+};
+
+/// The tokens behind a block.
+struct DSM_EXT_API Intermediate {
+  at::Tensor tokens;  ///< [B, M, embed_dim], prefix first, in the model's dtype.
+  at::Tensor source;  ///< [B, gh * gw] int32: the index of the token that holds each patch.
+  at::Tensor size;    ///< [B, M] float32: how many patches each token stands for.
 };
 
 /// How a float32 model runs on the CPU.
@@ -37,19 +48,21 @@ enum class CpuPath {
   reference,  ///< ATen's operators, as for other dtypes and devices.
 };
 
-/// A plain Vision Transformer with delayed spatial merging: images in, logits out, in one call.
+/// A Vision Transformer with delayed spatial merging: images in, logits out, in one call.
 ///
 /// Parameters and submodules bear timm's names. The model runs where its weights are, in their
 /// dtype: float32, bfloat16 or float16. It is for inference: nothing is recorded for a backward
-/// pass. `forward`, `forward_features` and `trace` may run in several threads at once; loading,
-/// moving and `set_schedule` may not run beside loading or moving.
+/// pass. What takes images may run in several threads at once; loading, moving and `set_schedule`
+/// may not run beside loading or moving.
 ///
 /// On the CPU in float32 the weights are packed by the first call, and again by the first one after
 /// they have changed. Changes that torch does not count are not seen: those through `data_ptr`, or
 /// in Python through `.data` or `numpy()`; load the weights again after them. Weights made in
 /// inference mode are not counted either and take the reference path.
 ///
-/// The three take `images` [B, in_chans, height, width], contiguous or not; B may be 0.
+/// `images` are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are
+/// the config's, or with `dynamic_img_size` any multiples of the patch size; then M, gh and gw are
+/// those of the image size at hand.
 /// \throws c10::ValueError           for another rank, number of channels, image size or device.
 /// \throws c10::TypeError            for another dtype than the weights'.
 /// \throws c10::NotImplementedError  for images that require grad.
@@ -62,12 +75,22 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   VisionTransformerImpl(Config config, Schedule schedule);
   ~VisionTransformerImpl() override;
 
-  /// \return [B, num_classes]. The last block is computed for the prefix rows alone, which is all
-  ///         that logits need.
+  /// \return [B, num_classes], or where that is 0 what the pooling gives: [B, embed_dim], or with
+  ///         `Pool::none` all tokens [B, M, embed_dim]. Where the class token is pooled, the last
+  ///         block is computed for its row alone.
   at::Tensor forward(const at::Tensor& images) const;
 
-  /// \return [B, M, embed_dim]: all tokens that remain, prefix first, after the last norm.
-  at::Tensor forward_features(const at::Tensor& images) const;
+  /// \param dense  Whether each patch is given back the value of the token that holds it.
+  /// \return [B, M, embed_dim]: all tokens that remain, prefix first, after the last norm; dense
+  ///         [B, P + gh * gw, embed_dim], patches in the image's order.
+  at::Tensor forward_features(const at::Tensor& images, bool dense = false) const;
+
+  /// The tokens behind each of some blocks.
+  /// \param blocks  Indices in [0, depth), ascending. Later blocks are not computed.
+  /// \param norm    Whether the last norm is applied to the tokens.
+  /// \throws c10::ValueError for other indices.
+  std::vector<Intermediate> forward_intermediates(
+      const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm = false) const;
 
   /// Logits, and where each patch went. Here the last block runs whole, with its merge steps.
   Trace trace(const at::Tensor& images) const;
@@ -108,25 +131,31 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
 
  private:
   std::shared_ptr<const Layout> layout() const;
+  std::shared_ptr<const Layout> layout(const at::Tensor& images) const;
   std::shared_ptr<const cpu::Engine> engine() const;
   std::shared_ptr<const cpu::Engine> locked_engine() const;  // mutex_ is held
   void take_parameters();
   void check_not_frozen() const;  // likewise
   void check_images(const at::Tensor& images) const;
-  Sequence embed(const at::Tensor& images) const;
-  Sequence run(const at::Tensor& images, const Layout& layout, bool whole, bool trace) const;
-  at::Tensor logits(const at::Tensor& tokens) const;
+  std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
+  Sequence embed(const at::Tensor& images, const Layout& layout) const;
+  at::Tensor logits(const Sequence& sequence, bool proportional) const;
+  Passed run(const at::Tensor& images, const Layout& layout, const Wanted& wanted) const;
+  Passed pass(const at::Tensor& images, const Wanted& wanted) const;
 
   Config config_;
-  mutable std::mutex mutex_;  // guards the next five
-  std::shared_ptr<const Layout> layout_;
+  mutable std::mutex mutex_;                                          // guards the next six
+  std::shared_ptr<const Layout> layout_;                              // for the config's image size
+  mutable std::vector<std::shared_ptr<const Layout>> other_layouts_;  // for others lately seen
   mutable std::shared_ptr<cpu::Engine> engine_;  // null until the fast path is taken
   bool frozen_ = false;
   CpuPath cpu_path_;
   std::vector<std::pair<std::string, at::Tensor>> all_parameters_;
 
-  at::Tensor cls_token_, dist_token_, pos_embed_;
-  std::shared_ptr<Parameters> patch_embed_, norm_, head_, head_dist_;
+  at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // those that there are
+  std::shared_ptr<Linear> patch_embed_, head_, head_dist_;
+  std::shared_ptr<Norm> norm_pre_, norm_, fc_norm_;
+  std::shared_ptr<AttentionPool> attn_pool_;
   std::vector<std::shared_ptr<Block>> blocks_;
 };
 

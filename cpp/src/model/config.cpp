@@ -2,20 +2,83 @@
 
 #include <c10/util/Exception.h>
 
+#include <vector>
+
+#include "config_fields.h"
+
 namespace dsm_ext {
+namespace {
+
+// In the order of the enumerators.
+const std::vector<std::string>& names(Activation) {
+  static const std::vector<std::string> all = {"gelu", "gelu_tanh", "quick_gelu", "silu"};
+  return all;
+}
+const std::vector<std::string>& names(NormKind) {
+  static const std::vector<std::string> all = {"layer_norm", "rms_norm"};
+  return all;
+}
+const std::vector<std::string>& names(MlpKind) {
+  static const std::vector<std::string> all = {"mlp", "glu", "swiglu"};
+  return all;
+}
+const std::vector<std::string>& names(Pool) {
+  static const std::vector<std::string> all = {"", "token", "avg", "map"};
+  return all;
+}
+const std::vector<std::string>& names(BlockKind) {
+  static const std::vector<std::string> all = {"sequential", "parallel"};
+  return all;
+}
+
+}  // namespace
+
+template <typename Enum>
+std::string name_of(Enum value) {
+  return names(value)[static_cast<size_t>(value)];
+}
+
+template <typename Enum>
+Enum value_of(const char* field, const std::string& name) {
+  const auto& all = names(Enum());
+  std::string choice;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (all[i] == name) {
+      return static_cast<Enum>(i);
+    }
+    choice += (i == 0 ? "'" : ", '") + all[i] + "'";
+  }
+  TORCH_CHECK_VALUE(
+      false, "dsm_ext.Config: expected ", field, " to be one of ", choice, ", got '", name, "'");
+}
+
+#define DSM_EXT_NAMED(Enum)                 \
+  template DSM_EXT_API std::string name_of(Enum value); \
+  template DSM_EXT_API Enum value_of(const char* field, const std::string& name);
+DSM_EXT_NAMED(Activation)
+DSM_EXT_NAMED(NormKind)
+DSM_EXT_NAMED(MlpKind)
+DSM_EXT_NAMED(Pool)
+DSM_EXT_NAMED(BlockKind)
+#undef DSM_EXT_NAMED
 
 void Config::validate() const {
   const auto positive = [](const char* name, int64_t value) {
     TORCH_CHECK_VALUE(value > 0, "dsm_ext.Config: expected ", name, " to be positive, got ", value);
   };
+  const auto not_negative = [](const char* name, int64_t value) {
+    TORCH_CHECK_VALUE(
+        value >= 0, "dsm_ext.Config: expected ", name, " to be at least 0, got ", value);
+  };
   positive("patch_size", patch_size[0]);
   positive("patch_size", patch_size[1]);
   positive("in_chans", in_chans);
-  positive("num_classes", num_classes);
+  not_negative("num_classes", num_classes);
   positive("embed_dim", embed_dim);
   positive("depth", depth);
   positive("num_heads", num_heads);
   positive("mlp_dim", mlp_dim);
+  not_negative("reg_tokens", reg_tokens);
   TORCH_CHECK_VALUE(eps > 0, "dsm_ext.Config: expected eps to be positive, got ", eps);
   TORCH_CHECK_VALUE(
       grid()[0] > 0 && grid()[1] > 0, "dsm_ext.Config: expected img_size to hold a patch of ",
@@ -24,6 +87,20 @@ void Config::validate() const {
       embed_dim % num_heads == 0,
       "dsm_ext.Config: expected embed_dim to be a multiple of num_heads = ", num_heads, ", got ",
       embed_dim);
+  TORCH_CHECK_VALUE(
+      class_token || global_pool != Pool::token,
+      "dsm_ext.Config: expected a class token for global_pool='token'");
+  TORCH_CHECK_VALUE(
+      !distilled || (class_token && reg_tokens == 0 && global_pool == Pool::token && !fc_norm),
+      "dsm_ext.Config: expected a distilled model to pool its class and distillation tokens, with "
+      "no registers and no fc_norm");
+  TORCH_CHECK_VALUE(
+      global_pool != Pool::none || (num_classes == 0 && !fc_norm),
+      "dsm_ext.Config: expected global_pool='' to go with num_classes=0 and without fc_norm");
+  TORCH_CHECK_VALUE(
+      block == BlockKind::sequential ||
+          (mlp_layer == MlpKind::mlp && !scale_attn_norm && !scale_mlp_norm),
+      "dsm_ext.Config: expected parallel blocks to have a plain MLP and no scaling norms");
 }
 
 }  // namespace dsm_ext

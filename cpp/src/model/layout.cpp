@@ -5,7 +5,7 @@
 namespace dsm_ext {
 
 Layout::Layout(const Config& config, Schedule schedule)
-    : schedule_(std::move(schedule)), plan_(schedule_.plan(config)) {
+    : config_(config), schedule_(std::move(schedule)), plan_(schedule_.plan(config)) {
   for (const auto& block : plan_.blocks) {
     auto& steps = groups_.emplace_back();
     for (const auto& step : block.steps) {

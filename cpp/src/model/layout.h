@@ -14,8 +14,10 @@ namespace dsm_ext {
 /// copies of the window order, which are made when a device is first seen.
 class Layout {
  public:
+  /// \param config  Of the model, for the image size at hand.
   Layout(const Config& config, Schedule schedule);
 
+  const Config& config() const { return config_; }
   const Schedule& schedule() const { return schedule_; }
   const Plan& plan() const { return plan_; }
 
@@ -27,6 +29,7 @@ class Layout {
   }
 
  private:
+  Config config_;
   Schedule schedule_;
   Plan plan_;
   std::vector<std::vector<std::vector<MatchGroup>>> groups_;

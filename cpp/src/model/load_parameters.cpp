@@ -4,8 +4,8 @@
 #include <map>
 #include <sstream>
 
-#include "block.h"
 #include "dsm_ext/vision_transformer.h"
+#include "layers.h"
 
 namespace dsm_ext {
 namespace {
@@ -90,14 +90,12 @@ void VisionTransformerImpl::load_parameters(
   // The tensors themselves are taken, not their storage: whatever then moves or converts them in
   // place, here or on the caller's side, is seen on both.
   for (const auto& module : named_modules()) {
-    if (auto* leaf = module.value()->as<Parameters>()) {
-      leaf->adopt(given.at(module.key() + ".weight"), given.at(module.key() + ".bias"));
+    if (auto* owner = module.value()->as<Parameters>()) {
+      owner->adopt(module.key() + ".", given);
     }
   }
-  cls_token_ = parameters_["cls_token"] = given.at("cls_token");
-  pos_embed_ = parameters_["pos_embed"] = given.at("pos_embed");
-  if (config_.distilled) {
-    dist_token_ = parameters_["dist_token"] = given.at("dist_token");
+  for (auto& [name, tensor] : own_tokens()) {
+    *tensor = parameters_[name] = given.at(name);
   }
   take_parameters();
 }

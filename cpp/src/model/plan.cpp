@@ -82,15 +82,27 @@ PlannedStep plan_step(
 // Rows `q` of the block's output from keys and values of `n` tokens, of which the MLP sees `m`.
 int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t m) {
   const int64_t c = config.embed_dim;
+  const int64_t layers = config.mlp_layer == MlpKind::mlp ? 2 : 3;
   return 2 * n * c * c + q * c * c    // keys and values, queries
          + 2 * q * n * c + q * c * c  // attention, projection
-         + 2 * m * c * config.mlp_dim;
+         + layers * m * c * config.mlp_dim;
+}
+
+// The attention pool's keys and values of `n` tokens, its one query's way, and the classifier.
+int64_t head_multiply_adds(const Config& config, int64_t n) {
+  const int64_t c = config.embed_dim;
+  const int64_t pool = config.global_pool != Pool::map
+                           ? 0
+                           : 2 * n * c * c + 2 * n * c + 2 * c * c + 2 * c * config.mlp_dim;
+  return pool + (config.distilled ? 2 : 1) * c * config.num_classes;
 }
 
 PlannedBlock finish_block(const Config& config, PlannedBlock block, bool last) {
-  const int64_t n = block.tokens_in, p = config.prefix();
-  block.multiply_adds = block_multiply_adds(config, n, n, block.tokens_out);
-  block.multiply_adds_logits = last ? block_multiply_adds(config, n, p, p) : block.multiply_adds;
+  const int64_t n = block.tokens_in, rows = config.pooled_tokens();
+  const bool parallel = config.block == BlockKind::parallel;  // merges after its MLP
+  block.multiply_adds = block_multiply_adds(config, n, n, parallel ? n : block.tokens_out);
+  block.multiply_adds_logits =
+      last && rows > 0 ? block_multiply_adds(config, n, rows, rows) : block.multiply_adds;
   return block;
 }
 
@@ -114,14 +126,11 @@ Plan Schedule::plan(const Config& config) const {
   Plan plan;
   Windows windows;
   int64_t tokens = config.tokens();
-  const int64_t patches = tokens - config.prefix();
-  const auto heads = config.distilled ? 2 : 1;
   plan.tokens_dense = tokens;
-  plan.multiply_adds_embed =
-      patches * config.in_chans * config.patch_size[0] * config.patch_size[1] * config.embed_dim;
-  plan.multiply_adds_head = heads * config.embed_dim * config.num_classes;
+  plan.multiply_adds_embed = config.patches() * config.in_chans * config.patch_size[0] *
+                             config.patch_size[1] * config.embed_dim;
   plan.multiply_adds_dense = plan.multiply_adds_dense_logits =
-      plan.multiply_adds_embed + plan.multiply_adds_head;
+      plan.multiply_adds_embed + head_multiply_adds(config, tokens);
   for (int64_t i = 0; i < depth(); ++i) {
     const bool last = i + 1 == depth();
     PlannedBlock block{{}, tokens, 0, 0, 0};
@@ -137,6 +146,7 @@ Plan Schedule::plan(const Config& config) const {
     plan.multiply_adds_dense += dense.multiply_adds;
     plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
   }
+  plan.multiply_adds_head = head_multiply_adds(config, tokens);
   plan.window_order = std::move(windows.order);
   return plan;
 }
@@ -189,7 +199,7 @@ std::string Plan::str() const {
   text += line;
   std::snprintf(
       line, sizeof line,
-      "done for logits, the last block for its prefix rows alone: %.3f against %.3f: %.2f times "
+      "done for logits, the last block for its pooled rows alone: %.3f against %.3f: %.2f times "
       "fewer\n",
       multiply_adds_logits() / 1e9, multiply_adds_dense_logits / 1e9,
       static_cast<double>(multiply_adds_dense_logits) / multiply_adds_logits());

@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <cstdlib>
 
@@ -11,17 +10,12 @@
 #include <malloc.h>
 #endif
 
+#include "attention_pool.h"
 #include "block.h"
 #include "cpu/engine.h"
 
 namespace dsm_ext {
 namespace {
-
-// Nothing is recorded, and autocast keeps out: the model's dtype is its weights'.
-class Inference {
-  at::NoGradGuard no_grad_;
-  c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
-};
 
 CpuPath cpu_path_of_environment() {
   const char* value = std::getenv("DSM_EXT_CPU");
@@ -42,24 +36,39 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
       layout_(std::make_shared<Layout>(config, std::move(schedule))),
       cpu_path_(cpu_path_of_environment()) {
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
-  const int64_t c = config_.embed_dim;
-  cls_token_ = register_parameter("cls_token", at::empty({1, 1, c}), /*requires_grad=*/false);
-  if (config_.distilled) {
-    dist_token_ = register_parameter("dist_token", at::empty({1, 1, c}), /*requires_grad=*/false);
+  const int64_t c = config_.embed_dim, classes = config_.num_classes;
+  const int64_t positions = config_.patches() + (config_.no_embed_class ? 0 : config_.prefix());
+  for (auto& [name, tensor] : own_tokens()) {
+    const bool is_positions = tensor == &pos_embed_, is_registers = tensor == &reg_token_;
+    const int64_t rows = is_positions ? positions : is_registers ? config_.reg_tokens : 1;
+    *tensor = register_parameter(name, at::empty({1, rows, c}), /*requires_grad=*/false);
   }
-  pos_embed_ =
-      register_parameter("pos_embed", at::empty({1, config_.tokens(), c}), /*requires_grad=*/false);
-  const auto patch_embed = register_module("patch_embed", std::make_shared<torch::nn::Module>());
-  patch_embed_ = add_parameters(
-      *patch_embed, "proj", {c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]});
-  const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
+  const auto embed = add<torch::nn::Module>(*this, "patch_embed");
+  patch_embed_ = add<Linear>(
+      *embed, "proj",
+      std::vector{c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]},
+      config_.patch_bias);
+  if (config_.pre_norm) {
+    norm_pre_ = add<Norm>(*this, "norm_pre", config_, c);
+  }
+  const auto blocks = add<torch::nn::Module>(*this, "blocks");
   for (int64_t i = 0; i < config_.depth; ++i) {
-    blocks_.push_back(blocks->register_module(std::to_string(i), std::make_shared<Block>(config_)));
+    blocks_.push_back(blocks->register_module(std::to_string(i), Block::make(config_)));
   }
-  norm_ = add_parameters(*this, "norm", {c});
-  head_ = add_parameters(*this, "head", {config_.num_classes, c});
-  if (config_.distilled) {
-    head_dist_ = add_parameters(*this, "head_dist", {config_.num_classes, c});
+  if (config_.final_norm) {
+    norm_ = add<Norm>(*this, "norm", config_, c);
+  }
+  if (config_.global_pool == Pool::map) {
+    attn_pool_ = add<AttentionPool>(*this, "attn_pool", config_);
+  }
+  if (config_.fc_norm) {
+    fc_norm_ = add<Norm>(*this, "fc_norm", config_, c);
+  }
+  if (classes > 0) {
+    head_ = add<Linear>(*this, "head", std::vector{classes, c}, config_.head_bias);
+    if (config_.distilled) {
+      head_dist_ = add<Linear>(*this, "head_dist", std::vector{classes, c}, config_.head_bias);
+    }
   }
   take_parameters();
   eval();
@@ -67,9 +76,46 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
 
 VisionTransformerImpl::~VisionTransformerImpl() = default;
 
+std::vector<std::pair<const char*, at::Tensor*>> VisionTransformerImpl::own_tokens() {
+  std::vector<std::pair<const char*, at::Tensor*>> tokens;
+  if (config_.class_token) {
+    tokens.emplace_back("cls_token", &cls_token_);
+  }
+  if (config_.distilled) {
+    tokens.emplace_back("dist_token", &dist_token_);
+  }
+  if (config_.reg_tokens > 0) {
+    tokens.emplace_back("reg_token", &reg_token_);
+  }
+  if (config_.pos_embed) {
+    tokens.emplace_back("pos_embed", &pos_embed_);
+  }
+  return tokens;
+}
+
 std::shared_ptr<const Layout> VisionTransformerImpl::layout() const {
   const std::lock_guard lock(mutex_);
   return layout_;
+}
+
+std::shared_ptr<const Layout> VisionTransformerImpl::layout(const at::Tensor& images) const {
+  const std::array<int64_t, 2> size = {images.size(2), images.size(3)};
+  const std::lock_guard lock(mutex_);
+  if (size == config_.img_size) {
+    return layout_;
+  }
+  for (const auto& other : other_layouts_) {
+    if (other->config().img_size == size) {
+      return other;
+    }
+  }
+  constexpr size_t kKept = 16;
+  if (other_layouts_.size() == kKept) {
+    other_layouts_.erase(other_layouts_.begin());
+  }
+  auto config = config_;
+  config.img_size = size;
+  return other_layouts_.emplace_back(std::make_shared<Layout>(config, layout_->schedule()));
 }
 
 Schedule VisionTransformerImpl::schedule() const { return layout()->schedule(); }
@@ -80,6 +126,7 @@ void VisionTransformerImpl::set_schedule(const Schedule& schedule) {
   auto layout = std::make_shared<Layout>(config_, schedule);
   const std::lock_guard lock(mutex_);
   layout_ = std::move(layout);
+  other_layouts_.clear();
 }
 
 CpuPath VisionTransformerImpl::cpu_path() const {
@@ -115,7 +162,7 @@ void VisionTransformerImpl::freeze() {
   frozen_ = true;
   engine_->forget_origin();
   for (auto& [name, parameter] : all_parameters_) {
-    if (name != "pos_embed" && parameter.numel() > config_.embed_dim) {  // still asked for its kind
+    if (parameter.numel() > config_.embed_dim) {
       parameter.set_data(at::empty({0}, parameter.options()));
     }
   }
@@ -140,158 +187,16 @@ std::shared_ptr<const cpu::Engine> VisionTransformerImpl::engine() const {
 std::shared_ptr<const cpu::Engine> VisionTransformerImpl::locked_engine() const {
   if (frozen_) {
     TORCH_CHECK(
-        pos_embed_.is_cpu() && pos_embed_.scalar_type() == at::kFloat,
+        patch_embed_->weight.is_cpu() && patch_embed_->weight.scalar_type() == at::kFloat,
         "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
     return engine_;
   }
-  if (cpu_path_ != CpuPath::fast || !cpu::Engine::takes(all_parameters_)) {
+  if (cpu_path_ != CpuPath::fast || !cpu::Engine::takes(config_, all_parameters_)) {
     engine_.reset();
   } else if (engine_ == nullptr || !engine_->packed_from(all_parameters_)) {
     engine_ = std::make_shared<cpu::Engine>(config_, all_parameters_);
   }
   return engine_;
-}
-
-void VisionTransformerImpl::check_images(const at::Tensor& images) const {
-  const auto& [height, width] = config_.img_size;
-  TORCH_CHECK_VALUE(
-      images.dim() == 4, "dsm_ext.VisionTransformer: expected images to be [B, ", config_.in_chans,
-      ", ", height, ", ", width, "], got ", images.sizes());
-  TORCH_CHECK_VALUE(
-      images.size(1) == config_.in_chans, "dsm_ext.VisionTransformer: expected images of ",
-      config_.in_chans, " channels, got ", images.size(1));
-  TORCH_CHECK_VALUE(
-      images.size(2) == height && images.size(3) == width,
-      "dsm_ext.VisionTransformer: expected images of ", height, " x ", width, " pixels, got ",
-      images.size(2), " x ", images.size(3));
-  TORCH_CHECK_VALUE(
-      images.device() == pos_embed_.device(), "dsm_ext.VisionTransformer: expected images on ",
-      pos_embed_.device(), " like the weights, got ", images.device());
-  TORCH_CHECK_TYPE(
-      images.scalar_type() == pos_embed_.scalar_type(),
-      "dsm_ext.VisionTransformer: expected images of ", pos_embed_.scalar_type(),
-      " like the weights, got ", images.scalar_type());
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      !(at::GradMode::is_enabled() && images.requires_grad()),
-      "dsm_ext.VisionTransformer: images require grad, and the model is for inference only; pass "
-      "images.detach()");
-}
-
-Sequence VisionTransformerImpl::embed(const at::Tensor& images) const {
-  const int64_t b = images.size(0), c = config_.embed_dim;
-  const auto patches = at::conv2d(
-      images, patch_embed_->weight, patch_embed_->bias, config_.patch_size);  // [B, C, gh, gw]
-  std::vector<at::Tensor> parts = {cls_token_.expand({b, 1, c})};
-  if (config_.distilled) {
-    parts.push_back(dist_token_.expand({b, 1, c}));
-  }
-  parts.push_back(patches.flatten(2).transpose(1, 2));
-  Sequence sequence;
-  sequence.tokens = at::cat(parts, 1).add_(pos_embed_);
-  return sequence;
-}
-
-// With `whole`, all rows after the last norm; otherwise those of the prefix.
-Sequence VisionTransformerImpl::run(
-    const at::Tensor& images, const Layout& layout, bool whole, bool trace) const {
-  auto sequence = embed(images);
-  if (trace) {
-    const auto [gh, gw] = config_.grid();
-    sequence.source = at::arange(gh * gw, images.options().dtype(at::kInt))
-                          .add_(config_.prefix())
-                          .repeat({images.size(0), 1});
-  }
-  const auto& plan = layout.plan();
-  for (int64_t i = 0; i < config_.depth; ++i) {
-    if (!whole && i + 1 == config_.depth) {
-      sequence.tokens = blocks_[i]->forward_prefix(sequence, layout.schedule().proportional());
-    } else {
-      blocks_[i]->forward(sequence, plan.blocks[i], layout);
-    }
-  }
-  sequence.tokens =
-      at::layer_norm(sequence.tokens, {config_.embed_dim}, norm_->weight, norm_->bias, config_.eps);
-  return sequence;
-}
-
-at::Tensor VisionTransformerImpl::logits(const at::Tensor& tokens) const {
-  auto logits = at::linear(tokens.select(1, 0), head_->weight, head_->bias);
-  if (config_.distilled) {
-    logits.add_(at::linear(tokens.select(1, 1), head_dist_->weight, head_dist_->bias)).div_(2);
-  }
-  return logits;
-}
-
-at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
-  check_images(images);
-  const Inference guard;
-  if (images.size(0) == 0) {
-    return at::empty({0, config_.num_classes}, images.options());
-  }
-  const auto layout = this->layout();
-  if (const auto engine = this->engine()) {
-    cpu::Outputs outputs;
-    outputs.logits = at::empty({images.size(0), config_.num_classes}, images.options());
-    engine->forward(images, *layout, outputs);
-    return outputs.logits;
-  }
-  return logits(run(images, *layout, /*whole=*/false, /*trace=*/false).tokens);
-}
-
-at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images) const {
-  check_images(images);
-  const Inference guard;
-  const auto layout = this->layout();
-  if (images.size(0) == 0) {
-    return at::empty({0, layout->plan().tokens_out(), config_.embed_dim}, images.options());
-  }
-  if (const auto engine = this->engine()) {
-    cpu::Outputs outputs;
-    outputs.features = at::empty(
-        {images.size(0), layout->plan().tokens_out(), config_.embed_dim}, images.options());
-    engine->forward(images, *layout, outputs);
-    return outputs.features;
-  }
-  return run(images, *layout, /*whole=*/true, /*trace=*/false).tokens;
-}
-
-Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
-  check_images(images);
-  const Inference guard;
-  const auto layout = this->layout();
-  const int64_t b = images.size(0), tokens = layout->plan().tokens_out();
-  const auto floats = images.options().dtype(at::kFloat);
-  const auto engine = this->engine();
-  if (b == 0 || engine) {
-    const auto [gh, gw] = config_.grid();
-    Trace trace{
-        at::empty({b, config_.num_classes}, images.options()),
-        at::empty({b, gh * gw}, images.options().dtype(at::kInt)), at::empty({b, tokens}, floats)};
-    if (b > 0) {
-      const auto features = at::empty({b, tokens, config_.embed_dim}, images.options());
-      engine->forward(images, *layout, {trace.logits, features, trace.source, trace.size});
-    }
-    return trace;
-  }
-  const auto sequence = run(images, *layout, /*whole=*/true, /*trace=*/true);
-  const auto size = sequence.size.defined() ? sequence.size : at::ones({b, tokens}, floats);
-  return {logits(sequence.tokens), sequence.source, size};
-}
-
-Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
-  check_images(images);
-  const Inference guard;
-  const auto engine = this->engine();
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      engine != nullptr,
-      "dsm_ext.VisionTransformer: only the CPU's fast path (float32, DSM_EXT_CPU not reference) is "
-      "profiled");
-  TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
-  Profile profile;
-  cpu::Outputs outputs;
-  outputs.logits = at::empty({images.size(0), config_.num_classes}, images.options());
-  engine->forward(images, *layout(), outputs, &profile);
-  return profile;
 }
 
 }  // namespace dsm_ext

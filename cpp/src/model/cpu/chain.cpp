@@ -7,7 +7,7 @@ namespace {
 
 void by_rows(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
-    std::initializer_list<RowStage> stages) {
+    at::ArrayRef<RowStage> stages) {
   const int64_t pieces = threads * divide_up(rows, threads * kRowsAtOnce);
   const int64_t step = divide_up(rows, pieces);
   for_each_task(divide_up(rows, step), threads, [&](int64_t index, int64_t slot) {
@@ -35,7 +35,7 @@ int64_t row_parts(int64_t rows, int64_t panels, int64_t threads) {
 
 void by_panels(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
-    std::initializer_list<RowStage> stages) {
+    at::ArrayRef<RowStage> stages) {
   for (const auto& stage : stages) {
     const int64_t panels = std::max<int64_t>(stage.panels, 1);
     const int64_t parts =
@@ -58,7 +58,7 @@ void by_panels(
 
 void run_chain(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
-    std::initializer_list<RowStage> stages) {
+    at::ArrayRef<RowStage> stages) {
   if (rows == 0) {
     return;
   }

@@ -1,9 +1,9 @@
 #pragma once
 
+#include <ATen/core/ATen_fwd.h>
 #include <c10/util/FunctionRef.h>
 
 #include <chrono>
-#include <initializer_list>
 #include <optional>
 
 #include "dsm_ext/profile.h"
@@ -63,6 +63,6 @@ struct RowStage {
 /// Otherwise all threads share each stage by its panels, and every weight is read once.
 void run_chain(
     int64_t rows, int64_t threads, const Between& between, const Clock& clock,
-    std::initializer_list<RowStage> stages);
+    at::ArrayRef<RowStage> stages);
 
 }  // namespace dsm_ext::cpu

@@ -9,8 +9,8 @@ using Named = std::vector<std::pair<std::string, at::Tensor>>;
 /// The fast path: a model's packed weights and the workspaces of its calls.
 class Engine {
  public:
-  /// Whether these parameters can be packed, and whether their changes can be seen.
-  static bool takes(const Named& parameters);
+  /// Whether such a model is computed here, and these parameters' changes can be seen.
+  static bool takes(const Config& config, const Named& parameters);
 
   Engine(const Config& config, const Named& parameters);
 
@@ -20,10 +20,10 @@ class Engine {
   /// Lets go of what is kept to see changes.
   void forget_origin() { states_.clear(); }
 
-  /// Fills `outputs`, for images [B, in_chans, height, width], B > 0.
-  /// \param profile  Filled too, where not null.
-  void forward(
-      const at::Tensor& images, const Layout& layout, const Outputs& outputs,
+  /// What is wanted of images [B, in_chans, height, width], B > 0, of the layout's size.
+  /// \param profile  Filled, where not null.
+  Passed forward(
+      const at::Tensor& images, const Layout& layout, const Wanted& wanted,
       Profile* profile = nullptr) const;
 
  private:
@@ -34,9 +34,13 @@ class Engine {
     int64_t version;
   };
 
+  at::Tensor positions(const Config& config) const;  // [gh * gw, C] of that size, or undefined
+
   Config config_;
   std::vector<State> states_;
   Weights weights_;
+  mutable std::mutex mutex_;                                                      // guards the next
+  mutable std::vector<std::pair<std::array<int64_t, 2>, at::Tensor>> positions_;  // by other grids
   mutable Workspaces workspaces_;
 };
 

@@ -2,59 +2,67 @@
 
 #include <optional>
 
-#include "../layout.h"
+#include "../pass.h"
+#include "attention.h"
 #include "weights.h"
 #include "workspace.h"
 
 namespace dsm_ext::cpu {
 
-/// What a forward is asked for, and where it goes; undefined tensors are not asked for.
-struct Outputs {
-  at::Tensor logits;    // [B, num_classes]
-  at::Tensor features;  // [B, M, C]: then the last block runs whole
-  at::Tensor source;    // [B, gh * gw] int32
-  at::Tensor size;      // [B, M]
-};
-
 /// Some images' way through the model, in a workspace.
 class Forward {
  public:
+  /// \param positions  [gh * gw, C], or undefined.
   Forward(
-      const Config& config, const Weights& weights, const Layout& layout, Workspace& workspace,
-      Profile* profile);
+      const Weights& weights, const at::Tensor& positions, const Layout& layout,
+      const Wanted& wanted, Workspace& workspace, Profile* profile);
 
-  /// \param images  [.., in_chans, height, width], contiguous float32.
-  void run(const float* images, const Outputs& outputs, int64_t first, int64_t count);
+  /// Fills the rows of `passed` that belong to images `first` to `first` + `count`.
+  /// \param images  [count, in_chans, height, width], contiguous float32.
+  void run(const float* images, Passed& passed, int64_t first, int64_t count);
 
  private:
   using Seconds = std::vector<std::array<double, kStages>>;  // by thread
 
   void embed(const float* images);
-  void block(int64_t i, int32_t* source);
+  void block(int64_t i);
   void last_block(int64_t i);
   void norm_and_qkv(
       const BlockWeights& block, const float* x, int64_t rows, Range panels, const Product& to);
-  void attend_and_match(int64_t i, int32_t* source);
-  void attend(int64_t image, int64_t head, float* q, int64_t stride, int64_t queries, int64_t slot);
-  void match(int64_t i, int64_t image, Scratch& own, int32_t* source) const;
+  void normalize_heads(const Norm& norm, float* x, int64_t stride, int64_t rows);
+  void attend_and_match(int64_t i);
+  void attend(const Head& head, int64_t slot);
+  Head keys_of(int64_t image, int64_t head) const;
+  void match(int64_t i, int64_t image, Scratch& own) const;
   void project(const BlockWeights& block, const float* attended, int64_t stride, int64_t rows);
   void mlp(const BlockWeights& block, int64_t rows, bool merged);
-  void head(const float* tokens, int64_t stride, const Outputs& outputs, int64_t first);
+
+  void keep(Intermediate& kept, int64_t first);
+  void finish(Passed& passed, int64_t first);
+  void head(const float* tokens, int64_t rows, float* logits);
+  void average(const float* tokens);
+  void attention_pool(const float* tokens);
+  void copy_size(at::Tensor& to, int64_t first) const;
+  void copy_source(at::Tensor& to, int64_t first) const;
 
   /// \param hidden_width  Of the rows that pass between the stages in `Piece::hidden`.
-  void chain(int64_t rows, std::initializer_list<RowStage> stages, int64_t hidden_width = 0);
-  void normalize(const Norm& norm, const float* x, int64_t rows, float* out) const;
+  void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width = 0);
+  void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, float* out) const;
+  void normalize_row(const Norm& norm, const float* x, int64_t channels, float* out) const;
   void fill_bias(float* bias, const float* size, int64_t tokens) const;
   int64_t next_tokens(int64_t i) const { return layout_.plan().blocks[i].tokens_out; }
   void end_part();
 
   const Config& config_;
   const Weights& weights_;
+  const float* positions_;
   const Layout& layout_;
+  const Wanted& wanted_;
   Workspace& ws_;
   Profile* profile_;
   Seconds seconds_;
   Clock clock_;
+  bool traces_;      // whether anyone asks where the patches went
   size_t part_ = 0;  // of the profile: 0 before the blocks
 
   int64_t images_ = 0;  // of this run

@@ -11,7 +11,6 @@ void Forward::embed(const float* images) {
   const auto [ph, pw] = config_.patch_size;
   const int64_t gw = config_.grid()[1], patches = n - p, channels = config_.in_chans;
   const int64_t length = channels * ph * pw;
-  const auto* positions = weights_.positions.const_data_ptr<float>();
   const auto* prefix = weights_.prefix.const_data_ptr<float>();
 
   const auto unfold = [&](const Piece& piece) {
@@ -39,8 +38,9 @@ void Forward::embed(const float* images) {
            .x_stride = length,
            .out = ws_.x + (image * n + p + patch) * c,
            .out_stride = c,
-           .addend = positions + patch * c,
-           .addend_stride = c},
+           .finish =
+               {.addend = positions_ == nullptr ? nullptr : positions_ + patch * c,
+                .addend_stride = c}},
           rows, weights_.patch_embed, piece.panels, ws_.scratch[piece.slot].tile);
       row += rows;
     }
@@ -48,6 +48,12 @@ void Forward::embed(const float* images) {
   chain(
       images_ * patches,
       {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}}, length);
+  if (weights_.norm_pre) {
+    chain(images_ * n, {{Stage::embed, 0, [&](const Piece& piece) {
+                           float* x = ws_.x + piece.row * c;
+                           normalize(weights_.norm_pre, x, c, piece.rows, x);
+                         }}});
+  }
 }
 
 }  // namespace dsm_ext::cpu

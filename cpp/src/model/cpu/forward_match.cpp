@@ -9,7 +9,7 @@
 namespace dsm_ext::cpu {
 
 // All merge steps of a block for one image, composed into one map, and its sizes afterwards.
-void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) const {
+void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), n = tokens_;
   const auto& steps = layout_.plan().blocks[i].steps;
   int32_t* place = ws_.place + image * n;
@@ -57,10 +57,11 @@ void Forward::match(int64_t i, int64_t image, Scratch& own, int32_t* source) con
   fill_bias(
       ws_.new_bias + image * padded_tokens(m),
       layout_.schedule().proportional() ? new_size : nullptr, m);
-  if (source != nullptr) {
-    const int64_t patches = config_.tokens() - config_.prefix();
+  if (traces_) {
+    const int64_t patches = config_.patches();
+    int32_t* patch = ws_.holder + image * patches;
     for (int64_t q = 0; q < patches; ++q) {
-      source[q] = place[source[q]];
+      patch[q] = place[patch[q]];
     }
   }
 }

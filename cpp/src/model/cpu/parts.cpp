@@ -29,7 +29,7 @@ at::Tensor PackedLinear::forward(const at::Tensor& x_, bool gelu) const {
                .x_stride = k,
                .out = out.mutable_data_ptr<float>() + piece.row * n,
                .out_stride = n,
-               .activation = gelu ? Activation::gelu : Activation::none},
+               .finish = {gelu ? std::optional(Activation::gelu) : std::nullopt}},
               piece.rows, panels_, piece.panels,
               tiles.mutable_data_ptr<float>() + piece.slot * kTileRows * kTile);
         }}});

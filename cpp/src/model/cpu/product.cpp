@@ -58,6 +58,22 @@ Panels::Panels(const at::Tensor& weight_, const at::Tensor& bias_)
   }
 }
 
+Panels Panels::gated(
+    const at::Tensor& gate, const at::Tensor& gate_bias, const at::Tensor& value,
+    const at::Tensor& value_bias) {
+  constexpr int64_t half = kTile / 2;
+  const int64_t padding = divide_up(gate.size(0), half) * half - gate.size(0);
+  const auto chunks = [&](const at::Tensor& x) {  // [chunks, half, ...]
+    auto shape = x.sizes().vec();
+    shape[0] = padding;
+    return at::cat({x, at::zeros(shape, x.options())}).unflatten(0, {-1, half});
+  };
+  const auto alternate = [&](const at::Tensor& a, const at::Tensor& b) {
+    return a.defined() ? at::cat({chunks(a), chunks(b)}, 1).flatten(0, 1) : a;
+  };
+  return {alternate(gate, value), alternate(gate_bias, value_bias)};
+}
+
 int64_t Panels::count() const { return divide_up(outputs, kTile); }
 
 void multiply_block(
@@ -73,23 +89,26 @@ void multiply(
   const int64_t k_step = even_part(k, kInputs);
   const auto* weights = weight.weight.const_data_ptr<float>();
   const auto* biases = weight.bias.const_data_ptr<float>();
+  const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;
+  const int64_t width = product.finish.gated ? kTile / 2 : kTile;  // of a panel's output
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    const int64_t column = panel * kTile;
-    const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;
-    const int64_t columns = std::min(kTile, outputs - column);
+    const int64_t column = panel * width;
+    const int64_t columns = std::min(width, outputs - column);
+    const int64_t made = product.finish.gated ? kTile : columns;
     for (int64_t row = 0; row < rows; row += row_step) {
       const int64_t m = std::min(row_step, rows - row);
       const auto* x = product.x + row * product.x_stride;
       for (int64_t i = 0; i < k; i += k_step) {
         multiply_block(
-            m, columns, std::min(k_step, k - i), x + i, product.x_stride,
+            m, made, std::min(k_step, k - i), x + i, product.x_stride,
             weights + (panel * k + i) * kTile, kTile, tile, kTile, i > 0);
       }
-      const auto* addend = product.addend == nullptr
-                               ? nullptr
-                               : product.addend + row * product.addend_stride + column;
+      auto finish = product.finish;
+      if (finish.addend != nullptr) {
+        finish.addend += row * finish.addend_stride + column;
+      }
       finish_tile(
-          tile, m, columns, biases + column, product.activation, addend, product.addend_stride,
+          tile, m, columns, biases + panel * kTile, finish,
           product.out + row * product.out_stride + column, product.out_stride);
     }
   }

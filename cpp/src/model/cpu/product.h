@@ -14,6 +14,11 @@ struct Panels {
   /// \param bias    [outputs] float32, or undefined: zeros.
   Panels(const at::Tensor& weight, const at::Tensor& bias);
 
+  /// Of a gated layer: half of each panel's outputs are gates, the other half what they gate.
+  static Panels gated(
+      const at::Tensor& gate, const at::Tensor& gate_bias, const at::Tensor& value,
+      const at::Tensor& value_bias);
+
   int64_t count() const;  // of panels
 
   int64_t outputs = 0, inputs = 0;
@@ -28,16 +33,14 @@ struct Range {
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// Rows of a product with what follows each: out = activation(x weight^T + bias) + addend.
+/// Rows of a product with what follows: `finish` of x weight^T + bias.
 struct Product {
   const float* x = nullptr;
   int64_t x_stride = 0;
   float* out = nullptr;
   int64_t out_stride = 0;
-  Activation activation = Activation::none;
-  const float* addend = nullptr;
-  int64_t addend_stride = 0;
-  int64_t columns = -1;  // outputs beyond are not written; -1: all are
+  Finish finish = {};
+  int64_t columns = -1;  // outputs beyond are not written; -1: all are. Gated: must be given
 };
 
 /// The largest number of rows that a tile holds.

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "../../ops/cpu/multiversion.h"
 
@@ -84,37 +85,86 @@ inline __attribute__((always_inline)) void transpose_8_by_8(
 
 #endif
 
-template <bool with_gelu, bool with_addend>
-inline __attribute__((always_inline)) void finish(
-    const float* tile, int64_t rows, int64_t columns, const float* bias, const float* addend,
-    int64_t addend_stride, float* out, int64_t out_stride) {
+// 1 / (1 + exp(-x)), from the exponential of what is not positive.
+inline float sigmoid(float x) {
+  const float e = exp_negative(x < 0.f ? x : -x);
+  return (x < 0.f ? e : 1.f) / (1.f + e);
+}
+
+template <Activation activation>
+inline float activate(float x) {
+  if constexpr (activation == Activation::gelu) {
+    return gelu(x);
+  } else if constexpr (activation == Activation::gelu_tanh) {  // 0.5 x (1 + tanh(y)), y = ...
+    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+  } else if constexpr (activation == Activation::quick_gelu) {
+    return x * sigmoid(1.702f * x);
+  } else {
+    return x * sigmoid(x);
+  }
+}
+
+// The innermost loops; `columns` is known to the compiler in almost all calls.
+
+inline __attribute__((always_inline)) void add_bias(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, float* out,
+    int64_t out_stride) {
   for (int64_t r = 0; r < rows; ++r) {
-    const float* in = tile + r * kTile;
-    const float* add = addend + r * addend_stride;
-    float* to = out + r * out_stride;
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      float value = in[c] + bias[c];
-      if constexpr (with_gelu) {
-        value = gelu(value);
-      }
-      if constexpr (with_addend) {
-        value += add[c];
-      }
-      to[c] = value;
+      out[r * out_stride + c] = tile[r * kTile + c] + bias[c];
     }
   }
 }
 
-template <bool with_gelu, bool with_addend>
-inline __attribute__((always_inline)) void finish_any(
+inline __attribute__((always_inline)) void add_bias_and(
     const float* tile, int64_t rows, int64_t columns, const float* bias, const float* addend,
     int64_t addend_stride, float* out, int64_t out_stride) {
-  if (columns == kTile) {  // a length known to the compiler
-    finish<with_gelu, with_addend>(tile, rows, kTile, bias, addend, addend_stride, out, out_stride);
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      out[r * out_stride + c] = tile[r * kTile + c] + bias[c] + addend[r * addend_stride + c];
+    }
+  }
+}
+
+template <Activation activation>
+inline __attribute__((always_inline)) void activate_tile(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, float* out,
+    int64_t out_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      out[r * out_stride + c] = activate<activation>(tile[r * kTile + c] + bias[c]);
+    }
+  }
+}
+
+template <Activation activation>
+inline __attribute__((always_inline)) void gate_tile(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, float* out,
+    int64_t out_stride) {
+  constexpr int64_t half = kTile / 2;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = tile + r * kTile;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      const float gate = activate<activation>(row[c] + bias[c]);
+      out[r * out_stride + c] = gate * (row[half + c] + bias[half + c]);
+    }
+  }
+}
+
+template <Activation activation>
+inline __attribute__((always_inline)) void activate_any(
+    const float* tile, int64_t rows, int64_t columns, const float* bias, bool gated, float* out,
+    int64_t out_stride) {
+  if (gated) {
+    gate_tile<activation>(tile, rows, columns, bias, out, out_stride);
+  } else if (columns == kTile) {
+    activate_tile<activation>(tile, rows, kTile, bias, out, out_stride);
   } else {
-    finish<with_gelu, with_addend>(
-        tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+    activate_tile<activation>(tile, rows, columns, bias, out, out_stride);
   }
 }
 
@@ -141,18 +191,46 @@ DSM_EXT_MULTIVERSION void layer_norm(
   }
 }
 
+DSM_EXT_MULTIVERSION void rms_norm(
+    const float* x, int64_t channels, const float* weight, float eps, float* out) {
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < channels; ++c) {
+    squares += x[c] * x[c];
+  }
+  const float scale = 1 / std::sqrt(squares / static_cast<float>(channels) + eps);
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = x[c] * scale * weight[c];
+  }
+}
+
 DSM_EXT_MULTIVERSION void finish_tile(
-    const float* tile, int64_t rows, int64_t columns, const float* bias, Activation activation,
-    const float* addend, int64_t addend_stride, float* out, int64_t out_stride) {
-  const bool with_gelu = activation == Activation::gelu;
-  if (addend == nullptr && !with_gelu) {
-    finish_any<false, false>(tile, rows, columns, bias, tile, 0, out, out_stride);
-  } else if (addend == nullptr) {
-    finish_any<true, false>(tile, rows, columns, bias, tile, 0, out, out_stride);
-  } else if (!with_gelu) {
-    finish_any<false, true>(tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+    const float* tile, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
+    float* out, int64_t out_stride) {
+  if (finish.activation) {
+    switch (*finish.activation) {
+      case Activation::gelu:
+        return activate_any<Activation::gelu>(
+            tile, rows, columns, bias, finish.gated, out, out_stride);
+      case Activation::gelu_tanh:
+        return activate_any<Activation::gelu_tanh>(
+            tile, rows, columns, bias, finish.gated, out, out_stride);
+      case Activation::quick_gelu:
+        return activate_any<Activation::quick_gelu>(
+            tile, rows, columns, bias, finish.gated, out, out_stride);
+      case Activation::silu:
+        return activate_any<Activation::silu>(
+            tile, rows, columns, bias, finish.gated, out, out_stride);
+    }
+  }
+  const auto [addend, stride] = std::pair(finish.addend, finish.addend_stride);
+  if (addend == nullptr) {
+    columns == kTile ? add_bias(tile, rows, kTile, bias, out, out_stride)
+                     : add_bias(tile, rows, columns, bias, out, out_stride);
   } else {
-    finish_any<true, true>(tile, rows, columns, bias, addend, addend_stride, out, out_stride);
+    columns == kTile ? add_bias_and(tile, rows, kTile, bias, addend, stride, out, out_stride)
+                     : add_bias_and(tile, rows, columns, bias, addend, stride, out, out_stride);
   }
 }
 

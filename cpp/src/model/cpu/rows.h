@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+
+#include "dsm_ext/config.h"
 
 // Loops over rows of float32, compiled for several instruction sets.
 
@@ -9,19 +12,30 @@ namespace dsm_ext::cpu {
 /// Columns of a tile: what a product makes at a time.
 constexpr int64_t kTile = 64;
 
-enum class Activation { none, gelu };
-
 /// out = (x - mean) / sqrt(variance + eps) * weight + bias for one row of `channels`.
 void layer_norm(
     const float* x, int64_t channels, const float* weight, const float* bias, float eps,
     float* out);
 
-/// What follows a product: out = activation(tile + bias) + addend, for `columns` <= kTile.
-/// \param tile    [rows, kTile].
-/// \param addend  Rows `addend_stride` apart, or null; may be `out` itself.
+/// out = x / sqrt(mean of squares + eps) * weight for one row of `channels`.
+void rms_norm(const float* x, int64_t channels, const float* weight, float eps, float* out);
+
+/// What follows a product.
+struct Finish {
+  std::optional<Activation> activation = {};
+  /// Whether half of a tile's columns are gates: out = activation(gate) * value.
+  bool gated = false;
+  const float* addend = nullptr;  // rows `addend_stride` apart, added at last; may be `out` itself
+  int64_t addend_stride = 0;
+};
+
+/// out = activation(tile + bias) + addend, for `columns` of the output. There is either an
+/// activation or an addend, or neither.
+/// \param tile     [rows, kTile]; gated: kTile / 2 gates, then as many values.
+/// \param columns  Up to kTile; gated: up to half of it.
 void finish_tile(
-    const float* tile, int64_t rows, int64_t columns, const float* bias, Activation activation,
-    const float* addend, int64_t addend_stride, float* out, int64_t out_stride);
+    const float* tile, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
+    float* out, int64_t out_stride);
 
 /// Adds the bias to each row of scores, and takes exp(score - largest of the row).
 /// \param scores  [rows, columns], contiguous; overwritten.

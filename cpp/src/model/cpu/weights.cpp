@@ -8,48 +8,137 @@
 namespace dsm_ext::cpu {
 namespace {
 
-Panels pack(const Parameter& parameter, const std::string& name) {
-  return {parameter(name + ".weight").flatten(1), parameter(name + ".bias")};
-}
+class Packer {
+ public:
+  Packer(const Config& config, const Parameter& parameter)
+      : config_(config), parameter_(parameter) {}
 
-Norm norm(const Parameter& parameter, const std::string& name) {
-  return {parameter(name + ".weight").clone(), parameter(name + ".bias").clone()};
-}
+  Panels linear(const std::string& name) const {
+    return {parameter_(name + ".weight").flatten(1), parameter_(name + ".bias")};
+  }
 
-// What scales the scores goes into the queries.
-Panels pack_qkv(const Config& config, const at::Tensor& weight, const at::Tensor& bias) {
-  const int64_t c = config.embed_dim;
-  const double scale = 1 / std::sqrt(static_cast<double>(config.head_dim()));
-  const auto scaled = [&](const at::Tensor& x) {  // [3 * C, ...]
-    return at::cat({x.narrow(0, 0, c) * scale, x.narrow(0, c, 2 * c)});
-  };
-  return {scaled(weight), scaled(bias)};
-}
+  // A linear layer whose outputs are then multiplied by LayerScale's factors, where there are any.
+  Panels scaled_linear(const std::string& name, const std::string& scale) const {
+    const auto gamma = parameter_(scale + ".gamma");
+    if (!gamma.defined()) {
+      return linear(name);
+    }
+    const auto bias = parameter_(name + ".bias");
+    return {
+        parameter_(name + ".weight") * gamma.unsqueeze(1), bias.defined() ? bias * gamma : bias};
+  }
+
+  Norm norm(const std::string& name) const {
+    const auto copy = [](const at::Tensor& x) { return x.defined() ? x.clone() : x; };
+    return {copy(parameter_(name + ".weight")), copy(parameter_(name + ".bias"))};
+  }
+
+  BlockWeights block(const std::string& name) const {
+    BlockWeights block;
+    block.norm1 = norm(name + "norm1");
+    block.norm2 = norm(name + "norm2");
+    block.q_norm = norm(name + "attn.q_norm");
+    block.k_norm = norm(name + "attn.k_norm");
+    block.attn_norm = norm(name + "attn.norm");
+    block.mlp_norm = norm(name + "mlp.norm");
+    const auto weight = parameter_(name + "attn.qkv.weight");
+    const auto bias = parameter_(name + "attn.qkv.bias");
+    if (block.q_norm) {  // what scales the queries comes behind their norm
+      block.q_norm.weight *= scale();
+      if (block.q_norm.bias.defined()) {
+        block.q_norm.bias *= scale();
+      }
+      block.qkv = {weight, bias};
+    } else {
+      block.qkv = {with_scaled_queries(weight), with_scaled_queries(bias)};
+    }
+    block.proj = scaled_linear(name + "attn.proj", name + "ls1");
+    mlp(block, name, config_.mlp_layer);
+    return block;
+  }
+
+  PoolWeights pool() const {
+    const std::string name = "attn_pool.";
+    PoolWeights pool;
+    pool.q =
+        at::linear(
+            parameter_(name + "latent"), parameter_(name + "q.weight"), parameter_(name + "q.bias"))
+            .flatten() *
+        scale();
+    pool.block.qkv = linear(name + "kv");
+    pool.block.proj = linear(name + "proj");
+    pool.block.norm2 = norm(name + "norm");
+    mlp(pool.block, name, MlpKind::mlp);
+    return pool;
+  }
+
+ private:
+  double scale() const { return 1 / std::sqrt(static_cast<double>(config_.head_dim())); }
+
+  at::Tensor with_scaled_queries(const at::Tensor& x) const {  // [3 * C, ...]
+    const int64_t c = config_.embed_dim;
+    return x.defined() ? at::cat({x.narrow(0, 0, c) * scale(), x.narrow(0, c, 2 * c)}) : x;
+  }
+
+  void mlp(BlockWeights& block, const std::string& name, MlpKind kind) const {
+    const auto fc = [&](const char* layer) { return parameter_(name + "mlp." + layer); };
+    block.gated = kind != MlpKind::mlp;
+    if (kind == MlpKind::swiglu) {
+      block.fc1 =
+          Panels::gated(fc("fc1_g.weight"), fc("fc1_g.bias"), fc("fc1_x.weight"), fc("fc1_x.bias"));
+    } else if (kind == MlpKind::glu) {
+      const auto weight = fc("fc1.weight").chunk(2);
+      const auto bias = fc("fc1.bias");
+      const auto biases = bias.defined() ? bias.chunk(2) : std::vector<at::Tensor>(2);
+      block.fc1 = Panels::gated(weight[0], biases[0], weight[1], biases[1]);
+    } else {
+      block.fc1 = linear(name + "mlp.fc1");
+    }
+    block.fc2 = scaled_linear(name + "mlp.fc2", name + "ls2");
+  }
+
+  const Config& config_;
+  const Parameter& parameter_;
+};
 
 }  // namespace
 
-Weights::Weights(const Config& config, const Parameter& parameter)
-    : patch_embed(pack(parameter, "patch_embed.proj")), norm(cpu::norm(parameter, "norm")) {
+Weights::Weights(const Config& config, const Parameter& parameter) {
+  const Packer pack(config, parameter);
   const int64_t p = config.prefix();
-  const auto pos_embed = parameter("pos_embed").select(0, 0);
-  positions = pos_embed.slice(0, p).clone();
-  prefix = parameter("cls_token").select(0, 0);
-  auto head_weight = parameter("head.weight");
-  auto head_bias = parameter("head.bias");
-  if (config.distilled) {
-    prefix = at::cat({prefix, parameter("dist_token").select(0, 0)});
-    head_weight = at::cat({head_weight, parameter("head_dist.weight")}, 1) / 2;
-    head_bias = (head_bias + parameter("head_dist.bias")) / 2;
+  patch_embed = pack.linear("patch_embed.proj");
+  std::vector<at::Tensor> tokens = {at::empty({0, config.embed_dim})};
+  for (const char* name : {"cls_token", "dist_token", "reg_token"}) {
+    if (const auto token = parameter(name); token.defined()) {
+      tokens.push_back(token.select(0, 0));
+    }
   }
-  prefix = prefix + pos_embed.slice(0, 0, p);
-  head = Panels(head_weight, head_bias);
+  prefix = at::cat(tokens);
+  if (config.pos_embed) {
+    const auto pos_embed = parameter("pos_embed").select(0, 0);
+    const int64_t own = config.no_embed_class ? 0 : p;
+    positions = pos_embed.slice(0, own).clone();
+    if (own > 0) {
+      prefix += pos_embed.slice(0, 0, own);
+    }
+  }
+  norm_pre = pack.norm("norm_pre");
   for (int64_t i = 0; i < config.depth; ++i) {
-    const auto name = "blocks." + std::to_string(i) + ".";
-    blocks.push_back(
-        {cpu::norm(parameter, name + "norm1"), cpu::norm(parameter, name + "norm2"),
-         pack_qkv(config, parameter(name + "attn.qkv.weight"), parameter(name + "attn.qkv.bias")),
-         pack(parameter, name + "attn.proj"), pack(parameter, name + "mlp.fc1"),
-         pack(parameter, name + "mlp.fc2")});
+    blocks.push_back(pack.block("blocks." + std::to_string(i) + "."));
+  }
+  norm = pack.norm("norm");
+  fc_norm = pack.norm("fc_norm");
+  if (config.global_pool == Pool::map) {
+    pool = pack.pool();
+  }
+  if (config.distilled && config.num_classes > 0) {
+    const auto biases = parameter("head.bias").defined()
+                            ? (parameter("head.bias") + parameter("head_dist.bias")) / 2
+                            : at::Tensor();
+    head =
+        Panels(at::cat({parameter("head.weight"), parameter("head_dist.weight")}, 1) / 2, biases);
+  } else if (config.num_classes > 0) {
+    head = pack.linear("head");
   }
 }
 

@@ -34,7 +34,7 @@ class Arena {
 }  // namespace
 
 Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
-    : images(images), threads(threads), scratch(threads) {
+    : images(images), tokens(config.tokens()), threads(threads), scratch(threads) {
   const int64_t c = config.embed_dim, d = config.head_dim(), n = config.tokens();
   const int64_t rows = images * n, padded = padded_tokens(n);
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
@@ -48,7 +48,8 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
     float_arena(x, rows * c);
     float_arena(other, rows * c);
     float_arena(qkv, rows * 3 * c);
-    float_arena(prefix_q, images * config.prefix() * c);
+    float_arena(pooled_q, images * std::max<int64_t>(config.pooled_tokens(), 1) * c);
+    float_arena(pooled, images * c);
     float_arena(size, images * n);
     float_arena(new_size, images * n);
     float_arena(bias, images * padded);
@@ -58,6 +59,7 @@ Workspace::Workspace(const Config& config, int64_t images, int64_t threads)
     integer_arena(place, rows);
     integer_arena(begin, rows + images);
     integer_arena(sources, rows);
+    integer_arena(holder, images * config.patches());
     for (auto& own : scratch) {
       float_arena(own.tile, kTileRows * kTile);
       float_arena(own.attention, attention_scratch(n, d));
@@ -81,7 +83,8 @@ std::unique_ptr<Workspace> Workspaces::take(const Config& config, int64_t images
   {
     const std::lock_guard lock(mutex_);
     const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const auto& workspace) {
-      return workspace->images >= images && workspace->threads == threads;
+      return workspace->images >= images && workspace->tokens == config.tokens() &&
+             workspace->threads == threads;
     });
     if (found != idle_.end()) {
       auto workspace = std::move(*found);

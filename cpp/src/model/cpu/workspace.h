@@ -28,15 +28,17 @@ struct Scratch {
 struct Workspace {
   Workspace(const Config& config, int64_t images, int64_t threads);
 
-  const int64_t images, threads;
+  const int64_t images, tokens, threads;
   at::Tensor floats, integers;  // what the pointers below point into
 
   float *x, *other;                  // [images * N, C]: the tokens, and where merged ones go
   float* qkv;                        // [images * N, 3 * C]
-  float* prefix_q;                   // [images * P, C]
+  float* pooled_q;                   // [images * pooled rows, C]
+  float* pooled;                     // [images, C]
   float *size, *new_size;            // [images, N]
   float *bias, *new_bias;            // [images, padded N]: log sizes, then minus infinity
   int32_t *place, *begin, *sources;  // [images, N], [images, N + 1], [images, N]
+  int32_t* holder;                   // [images, gh * gw]: the token that holds each
   Between between;
   std::vector<Scratch> scratch;  // [threads]
 };

@@ -1,0 +1,236 @@
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+
+#include "attention_pool.h"
+#include "block.h"
+#include "cpu/engine.h"
+#include "dsm_ext/ops.h"
+#include "pass.h"
+#include "positions.h"
+
+namespace dsm_ext {
+namespace {
+
+// Nothing is recorded, and autocast keeps out: the model's dtype is its weights'.
+class Inference {
+  at::NoGradGuard no_grad_;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
+};
+
+at::Tensor ones_of(const Sequence& sequence) {
+  return sequence.size.defined() ? sequence.size
+                                 : at::ones(
+                                       {sequence.tokens.size(0), sequence.tokens.size(1)},
+                                       sequence.tokens.options().dtype(at::kFloat));
+}
+
+// Each patch's token, and in front of them the prefix tokens.
+at::Tensor unmerged(const at::Tensor& tokens, const at::Tensor& source, int64_t prefix) {
+  const auto own = at::arange(prefix, source.options()).expand({source.size(0), -1});
+  return unmerge(tokens, at::cat({own, source}, 1));
+}
+
+}  // namespace
+
+void VisionTransformerImpl::check_images(const at::Tensor& images) const {
+  const auto& [height, width] = config_.img_size;
+  const auto& [ph, pw] = config_.patch_size;
+  const auto& weight = patch_embed_->weight;
+  TORCH_CHECK_VALUE(
+      images.dim() == 4, "dsm_ext.VisionTransformer: expected images to be [B, ", config_.in_chans,
+      ", ", height, ", ", width, "], got ", images.sizes());
+  TORCH_CHECK_VALUE(
+      images.size(1) == config_.in_chans, "dsm_ext.VisionTransformer: expected images of ",
+      config_.in_chans, " channels, got ", images.size(1));
+  if (config_.dynamic_img_size) {
+    TORCH_CHECK_VALUE(
+        images.size(2) > 0 && images.size(2) % ph == 0 && images.size(3) > 0 &&
+            images.size(3) % pw == 0,
+        "dsm_ext.VisionTransformer: expected images whose height and width are multiples of ", ph,
+        " and ", pw, " pixels, got ", images.size(2), " x ", images.size(3));
+  } else {
+    TORCH_CHECK_VALUE(
+        images.size(2) == height && images.size(3) == width,
+        "dsm_ext.VisionTransformer: expected images of ", height, " x ", width, " pixels, got ",
+        images.size(2), " x ", images.size(3));
+  }
+  TORCH_CHECK_VALUE(
+      images.device() == weight.device(), "dsm_ext.VisionTransformer: expected images on ",
+      weight.device(), " like the weights, got ", images.device());
+  TORCH_CHECK_TYPE(
+      images.scalar_type() == weight.scalar_type(),
+      "dsm_ext.VisionTransformer: expected images of ", weight.scalar_type(),
+      " like the weights, got ", images.scalar_type());
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !(at::GradMode::is_enabled() && images.requires_grad()),
+      "dsm_ext.VisionTransformer: images require grad, and the model is for inference only; pass "
+      "images.detach()");
+}
+
+Sequence VisionTransformerImpl::embed(const at::Tensor& images, const Layout& layout) const {
+  const int64_t b = images.size(0), c = config_.embed_dim;
+  auto tokens = at::conv2d(images, patch_embed_->weight, patch_embed_->bias, config_.patch_size)
+                    .flatten(2)
+                    .transpose(1, 2);  // [B, gh * gw, C]
+  at::Tensor positions;
+  if (config_.pos_embed) {
+    positions = resample_positions(pos_embed_, config_, layout.config().grid());
+  }
+  if (positions.defined() && config_.no_embed_class) {
+    tokens = tokens + positions;
+  }
+  std::vector<at::Tensor> parts;
+  for (const auto& token : {cls_token_, dist_token_, reg_token_}) {
+    if (token.defined()) {
+      parts.push_back(token.expand({b, token.size(1), c}));
+    }
+  }
+  parts.push_back(tokens);
+  tokens = at::cat(parts, 1);
+  if (positions.defined() && !config_.no_embed_class) {
+    tokens.add_(positions);
+  }
+  return {normalize(norm_pre_, tokens), {}, {}};
+}
+
+// Of normalised tokens: at least those that are pooled.
+at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proportional) const {
+  const auto& tokens = sequence.tokens;
+  const int64_t first = config_.pool_include_prefix ? 0 : config_.prefix();
+  const int64_t count = tokens.size(1) - first;
+  at::Tensor x;
+  switch (config_.global_pool) {
+    case Pool::none:
+      return tokens;
+    case Pool::token:
+      x = tokens.select(1, 0);
+      break;
+    case Pool::avg:
+      x = tokens.narrow(1, first, count);
+      if (sequence.size.defined()) {
+        const auto size = sequence.size.narrow(1, first, count).unsqueeze(2);  // [B, N, 1]
+        x = x.to(at::kFloat).mul(size / size.sum(1, /*keepdim=*/true)).sum(1);
+        x = x.to(tokens.scalar_type());
+      } else {
+        x = x.mean(1);
+      }
+      break;
+    case Pool::map: {
+      auto bias = sequence.bias(proportional);
+      if (bias) {
+        bias = bias->narrow(3, first, count);
+      }
+      x = (*attn_pool_)(tokens.narrow(1, first, count), bias);
+    }
+  }
+  x = normalize(fc_norm_, x);
+  if (config_.distilled) {
+    const auto y = tokens.select(1, 1);
+    return (head_ ? (*head_)(x) + (*head_dist_)(y) : x + y).div_(2);
+  }
+  return head_ ? (*head_)(x) : x;
+}
+
+// By ATen's operators and ours.
+Passed VisionTransformerImpl::run(
+    const at::Tensor& images, const Layout& layout, const Wanted& wanted) const {
+  const bool proportional = layout.schedule().proportional();
+  const bool whole = wanted.whole(config_);
+  Passed passed;
+  auto sequence = embed(images, layout);
+  if (wanted.trace || !wanted.blocks.empty()) {
+    sequence.source = at::arange(layout.config().patches(), images.options().dtype(at::kInt))
+                          .add_(config_.prefix())
+                          .repeat({images.size(0), 1});
+  }
+  auto next = wanted.blocks.begin();
+  for (int64_t i = 0; i < wanted.depth(config_); ++i) {
+    if (!whole && i + 1 == config_.depth) {
+      sequence.tokens = blocks_[i]->forward_rows(sequence, config_.pooled_tokens(), proportional);
+    } else {
+      blocks_[i]->forward(sequence, layout.plan().blocks[i], layout);
+    }
+    if (next != wanted.blocks.end() && *next == i) {
+      passed.blocks.push_back(
+          {wanted.norm ? normalize(norm_, sequence.tokens) : sequence.tokens, sequence.source,
+           ones_of(sequence)});
+      ++next;
+    }
+  }
+  if (wanted.logits || wanted.features) {
+    sequence.tokens = normalize(norm_, sequence.tokens);
+  }
+  if (wanted.features) {
+    passed.features = sequence.tokens;
+  }
+  if (wanted.logits) {
+    passed.logits = logits(sequence, proportional);
+  }
+  if (wanted.trace) {
+    passed.source = sequence.source;
+    passed.size = ones_of(sequence);
+  }
+  return passed;
+}
+
+Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wanted) const {
+  check_images(images);
+  const Inference guard;
+  const auto layout = this->layout(images);
+  if (images.size(0) == 0) {
+    return allocate(wanted, *layout, 0, images.options());
+  }
+  if (const auto engine = this->engine()) {
+    return engine->forward(images, *layout, wanted);
+  }
+  return run(images, *layout, wanted);
+}
+
+at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
+  if (config_.global_pool == Pool::none) {
+    return forward_features(images);
+  }
+  return pass(images, {.logits = true}).logits;
+}
+
+at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images, bool dense) const {
+  const auto passed = pass(images, {.features = true, .trace = dense});
+  return dense ? unmerged(passed.features, passed.source, config_.prefix()) : passed.features;
+}
+
+std::vector<Intermediate> VisionTransformerImpl::forward_intermediates(
+    const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm) const {
+  const bool ascending =
+      std::adjacent_find(blocks.begin(), blocks.end(), std::greater_equal<>()) == blocks.end();
+  TORCH_CHECK_VALUE(
+      !blocks.empty() && ascending && blocks.front() >= 0 && blocks.back() < config_.depth,
+      "dsm_ext.VisionTransformer: expected ascending indices of blocks in [0, ", config_.depth - 1,
+      "], got ", blocks);
+  return pass(images, {.blocks = blocks, .norm = norm}).blocks;
+}
+
+Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
+  const bool none = config_.global_pool == Pool::none;
+  auto passed = pass(images, {.logits = !none, .features = none, .trace = true});
+  return {none ? passed.features : passed.logits, passed.source, passed.size};
+}
+
+Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
+  check_images(images);
+  const Inference guard;
+  const auto engine = this->engine();
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      engine != nullptr,
+      "dsm_ext.VisionTransformer: only the CPU's fast path (float32, DSM_EXT_CPU not reference) is "
+      "profiled");
+  TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
+  Profile profile;
+  const bool none = config_.global_pool == Pool::none;
+  engine->forward(images, *layout(images), {.logits = !none, .features = none}, &profile);
+  return profile;
+}
+
+}  // namespace dsm_ext

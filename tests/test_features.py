@@ -1,0 +1,235 @@
+"""Every feature of timm's Vision Transformers, alone and together: dense as timm's, merging as the
+reference."""
+
+import pytest
+import timm
+import torch
+from models import images_for, randomize, small
+from parity import compare
+from timm.layers import GELUTanh, GluMlp, QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.models.vision_transformer import ParallelScalingBlock
+from tolerance import assert_close, assert_error_at_most_twice
+
+import dsm_ext
+from dsm_ext import reference
+
+pytestmark = pytest.mark.usefixtures("cpu_path")
+
+REGISTERS = {"reg_tokens": 4, "no_embed_class": True}
+AVERAGE = {"class_token": False, "global_pool": "avg"}
+FEATURES = {
+    "LayerScale": {"init_values": 0.1},
+    "registers": {"reg_tokens": 4},
+    "registers without positions": REGISTERS,
+    "no_embed_class": {"no_embed_class": True},
+    "no position embedding": {"pos_embed": "none"},
+    "average pooling": AVERAGE,
+    "average pooling, no fc_norm": AVERAGE | {"fc_norm": False},
+    "average pooling beside a class token": {"global_pool": "avg"},
+    "average pooling, prefix included": {
+        "global_pool": "avg", "pool_include_prefix": True, "reg_tokens": 1,
+    },
+    "attention pooling": {"class_token": False, "global_pool": "map"},
+    "attention pooling beside a class token": {"global_pool": "map", "act_layer": "gelu_tanh"},
+    "attention pooling, prefix included": {
+        "global_pool": "map", "pool_include_prefix": True, "reg_tokens": 2, "fc_norm": True,
+    },
+    "class token and fc_norm": {"fc_norm": True},
+    "no norm at the end": {"final_norm": False},
+    "pre-norm": {"pre_norm": True},
+    "q/k norm": {"qk_norm": True},
+    "norms in attention and MLP": {"scale_attn_norm": True, "scale_mlp_norm": True},
+    "no qkv bias": {"qkv_bias": False},
+    "no biases": {"qkv_bias": False, "proj_bias": False},
+    "RMS norm": {"norm_layer": RmsNorm, "qk_norm": True},
+    "GELU by tanh": {"act_layer": GELUTanh},
+    "QuickGELU": {"act_layer": QuickGELU},
+    "SiLU": {"act_layer": torch.nn.SiLU},
+    "SwiGLU": {"mlp_layer": SwiGLU, "act_layer": torch.nn.SiLU},
+    "SwiGLU, an odd width": {"mlp_layer": SwiGLU, "act_layer": torch.nn.SiLU, "mlp_ratio": 2.6},
+    "SwiGLU, packed": {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 5.5},
+    "a GELU gate with its norm": {
+        "mlp_layer": lambda *a, **k: GluMlp(*a, **k, gate_last=False),
+        "scale_mlp_norm": True,
+        "init_values": 0.2,
+    },
+    "parallel blocks": {"block_fn": ParallelScalingBlock},
+    "parallel blocks, all else": {
+        "block_fn": ParallelScalingBlock, "qk_norm": True, "init_values": 0.3, "qkv_bias": False,
+        "norm_layer": RmsNorm, "pre_norm": True, **AVERAGE,
+    },
+    "no head": {"num_classes": 0},
+    "no head, average": AVERAGE | {"num_classes": 0},
+    "no head, attention pooling": {"num_classes": 0, "global_pool": "map", "class_token": False},
+    "no head, all tokens": {"num_classes": 0, "global_pool": "", "reg_tokens": 1},
+    "heads of 128": {"embed_dim": 128, "num_heads": 1},
+    "heads of 88": {"embed_dim": 88, "num_heads": 1},
+    "heads of 8": {"num_heads": 4},
+    "another eps": {"norm_layer": lambda c, **k: timm.layers.LayerNorm(c, eps=1e-3, **k)},
+    "one channel": {"in_chans": 1},
+    "five channels": {"in_chans": 5},
+    "a rectangle that no window divides": {"img_size": (36, 60)},
+    "DINOv2 with registers": REGISTERS | {"init_values": 1e-2, "num_classes": 0},
+    "DINOv2 giant": {
+        "init_values": 1e-2, "mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU,
+        "mlp_ratio": 5.33, "num_classes": 0,
+    },
+    "CLIP": {"pre_norm": True, "act_layer": QuickGELU},
+    "SigLIP": {
+        "class_token": False, "global_pool": "map", "act_layer": GELUTanh, "num_classes": 0,
+    },
+    "AIMv2": AVERAGE | {
+        "mlp_layer": SwiGLU, "act_layer": torch.nn.SiLU, "norm_layer": RmsNorm, "qkv_bias": False,
+        "proj_bias": False, "fc_norm": False, "mlp_ratio": 2.75, "num_classes": 0,
+    },
+    "everything": {
+        "reg_tokens": 3, "no_embed_class": True, "global_pool": "map", "fc_norm": True,
+        "pre_norm": True, "init_values": 0.1, "qk_norm": True, "scale_attn_norm": True,
+        "scale_mlp_norm": True, "qkv_bias": False, "mlp_layer": SwiGLU, "norm_layer": RmsNorm,
+        "act_layer": QuickGELU, "in_chans": 4, "img_size": (36, 60),
+    },
+}  # fmt: skip
+
+
+def build(name, **kwargs):
+    return small(**({"num_heads": 2} | FEATURES[name] | kwargs))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_dense_equals_timm(name, device):
+    model = build(name).to(device)
+    images = images_for(model, 3).to(device)
+    fast = dsm_ext.from_timm(model, "dense")
+    with torch.inference_mode():
+        assert_close(fast(images), model(images))
+        assert_close(fast.forward_features(images), model.forward_features(images))
+    assert fast.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_merging_equals_reference(name, device):
+    model = build(name).to(device)
+    fast = compare(model, "dsm:r=16,skip=1,local=2", images_for(model, 6).to(device))
+    assert fast.plan.multiply_adds < fast.plan.multiply_adds_dense
+
+
+@pytest.mark.parametrize("name", ["average pooling", "SigLIP", "everything"])
+def test_without_proportional_attention(name, device):
+    model = build(name).to(device)
+    compare(model, "tome:r=20,proportional=false", images_for(model, 4).to(device))
+
+
+@pytest.mark.parametrize("name", ["everything", "DINOv2 giant", "SigLIP", "parallel blocks"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_as_exact_as_eager(name, dtype, device):
+    model = build(name, num_classes=10).to(device)
+    images = images_for(model, 16).to(device)
+    with torch.inference_mode():
+        exact = model.double()(images.double())
+        eager = model.to(dtype)(images.to(dtype))
+        fast = dsm_ext.from_timm(model, "dense")
+        assert_error_at_most_twice(fast(images.to(dtype)), eager, exact)
+
+
+def test_averages_are_weighted_by_size(device):
+    """Where all patches are alike, however unevenly they merge, the mean is that of dense."""
+    model = build("average pooling", pos_embed="none").to(device)
+    patch = torch.randn(2, 3, 1, 4, 1, 4, device=device).expand(2, 3, 14, 4, 14, 4)
+    images = patch.reshape(2, 3, 56, 56)
+    dense = dsm_ext.from_timm(model, "dense")(images)
+    assert_close(dsm_ext.from_timm(model, "tome:r=60")(images), dense)
+
+
+def test_a_trunk_takes_any_head(device):
+    """Several heads on what a model without one gives, and on its tokens."""
+    model = build("no head").to(device)
+    images = images_for(model, 4).to(device)
+    trunk = dsm_ext.from_timm(model, "dsm:r=16")
+    pooled = trunk(images)
+    tokens = trunk.forward_features(images)
+    assert_close(pooled, tokens[:, 0])
+    for classes in (3, 7):
+        head = torch.nn.Linear(32, classes).to(device)
+        assert head(pooled).shape == (4, classes)
+        model.head = head
+        with torch.no_grad():
+            assert_close(dsm_ext.from_timm(model, trunk.schedule)(images), head(pooled))
+
+
+SIZES = [(56, 56), (40, 72), (28, 28), (112, 80)]
+
+
+@pytest.mark.parametrize("name", ["LayerScale", "registers without positions", "SigLIP"])
+@pytest.mark.parametrize("schedule", ["dense", "dsm:r=8,skip=1,local=2,window=5"])
+def test_dynamic_img_size(name, schedule, device):
+    model = build(name, dynamic_img_size=True).to(device)
+    fast = dsm_ext.from_timm(model, schedule)
+    for height, width in SIZES * 2:
+        images = torch.randn(3, 3, height, width, device=device)
+        assert_close(fast(images), reference.forward(model, images, fast.schedule))
+        if schedule == "dense":
+            with torch.no_grad():
+                assert_close(fast(images), model(images))
+    features = fast.forward_features(torch.randn(1, 3, 40, 72, device=device), dense=True)
+    assert features.shape[1] == fast.config.prefix + 180
+
+
+def test_dynamic_img_size_can_be_asked_for(device):
+    model = small().to(device)
+    with pytest.raises(ValueError, match="images of 56 x 56 pixels, got 40 x 72"):
+        dsm_ext.from_timm(model)(torch.randn(1, 3, 40, 72, device=device))
+    fast = dsm_ext.from_timm(model, "dense", dynamic_img_size=True)
+    expected = small(dynamic_img_size=True).to(device)
+    expected.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 40, 72, device=device)
+    with torch.no_grad():
+        assert_close(fast(images), expected(images))
+    for size in ((42, 72), (40, 0)):
+        with pytest.raises(ValueError, match="multiples of 4 and 4 pixels"):
+            fast(torch.randn(2, 3, *size, device=device))
+    fast.schedule = "tome:r=49"  # half of the least grid's patches, and of no smaller one's
+    with pytest.raises(ValueError, match=r"expected r of block 0 to be in \[0, 24\]"):
+        fast(torch.randn(2, 3, 28, 28, device=device))
+
+
+@pytest.mark.parametrize("size", [(64, 96), 80])
+def test_another_img_size_by_name(size, tmp_path):
+    from safetensors.torch import save_file
+
+    name = "vit_tiny_patch16_224"
+    model = randomize(timm.create_model(name))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    fast = dsm_ext.from_timm(name, "dense", weights=tmp_path / "model.safetensors", img_size=size)
+    model.set_input_size(img_size=size if isinstance(size, tuple) else (size, size))
+    images = images_for(model, 2)
+    with torch.no_grad():
+        assert_close(fast(images), model(images))
+    with pytest.raises(TypeError, match="img_size go with a model's name"):
+        dsm_ext.from_timm(model, img_size=64)
+
+
+def test_models_of_any_feature_survive_a_round_trip(tmp_path):
+    import copy
+
+    model = dsm_ext.from_timm(build("everything"), "dsm:r=8")
+    images = torch.randn(2, 4, 36, 60)
+    expected = model(images)
+    torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert loaded.config == model.config
+    for other in (loaded, copy.deepcopy(model)):
+        assert torch.equal(other(images), expected)
+    assert "reg_tokens=3" in repr(model.config)
+
+
+def test_freezing_keeps_every_feature(cpu_path):
+    if cpu_path == "reference":
+        pytest.skip("only the fast path can be frozen")
+    model = build("everything", dynamic_img_size=True)
+    fast = dsm_ext.from_timm(model, "dsm:r=8")
+    images = torch.randn(2, 4, 36, 60)
+    other = torch.randn(2, 4, 48, 48)
+    expected = fast(images), fast(other)
+    fast = dsm_ext.from_timm(model, "dsm:r=8").freeze()
+    assert torch.equal(fast(images), expected[0])
+    assert torch.equal(fast(other), expected[1])
