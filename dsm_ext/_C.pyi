@@ -42,6 +42,7 @@ class Config:
         qkv_bias: bool = True,
         proj_bias: bool = True,
         patch_bias: bool = True,
+        embed_norm: bool = False,
         pre_norm: bool = False,
         final_norm: bool = True,
         global_pool: str = "token",
@@ -116,6 +117,9 @@ class Config:
     @property
     def patch_bias(self) -> bool:
         """Of the patch embedding."""
+    @property
+    def embed_norm(self) -> bool:
+        """A norm on the patches, before their positions (AIMv2)."""
     @property
     def pre_norm(self) -> bool:
         """A norm in front of the blocks (CLIP)."""

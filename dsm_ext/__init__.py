@@ -6,6 +6,7 @@ in plain PyTorch. Source: arXiv 2303.02331.
 
 from dsm_ext._native import Config, Global, Local, Plan, PlannedBlock, Schedule, Step, __version__
 from dsm_ext.from_timm import from_timm
+from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Trace, VisionTransformer
 from dsm_ext.ops import match, merge, unmerge
 from dsm_ext.pictures import visualize
@@ -23,6 +24,7 @@ __all__ = [
     "VisionTransformer",
     "__version__",
     "from_timm",
+    "from_transformers",
     "match",
     "merge",
     "unmerge",

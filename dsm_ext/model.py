@@ -146,8 +146,10 @@ class VisionTransformer(nn.Module):
             ValueError: indices out of range.
         """
         depth, prefix = self.config.depth, self.config.prefix
-        wanted = range(depth - n, depth) if isinstance(n, int) else n
-        blocks = sorted({i + depth if i < 0 else i for i in wanted})
+        if isinstance(n, int):
+            blocks = list(range(depth - n, depth))
+        else:
+            blocks = sorted({i + depth if i < 0 else i for i in n})
         layers: list[Any] = []
         for tokens, source, _ in self.forward_intermediates(images, blocks, norm):
             patches = unmerge(tokens, source)

@@ -74,6 +74,7 @@ def config_of(model: Any) -> Config:
         qkv_bias=(block.in_proj if parallel else attn.qkv).bias is not None,
         proj_bias=(block.attn_out_proj if parallel else attn.proj).bias is not None,
         patch_bias=model.patch_embed.proj.bias is not None,
+        embed_norm=not _plain(model.patch_embed.norm),
         pre_norm=not _plain(model.norm_pre),
         final_norm=not _plain(model.norm),
         global_pool="token" if distilled else model.global_pool,
@@ -268,7 +269,6 @@ def _unusual_scale(attn: Any) -> bool:
 
 _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("dynamic_img_pad", lambda m: m.patch_embed.dynamic_img_pad),
-    ("a norm in the patch embedding", lambda m: not _plain(m.patch_embed.norm)),
     ("a patch embedding whose patches overlap or are padded", lambda m: not _tiles(m.patch_embed)),
     (
         "a pooling other than token, avg or map (global_pool)",

@@ -293,6 +293,8 @@ def _load_shards(index: Path, load: Callable[[Path], dict[str, Tensor]]) -> dict
     state: dict[str, Tensor] = {}
     for name in dict.fromkeys(places.values()):
         shard = index.parent / name
+        if Path(name).name != name:
+            raise ValueError(f"dsm_ext: {index} names a file outside its folder: {name}")
         if not shard.is_file():
             raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
         state |= load(shard)

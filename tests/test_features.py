@@ -37,6 +37,10 @@ FEATURES = {
     "class token and fc_norm": {"fc_norm": True},
     "no norm at the end": {"final_norm": False},
     "pre-norm": {"pre_norm": True},
+    "a norm of the patches": {"embed_norm_layer": timm.layers.LayerNorm, "reg_tokens": 1},
+    "a norm of the patches without positions": {
+        "embed_norm_layer": timm.layers.LayerNorm, "pos_embed": "none", "pre_norm": True,
+    },
     "q/k norm": {"qk_norm": True},
     "norms in attention and MLP": {"scale_attn_norm": True, "scale_mlp_norm": True},
     "no qkv bias": {"qkv_bias": False},
@@ -81,6 +85,7 @@ FEATURES = {
     "AIMv2": AVERAGE | {
         "mlp_layer": SwiGLU, "act_layer": torch.nn.SiLU, "norm_layer": RmsNorm, "qkv_bias": False,
         "proj_bias": False, "fc_norm": False, "mlp_ratio": 2.75, "num_classes": 0,
+        "embed_norm_layer": RmsNorm,
     },
     "everything": {
         "reg_tokens": 3, "no_embed_class": True, "global_pool": "map", "fc_norm": True,

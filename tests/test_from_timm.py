@@ -69,7 +69,6 @@ FEATURES = {
     "a pooling of type AttentionPoolPrr": {"global_pool": "prr"},
     "a pooling other than token, avg or map": {"global_pool": "avgmax"},
     "a head on tokens that are not pooled": {"global_pool": ""},
-    "a norm in the patch embedding": {"embed_norm_layer": "layernorm"},
     "norms of type LayerNormFp32": {"norm_layer": LayerNormFp32},
     "an activation of type ReLU": {"act_layer": torch.nn.ReLU},
     "an MLP of type GatedMlp": {"mlp_layer": timm.layers.GatedMlp},

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from timm.models.deit import VisionTransformerDistilled
 from tolerance import assert_close
 
+import dsm_ext
 from dsm_ext.transformers_weights import is_transformers, load_transformers, to_timm
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -359,3 +360,14 @@ def test_one_head_of_two(head):
 
 def test_names_of_timm_are_not_those_of_transformers():
     assert not is_transformers({"patch_embed.proj.weight": torch.zeros(1), "cls_token": None})
+
+
+@pytest.mark.parametrize("name", ["ViT", "DeiT with a teacher", "DINOv2", "CLIP"])
+def test_models_run_compiled(name, folder):
+    model = MODELS[name]()
+    images = images_for(model)
+    fast = dsm_ext.from_transformers(folder(model), "dense")
+    assert_close(fast(images), expected(model, images))
+    fast.schedule = "dsm:r=2,skip=1,local=0"
+    assert fast.plan.tokens_out < fast.config.tokens
+    assert fast(images).shape == expected(model, images).shape

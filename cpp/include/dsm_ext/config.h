@@ -51,9 +51,10 @@ struct DSM_EXT_API Config {
   bool scale_attn_norm = false;  ///< A norm in front of the attention's projection.
   bool scale_mlp_norm = false;   ///< A norm in front of the MLP's second layer.
   bool qkv_bias = true;
-  bool proj_bias = true;   ///< Of the attention's projection and of the MLP's layers.
-  bool patch_bias = true;  ///< Of the patch embedding.
-  bool pre_norm = false;   ///< A norm in front of the blocks (CLIP).
+  bool proj_bias = true;    ///< Of the attention's projection and of the MLP's layers.
+  bool patch_bias = true;   ///< Of the patch embedding.
+  bool embed_norm = false;  ///< A norm on the patches, before their positions (AIMv2).
+  bool pre_norm = false;    ///< A norm in front of the blocks (CLIP).
 
   bool final_norm = true;  ///< A norm behind the blocks.
   Pool global_pool = Pool::token;

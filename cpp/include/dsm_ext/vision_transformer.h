@@ -154,7 +154,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
 
   at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // those that there are
   std::shared_ptr<Linear> patch_embed_, head_, head_dist_;
-  std::shared_ptr<Norm> norm_pre_, norm_, fc_norm_;
+  std::shared_ptr<Norm> embed_norm_, norm_pre_, norm_, fc_norm_;
   std::shared_ptr<AttentionPool> attn_pool_;
   std::vector<std::shared_ptr<Block>> blocks_;
 };

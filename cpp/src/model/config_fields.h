@@ -36,6 +36,7 @@ void for_each_field(AConfig& c, const Visit& visit) {
   visit("qkv_bias", c.qkv_bias);
   visit("proj_bias", c.proj_bias);
   visit("patch_bias", c.patch_bias);
+  visit("embed_norm", c.embed_norm);
   visit("pre_norm", c.pre_norm);
   visit("final_norm", c.final_norm);
   visit("global_pool", c.global_pool);

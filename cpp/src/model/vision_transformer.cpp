@@ -48,6 +48,9 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
       *embed, "proj",
       std::vector{c, config_.in_chans, config_.patch_size[0], config_.patch_size[1]},
       config_.patch_bias);
+  if (config_.embed_norm) {
+    embed_norm_ = add<Norm>(*embed, "norm", config_, c);
+  }
   if (config_.pre_norm) {
     norm_pre_ = add<Norm>(*this, "norm_pre", config_, c);
   }

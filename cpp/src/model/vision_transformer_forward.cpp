@@ -75,6 +75,7 @@ Sequence VisionTransformerImpl::embed(const at::Tensor& images, const Layout& la
   auto tokens = at::conv2d(images, patch_embed_->weight, patch_embed_->bias, config_.patch_size)
                     .flatten(2)
                     .transpose(1, 2);  // [B, gh * gw, C]
+  tokens = normalize(embed_norm_, tokens);
   at::Tensor positions;
   if (config_.pos_embed) {
     positions = resample_positions(pos_embed_, config_, layout.config().grid());

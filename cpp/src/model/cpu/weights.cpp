@@ -122,6 +122,7 @@ Weights::Weights(const Config& config, const Parameter& parameter) {
       prefix += pos_embed.slice(0, 0, own);
     }
   }
+  embed_norm = pack.norm("patch_embed.norm");
   norm_pre = pack.norm("norm_pre");
   for (int64_t i = 0; i < config.depth; ++i) {
     blocks.push_back(pack.block("blocks." + std::to_string(i) + "."));

@@ -41,7 +41,7 @@ struct Weights {
   Panels patch_embed;    // [C, in_chans * ph * pw]
   at::Tensor positions;  // [gh * gw, C], or undefined
   at::Tensor prefix;     // [P, C], with their positions
-  Norm norm_pre;
+  Norm embed_norm, norm_pre;
   std::vector<BlockWeights> blocks;
   Norm norm;
   PoolWeights pool;

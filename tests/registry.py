@@ -1,0 +1,117 @@
+"""Walk timm's registry: every plain Vision Transformer with random weights, dense against timm and
+merging against the reference, or refused by name.
+
+    python tests/registry.py [--output FILE] [--only PART]...
+
+The README's table of support is drawn from what this writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from models import images_for, randomize
+from near_ties import recorded_margins
+from tolerance import NEAR_TIE
+
+import dsm_ext
+from dsm_ext import reference
+
+MODULES = ("vision_transformer", "deit")
+MOST_PARAMETERS = 150e6  # of a model at full depth; larger ones lose blocks
+LEAST_DEPTH = 4
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "registry.json"
+
+
+def names() -> list[str]:
+    return [name for module in MODULES for name in timm.list_models(module=module)]
+
+
+def depth_for(name: str) -> tuple[int, int]:
+    """The model's depth, and how many of its blocks are built here."""
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    depth = len(model.blocks)
+    block = sum(p.numel() for p in model.blocks.parameters()) / depth
+    return depth, min(depth, max(LEAST_DEPTH, int(MOST_PARAMETERS / block)))
+
+
+def walk(name: str) -> dict[str, Any]:
+    """Largest differences, in units of the output's scale; or why the model is refused."""
+    depth, built = depth_for(name)
+    row: dict[str, Any] = {"model": name, "depth": depth, "built": built}
+    arguments = {} if built == depth else {"depth": built}
+    with torch.device("meta"):
+        shape = timm.create_model(name, **arguments)
+    try:
+        dsm_ext.timm_features.check_supported(shape)
+    except NotImplementedError as error:
+        return row | {"refused": str(error)}
+    model = randomize(filled(shape))
+    fast = dsm_ext.from_timm(model, "dense")
+    images = images_for(model, 1)
+    with torch.inference_mode():
+        row["dense"] = difference(fast(images), model(images))
+    fast.schedule = "dsm"
+    row["schedule"] = repr(fast.schedule)
+    row["tokens"] = [fast.plan.tokens_dense, fast.plan.tokens_out]
+    row["merged"], row["near_ties"] = merged_difference(model, fast, images)
+    return row
+
+
+def filled(model: torch.nn.Module) -> torch.nn.Module:
+    """A model on the meta device with weights: timm's own way to draw them takes far longer."""
+    model = model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.02)
+            else:
+                parameter.fill_(0 if name.endswith("bias") else 1)
+    return model
+
+
+def merged_difference(model: Any, fast: Any, images: torch.Tensor) -> tuple[float, int]:
+    """Of the first of some images none of whose merges was decided by rounding alone."""
+    for passed_over in range(8):
+        with recorded_margins() as margins:
+            expected = reference.forward(model, images, fast.schedule)
+        if not margins or torch.stack(margins).min() > NEAR_TIE:
+            return difference(fast(images), expected), passed_over
+        images = torch.randn_like(images)
+    raise AssertionError("near-ties in eight images in a row")
+
+
+def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    assert actual.shape == expected.shape, f"{actual.shape} for {expected.shape}"
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", action="append", help="walk names with this part alone")
+    args = parser.parse_args()
+    rows = []
+    for name in names():
+        if args.only and not any(part in name for part in args.only):
+            continue
+        torch.manual_seed(0)
+        try:
+            rows.append(walk(name))
+        except Exception as error:  # a row like any other, and a status
+            rows.append({"model": name, "failed": f"{type(error).__name__}: {error}"})
+        print({k: v for k, v in rows[-1].items() if k != "schedule"}, flush=True)
+    versions = {"timm": timm.__version__, "torch": torch.__version__}
+    args.output.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
+    return int(any("failed" in row for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
