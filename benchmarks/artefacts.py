@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from job import Job
 
@@ -53,17 +53,6 @@ def _path(job: Job, kind: str) -> Path:
     return Path(job.cache) / f"{job.model}-{digest}{ENDINGS[kind]}"
 
 
-class PlainStep(NamedTuple):
-    """A step as ``reference.forward`` takes it, and torch.export: plain values."""
-
-    r: int
-    window: int
-
-
-class PlainSchedule(list[tuple[PlainStep, ...]]):
-    proportional = True
-
-
 def timm_model(job: Job) -> Any:
     """timm's model, in eval mode: the same weights in every process."""
     import timm
@@ -84,9 +73,7 @@ def eager(job: Job) -> Any:
     model = timm_model(job)
     if job.schedule == "dense":
         return model
-    parsed = Schedule.parse(job.schedule, len(model.blocks))
-    schedule = PlainSchedule(tuple(PlainStep(s.r, s.window) for s in steps) for steps in parsed)
-    schedule.proportional = parsed.proportional
+    schedule = reference.plain(Schedule.parse(job.schedule, len(model.blocks)))
 
     class Reference(torch.nn.Module):
         def __init__(self) -> None:

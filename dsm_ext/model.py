@@ -232,6 +232,11 @@ class VisionTransformer(nn.Module):
         ]
 
     def _shared_core(self) -> _C.VisionTransformer:
+        if torch.compiler.is_exporting():
+            raise NotImplementedError(
+                "dsm_ext.VisionTransformer: the model is one compiled call that torch.export "
+                "cannot look into; export dsm_ext.reference.forward with ops=dsm_ext in its place"
+            )
         for owner, leaf, parameter in self._links:
             if owner[leaf] is not parameter:
                 self._share(check_finite=True)

@@ -1,14 +1,16 @@
 """Delayed Spatial Merging in plain PyTorch: oracle of the tests, and a peer in the benchmarks.
 
-Nothing here uses the extension. Letters: B images, N tokens, C channels, H heads, D = C / H,
+Nothing here uses the extension, but where its operators are asked for. Letters: B images, N tokens, C channels, H heads, D = C / H,
 P prefix tokens, G windows of T tokens. Source: arXiv 2303.02331 (DSM), arXiv 2210.09461 (ToMe).
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ __all__ = [
     "forward_intermediates",
     "match",
     "merge",
+    "plain",
     "trace",
     "unmerge",
     "window_order",
@@ -109,8 +112,28 @@ def window_order(grid: tuple[int, int], window: int) -> tuple[Tensor, list[int]]
     return torch.cat(windows), [len(w) for w in windows]
 
 
+class PlainStep(NamedTuple):
+    r: int
+    window: int
+
+
+@dataclass(frozen=True)
+class PlainSchedule:
+    blocks: tuple[tuple[PlainStep, ...], ...]
+    proportional: bool
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.blocks)
+
+
+def plain(schedule: Any) -> PlainSchedule:
+    """A schedule made of Python's own values alone, which torch.compile can look into."""
+    blocks = tuple(tuple(PlainStep(s.r, s.window) for s in steps) for steps in schedule)
+    return PlainSchedule(blocks, schedule.proportional)
+
+
 @torch.no_grad()
-def forward(model: Any, images: Tensor, schedule: Any) -> Tensor:
+def forward(model: Any, images: Tensor, schedule: Any, ops: Any = None) -> Tensor:
     """Logits [B, classes] of a timm ``VisionTransformer`` under a schedule.
 
     Args:
@@ -119,8 +142,11 @@ def forward(model: Any, images: Tensor, schedule: Any) -> Tensor:
         images: [B, channels, height, width] in the model's dtype, on its device.
         schedule: a ``dsm_ext.Schedule``, or an iterable that gives each block's steps, with ``r``
             and ``window`` (0: global).
+        ops: whose ``match`` and ``merge`` are called: this module's where None, else for example
+            ``dsm_ext``'s. Both trace under ``torch.compile`` and ``torch.export``, with a schedule
+            that ``plain`` made.
     """
-    return _head(model, *_run(model, images, schedule), schedule)
+    return _head(model, *_run(model, images, schedule, ops=ops), schedule)
 
 
 @torch.no_grad()
@@ -163,11 +189,12 @@ def _head(model: Any, x: Tensor, source: Tensor, size: Tensor, schedule: Any) ->
 
 
 def _run(
-    model: Any, images: Tensor, schedule: Any, depth: int | None = None
+    model: Any, images: Tensor, schedule: Any, depth: int | None = None, ops: Any = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens behind the first ``depth`` blocks, before the last norm; source map and sizes."""
     ph, pw = model.patch_embed.patch_size
     grid = (images.shape[2] // ph, images.shape[3] // pw)
+    ops = ops or sys.modules[__name__]
     x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
     b, n, _ = x.shape
     prefix = model.num_prefix_tokens
@@ -184,10 +211,10 @@ def _run(
             attended, metric = _attention(block.attn, block.norm1(x), bias)
             x = x + block.ls1(attended)
         for step in steps:
-            destination, tokens, windows = _match_step(metric, step, prefix, windows, grid)
-            metric, _ = merge(metric, size, destination, tokens)
-            x, size = merge(x, size, destination, tokens)
-            source = destination.gather(1, source)
+            destination, tokens, windows = _match_step(ops, metric, step, prefix, windows, grid)
+            metric, _ = ops.merge(metric, size, destination, tokens)
+            x, size = ops.merge(x, size, destination, tokens)
+            source = destination.gather(1, source).long()
         if not hasattr(block, "in_proj"):
             x = x + block.ls2(block.mlp(block.norm2(x)))
     return x, source, size
@@ -216,18 +243,19 @@ def _parallel_block(block: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor,
 
 
 def _match_step(
-    metric: Tensor, step: Any, prefix: int, windows: list[int], grid: tuple[int, int]
+    ops: Any, metric: Tensor, step: Any, prefix: int, windows: list[int], grid: tuple[int, int]
 ) -> tuple[Tensor, int, list[int]]:
     """The map of one step, how many tokens it leaves, and how many each window has afterwards."""
     n = metric.shape[1]
     if step.window == 0:
         r = min(step.r, (n - prefix) // 2)
-        return match(metric, r, prefix), n - r, []
+        return ops.match(metric, r, prefix=prefix), n - r, []
     order = None
     if not windows:
         order, windows = window_order(grid, step.window)
-        order = order.to(metric.device)
+        order = order.to(metric.device, torch.int32)
     r = math.ceil(step.r / len(windows))
     left = [t - min(r, t // 2) for t in windows]
     r = min(r, max(windows) // 2)
-    return match(metric, r, prefix, windows, order), prefix + sum(left), left
+    destination = ops.match(metric, r, prefix=prefix, windows=windows, order=order)
+    return destination, prefix + sum(left), left
