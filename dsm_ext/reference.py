@@ -1,7 +1,8 @@
 """Delayed Spatial Merging in plain PyTorch: oracle of the tests, and a peer in the benchmarks.
 
-Nothing here uses the extension, but where its operators are asked for. Letters: B images, N tokens, C channels, H heads, D = C / H,
-P prefix tokens, G windows of T tokens. Source: arXiv 2303.02331 (DSM), arXiv 2210.09461 (ToMe).
+Nothing here uses the extension, but where its operators are asked for. Letters: B images, N tokens,
+C channels, H heads, D = C / H, P prefix tokens, G windows of T tokens. Source: arXiv 2303.02331
+(DSM), arXiv 2210.09461 (ToMe).
 """
 
 from __future__ import annotations
