@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cpu_tables import cpu, cpu_memory, cpu_peers
+from registry_table import registry
 
 ROOT = Path(__file__).parent.parent
 FILES = (ROOT / "README.md", ROOT / "benchmarks" / "NOTES.md")
@@ -56,6 +57,7 @@ def deit_tiny(result: dict[str, Any]) -> str:
 
 # By the name between a table's markers: the file it is drawn from, and how.
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "registry": ("registry.json", registry),
     "deit_tiny": ("deit_tiny.json", deit_tiny),
     "cpu": ("cpu.json", cpu),
     "cpu_peers": ("cpu.json", cpu_peers),

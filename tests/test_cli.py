@@ -187,6 +187,15 @@ def test_bad_input_is_one_line(capsys, arguments, message):
     assert output.out == ""
 
 
+def test_models_without_a_classifier_are_refused_where_one_is_asked_for(capsys, pictures, tmp_path):
+    name = "vit_small_patch14_dinov2"
+    save_file(create(name).state_dict(), tmp_path / "model.safetensors")
+    files = sorted(pictures.iterdir())
+    for command in (["classify", name, *files], ["eval", name, "--images", pictures]):
+        output = run(capsys, *command, "--weights", tmp_path / "model.safetensors", status=2)
+        assert f"{name} has no classifier" in output.err
+
+
 def test_eval_refuses_what_has_no_pictures_or_labels(capsys, weights, pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     command = ["eval", NAME, "--weights", weights, "--images"]

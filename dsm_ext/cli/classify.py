@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     device, dtype = common.run_settings(args)
-    timm_model = common.trained_model(args)
+    timm_model = common.trained_classifier(args)
     transform = transform_for(timm_model)
     model = from_timm(timm_model, args.schedule, dtype=dtype, device=device)
     names = common.classes(model)

@@ -72,6 +72,18 @@ def trained_model(args: argparse.Namespace) -> Any:
     return timm_model(args.model, args.weights, args.pretrained)
 
 
+def trained_classifier(args: argparse.Namespace) -> Any:
+    """``trained_model``, which must have classes.
+
+    Raises:
+        ValueError: it has none.
+    """
+    model = trained_model(args)
+    if model.num_classes == 0:
+        raise ValueError(f"{args.model} has no classifier: it gives features")
+    return model
+
+
 def run_settings(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
     """Device and dtype of ``add_run``; sets the threads.
 

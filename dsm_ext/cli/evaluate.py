@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if args.batch < 1:
         raise ValueError(f"expected --batch to be positive, got {args.batch}")
     paths = find_images(args.images)
-    timm_model = common.trained_model(args)
+    timm_model = common.trained_classifier(args)
     labels = torch.tensor(label_images(paths, args.images, timm_model.num_classes))
     model = from_timm(timm_model, "dense", dtype=dtype, device=device)
     evaluation = Evaluation(model, [s for s in args.schedule if s != "dense"])

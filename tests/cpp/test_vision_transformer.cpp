@@ -132,6 +132,58 @@ TEST(VisionTransformer, ThreadsShareOneModel) {
   EXPECT_EQ(wrong, 0);
 }
 
+TEST(VisionTransformer, TakesEveryFeature) {
+  auto config = small_config();
+  config.reg_tokens = 2;
+  config.no_embed_class = true;
+  config.dynamic_img_size = true;
+  config.norm_layer = dsm_ext::NormKind::rms_norm;
+  config.mlp_layer = dsm_ext::MlpKind::swiglu;
+  config.act_layer = dsm_ext::Activation::silu;
+  config.layer_scale = config.qk_norm = config.scale_attn_norm = config.scale_mlp_norm = true;
+  config.pre_norm = config.embed_norm = config.fc_norm = true;
+  config.qkv_bias = config.proj_bias = false;
+  config.global_pool = dsm_ext::Pool::map;
+  at::manual_seed(0);
+  VisionTransformer model(config, Schedule::parse("dsm:r=8", 4));
+  model->load_parameters(random_weights(model));
+  for (const auto size : {56, 40}) {
+    const auto images = at::randn({3, 3, size, size});
+    const auto expected = model->forward(images);
+    model->set_cpu_path(dsm_ext::CpuPath::reference);
+    EXPECT_LT(difference(model->forward(images), expected), 1e-5);
+    model->set_cpu_path(dsm_ext::CpuPath::fast);
+  }
+  config.block = dsm_ext::BlockKind::parallel;
+  EXPECT_THROW(VisionTransformer(config, Schedule::dense(4)), c10::ValueError);
+  config.mlp_layer = dsm_ext::MlpKind::mlp;
+  config.scale_attn_norm = config.scale_mlp_norm = false;
+  VisionTransformer parallel(config, Schedule::parse("dsm:r=8", 4));
+  parallel->load_parameters(random_weights(parallel));
+  EXPECT_EQ(parallel->forward(at::randn({2, 3, 56, 56})).sizes(), (at::IntArrayRef{2, 10}));
+}
+
+TEST(VisionTransformer, GivesEveryPatchItsFeatures) {
+  auto model = small_model("dsm:r=16,skip=1,local=2");
+  const auto images = at::randn({2, 3, 56, 56});
+  const auto tokens = model->forward_features(images);
+  const auto dense_features = model->forward_features(images, /*dense=*/true);
+  EXPECT_EQ(dense_features.sizes(), (at::IntArrayRef{2, 197, 32}));
+  const auto source = model->trace(images).source.to(at::kLong);
+  for (int64_t image = 0; image < 2; ++image) {
+    EXPECT_TRUE(
+        at::equal(
+            dense_features[image].narrow(0, 1, 196), tokens[image].index_select(0, source[image])));
+  }
+  const auto blocks = model->forward_intermediates(images, {0, 2});
+  ASSERT_EQ(blocks.size(), 2);
+  EXPECT_EQ(blocks[0].tokens.sizes(), (at::IntArrayRef{2, 197, 32}));
+  EXPECT_EQ(blocks[1].tokens.size(1), model->plan().blocks[2].tokens_out);
+  EXPECT_EQ(blocks[1].size.sum().item<float>(), 2 * 197);
+  EXPECT_THROW(model->forward_intermediates(images, {2, 1}), c10::ValueError);
+  EXPECT_THROW(model->forward_intermediates(images, {4}), c10::ValueError);
+}
+
 TEST(VisionTransformer, NamesWeightsThatDoNotFit) {
   auto model = small_model("dense");
   const auto images = at::randn({1, 3, 56, 56});
