@@ -43,7 +43,7 @@ bench: build
 	@echo "about two hours on two cores, which nothing else should use meanwhile"
 	python benchmarks/bench_vit.py
 	python benchmarks/bench_ops.py
-	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py)
+	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py && python benchmarks/dense_features.py)
 	python benchmarks/charts.py
 	python benchmarks/tables.py
 

@@ -11,9 +11,7 @@ FAMILIES = {
     "CLIP": r"_clip_",
     "SigLIP, SigLIP 2": r"_siglip_",
     "DINOv2": r"_dinov2",
-    "AIMv2": r"^aimv2",
-    "BEiT-3, EVA, InternViT": r"^(beit3|eva)|_intern",
-    "RADIO, TIPSv2": r"_radio_|_tipsv2",
+    "AIMv2, BEiT-3, EVA, InternViT, RADIO, TIPSv2": r"^(aimv2|beit3|eva)|_(intern|radio|tipsv2)",
     "ViT, FlexiViT and others": r"",
 }
 

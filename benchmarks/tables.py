@@ -24,8 +24,6 @@ SHOWN = (
     "dense",
     "tome:r=13",
     "dfe:r=16,skip=2",
-    "dsm:r=8",
-    "dsm:r=16,skip=2,local=5",
     "dsm:r=16",
 )
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 WHITE = (255, 255, 255)
+LIGHT = 0.72  # luma from which black is drawn on it: well above middle grey, where white shows too,
+# so that most pictures are outlined in one colour
+GAP, HEAD = 12, 40  # pixels between pictures, and for a line of titles
 
 
 def visualize(
     image: Tensor,
     source: Tensor,
     grid: tuple[int, int] | None = None,
-    outline: tuple[int, int, int] = WHITE,
+    outline: tuple[int, int, int] | None = WHITE,
 ) -> Image.Image:
     """Paint each group of merged patches in its mean colour and outline it.
 
@@ -21,7 +29,9 @@ def visualize(
         image: [3 or 1, height, width] in [0, 1], before any normalisation.
         source: [gh * gw], one image's row of ``trace``'s source map.
         grid: rows and columns of patches; None takes a square one.
-        outline: colour between groups, a pixel wide; enlarge a small image first.
+        outline: colour between groups, a pixel wide; None takes black between light groups and
+            white between others, which shows on every picture, two pixels wide where patches have
+            16 or more. A small image wants to be enlarged first (``enlarge``).
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -49,8 +59,31 @@ def visualize(
         [np.bincount(index.ravel(), pixels[..., c].ravel()) / count for c in range(3)], axis=-1
     )
     painted = _bytes(mean[index])
-    painted[_edges(groups)] = outline
+    if outline is None:
+        luma = mean @ np.array([0.299, 0.587, 0.114])
+        _outline(painted, groups, luma[index], wide=min(height // gh, width // gw) >= 16)
+    else:
+        painted[_edges(groups)] = outline
     return Image.fromarray(painted)
+
+
+def enlarge(image: Tensor, grid: tuple[int, int], side: int = 448) -> Tensor:
+    """An image in [0, 1] resized, smoothly, so that all patches have the same whole size.
+
+    Args:
+        image: [channels, height, width].
+        grid: rows and columns of patches.
+        side: about what the longer side becomes; patches never get smaller than 8 pixels.
+
+    Returns:
+        [channels, gh * patch height, gw * patch width], in [0, 1].
+    """
+    height, width = image.shape[-2:]
+    scale = side / max(height, width)
+    gh, gw = grid
+    size = (gh * max(8, round(height * scale / gh)), gw * max(8, round(width * scale / gw)))
+    resized = F.interpolate(image[None].float(), size=size, mode="bicubic", antialias=True)
+    return resized[0].clamp(0, 1)
 
 
 def to_image(image: Tensor) -> Image.Image:
@@ -74,19 +107,104 @@ def _edges(groups: np.ndarray) -> np.ndarray:
     return edge
 
 
-def sheet(rows: list[list[Image.Image]], titles: list[str], tile: int = 224) -> Image.Image:
-    """Images side by side, a column for each title."""
-    from PIL import ImageDraw, ImageFont
+def _outline(painted: np.ndarray, groups: np.ndarray, luma: np.ndarray, wide: bool) -> None:
+    """Draw between groups in black or white, by the mean luma of both; wide: on either side."""
+    for axis in (0, 1):
+        pixels, group, light = (np.moveaxis(a, axis, 0) for a in (painted, groups, luma))
+        edge = group[:-1] != group[1:]
+        color = np.where(light[:-1] + light[1:] > 2 * LIGHT, 0, 255)[edge][:, None]
+        pixels[:-1][edge] = color
+        if wide:
+            pixels[1:][edge] = color
 
-    gap, head = 12, 40
-    font = ImageFont.load_default(size=18)
-    size = (gap + len(titles) * (tile + gap), head + len(rows) * (tile + gap))
+
+def sheet(rows: list[list[Image.Image]], titles: list[str], tile: int = 224) -> Image.Image:
+    """Images side by side, a column for each title, their longer sides ``tile`` pixels."""
+    fitted = [[_fit(image, tile) for image in images] for images in rows]
+    cell = (
+        max((image.width for images in fitted for image in images), default=tile),
+        max((image.height for images in fitted for image in images), default=tile),
+    )
+    return _arrange(fitted or [[]], [titles], cell)
+
+
+def filmstrip(
+    image: Tensor,
+    sources: Sequence[Tensor],
+    titles: Sequence[str],
+    grid: tuple[int, int] | None = None,
+    outline: tuple[int, int, int] | None = None,
+    columns: int = 7,
+) -> Image.Image:
+    """An image and how its patches are grouped, one frame after the other, each with its title.
+
+    Args:
+        image: [3 or 1, height, width] in [0, 1], before any normalisation.
+        sources: a source map [gh * gw] for each frame, such as those behind each block.
+        titles: one for each source map.
+        grid, outline: as for ``visualize``.
+        columns: at most so many frames in a row; rows are filled evenly.
+
+    Raises:
+        ValueError: the shapes or counts do not fit each other.
+    """
+    if len(titles) != len(sources) or columns < 1:
+        raise ValueError(
+            f"dsm_ext.filmstrip: expected a title for each of {len(sources)} source maps and "
+            f"columns to be positive, got {len(titles)} titles and {columns}"
+        )
+    frames = [to_image(image), *(visualize(image, source, grid, outline) for source in sources)]
+    names = ["input", *titles]
+    columns = math.ceil(len(frames) / math.ceil(len(frames) / columns))
+    starts = range(0, len(frames), columns)
+    return _arrange(
+        [frames[i : i + columns] for i in starts],
+        [names[i : i + columns] for i in starts],
+        frames[0].size,
+    )
+
+
+def _fit(image: Image.Image, tile: int) -> Image.Image:
+    scale = tile / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    return image.convert("RGB").resize(size, smooth)
+
+
+def _arrange(
+    rows: list[list[Image.Image]], titles: list[list[str]], cell: tuple[int, int]
+) -> Image.Image:
+    """Images in cells (width, height), with titles above the first ``len(titles)`` rows."""
+    from PIL import ImageDraw
+
+    width, height = cell
+    columns = max(len(line) for line in titles)
+    size = (
+        GAP + columns * (width + GAP),
+        len(titles) * HEAD + sum(height + GAP for images in rows if images),
+    )
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(titles):
-        left = gap + column * (tile + gap)
-        draw.text((left + tile // 2, head // 2), title, fill="black", font=font, anchor="mm")
-        for line, images in enumerate(rows):
-            picture = images[column].convert("RGB").resize((tile, tile), Image.Resampling.NEAREST)
-            canvas.paste(picture, (left, head + line * (tile + gap)))
+    top = 0
+    for line, images in enumerate(rows):
+        lefts = range(GAP, size[0], width + GAP)
+        if line < len(titles):
+            for left, title in zip(lefts, titles[line], strict=False):
+                place = (left + width // 2, top + HEAD // 2)
+                draw.text(place, title, fill="black", font=_font(title, width), anchor="mm")
+            top += HEAD
+        for left, image in zip(lefts, images, strict=False):
+            canvas.paste(image, (left, top))
+        top += height + GAP
     return canvas
+
+
+def _font(text: str, width: int) -> Any:
+    """The largest font, of 18 pixels at most, in which a title is no wider than its column."""
+    from PIL import ImageFont
+
+    for size in range(18, 8, -1):
+        font = ImageFont.load_default(size=size)
+        if font.getlength(text) <= width:
+            break
+    return font
