@@ -52,7 +52,7 @@ Enum value_of(const char* field, const std::string& name) {
       false, "dsm_ext.Config: expected ", field, " to be one of ", choice, ", got '", name, "'");
 }
 
-#define DSM_EXT_NAMED(Enum)                 \
+#define DSM_EXT_NAMED(Enum)                             \
   template DSM_EXT_API std::string name_of(Enum value); \
   template DSM_EXT_API Enum value_of(const char* field, const std::string& name);
 DSM_EXT_NAMED(Activation)

@@ -13,9 +13,9 @@ namespace dsm_ext {
 struct Wanted {
   bool logits = false;
   bool features = false;
-  bool trace = false;           // where each patch went
+  bool trace = false;                // where each patch went
   std::vector<int64_t> blocks = {};  // ascending: the tokens behind them
-  bool norm = false;            // of those
+  bool norm = false;                 // of those
 
   /// Whether the last block is to be computed for all rows.
   bool whole(const Config& config) const {
