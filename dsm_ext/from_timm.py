@@ -29,7 +29,8 @@ def from_timm(
 
     Args:
         model: a timm ``VisionTransformer``, whose weights are shared where dtype and device stay,
-            or a name that ``timm.create_model`` takes.
+            or a name that ``timm.create_model`` takes. It is computed as in eval mode: dropout and
+            drop path do nothing.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
         weights: with a name, a .safetensors, .pt or .pth file of timm's names.
         pretrained: with a name, take the weights that timm downloads.

@@ -135,7 +135,8 @@ class VisionTransformer(nn.Module):
         Args:
             n: the last n blocks, or indices, negative ones from the end.
             reshape: give [B, C, gh, gw] in place of [B, gh * gw, C].
-            return_prefix_tokens: give pairs, the second of them the prefix tokens [B, P, C].
+            return_prefix_tokens: where there are prefix tokens, give pairs, the second of them
+                these [B, P, C].
             norm: apply the last norm.
 
         Returns:
@@ -157,7 +158,8 @@ class VisionTransformer(nn.Module):
                 ph, pw = self.config.patch_size
                 grid = (images.shape[2] // ph, images.shape[3] // pw)
                 patches = patches.transpose(1, 2).unflatten(2, grid).contiguous()
-            layers.append((patches, tokens[:, :prefix]) if return_prefix_tokens else patches)
+            pairs = return_prefix_tokens and prefix > 0
+            layers.append((patches, tokens[:, :prefix]) if pairs else patches)
         return layers
 
     def trace(self, images: Tensor) -> Trace:

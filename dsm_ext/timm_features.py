@@ -145,7 +145,7 @@ def _activation(module: nn.Module) -> str:
 def _activations(model: nn.Module) -> set[str]:
     return {
         _activation(module)
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=False)
         if name.rpartition(".")[2] in ("act", "mlp_act")
     }
 
@@ -153,7 +153,7 @@ def _activations(model: nn.Module) -> set[str]:
 def _foreign_parts(model: nn.Module) -> Iterator[str]:
     """Every part must stand in a known place and be of just the class that belongs there."""
     refused: list[str] = []
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         if any(name.startswith(outer + ".") for outer in refused):
             continue  # the part around it is refused already
         place = name.rpartition(".")[2]
@@ -250,6 +250,7 @@ def _usual_pool(pool: Any) -> bool:
         and not _plain(pool.norm)
         and pool.mlp is not None
         and _plain(pool.mlp.norm)
+        and not _unusual_scale(pool)
         and None not in (pool.q.bias, pool.kv.bias, pool.mlp.fc1.bias, pool.mlp.fc2.bias)
     )
 
@@ -263,11 +264,38 @@ def _fits_blocks(model: Any) -> Any:
     return (pool.num_heads, pool.mlp.fc2.in_features) == (heads, hidden)
 
 
+def _names(count: int) -> list[str]:
+    return [str(i) for i in range(count)]
+
+
 def _unusual_scale(attn: Any) -> bool:
     return abs(attn.scale * attn.head_dim**0.5 - 1) > 1e-6
 
 
+def _prefix(model: Any) -> int:
+    tokens = (model.cls_token, getattr(model, "dist_token", None), model.reg_token)
+    return sum(token.shape[1] for token in tokens if token is not None)
+
+
+def _grid(patch_embed: Any) -> tuple[int, ...]:
+    sides = zip(patch_embed.img_size, patch_embed.patch_size, strict=True)
+    return tuple(side // patch for side, patch in sides)
+
+
 _MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
+    ("no image size of its own (img_size=None)", lambda m: m.patch_embed.img_size is None),
+    (
+        "a grid_size that is not its img_size's",
+        lambda m: (
+            m.patch_embed.img_size is not None
+            and tuple(m.patch_embed.grid_size) != _grid(m.patch_embed)
+        ),
+    ),
+    ("another num_prefix_tokens than it has", lambda m: m.num_prefix_tokens != _prefix(m)),
+    (
+        "blocks in another order than their names'",
+        lambda m: list(m.blocks._modules) != _names(len(m.blocks)),
+    ),
     ("dynamic_img_pad", lambda m: m.patch_embed.dynamic_img_pad),
     ("a patch embedding whose patches overlap or are padded", lambda m: not _tiles(m.patch_embed)),
     (

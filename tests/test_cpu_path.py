@@ -103,6 +103,7 @@ def test_strided_images():
     fast, plain = both(model)
     images = images_for(model, 3)
     assert torch.equal(fast(images.to(memory_format=torch.channels_last)), fast(images))
+    assert torch.equal(fast(torch._neg_view(images)), fast(-images))
     assert_close(fast(images[:, :, ::1].transpose(2, 3)), plain(images.transpose(2, 3)))
 
 

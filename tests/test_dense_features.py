@@ -44,6 +44,8 @@ def test_every_block_equals_the_reference(model):
         assert torch.equal(found[i].size, size)
         assert found[i].source.dtype == torch.int32
         assert fast.plan.blocks[i].tokens_out == size.shape[1]
+    storages = {t.data_ptr() for block in found for t in block}
+    assert len(storages) == 12  # nobody's memory is another's
     for chosen in ([0], [1, 3], [2]):  # those alone are the same
         for i, block in zip(chosen, fast.forward_intermediates(images, chosen), strict=True):
             assert torch.equal(block.tokens, found[i].tokens)
@@ -84,11 +86,12 @@ def test_dense_layers_are_those_of_timm(model, n, reshape, norm):
     plain = fast.get_intermediate_layers(images, n, reshape=reshape, norm=norm)
     assert len(found) == len(expected)
     for own, timms, alone in zip(found, expected, plain, strict=True):
-        if not isinstance(timms, tuple):  # no prefix, of which timm then gives none
-            timms = (timms, own[1])
-        assert_close(own[0], timms[0])
-        assert_close(own[1], timms[1])
-        assert torch.equal(own[0], alone)
+        assert type(own) is type(timms)
+        if isinstance(timms, tuple):
+            assert_close(own[1], timms[1])
+            own, timms = own[0], timms[0]
+        assert_close(own, timms)
+        assert torch.equal(own, alone)
 
 
 def test_dense_features_hold_each_group_s_value(model):

@@ -1,6 +1,7 @@
 """Loading: names, files, and what is refused."""
 
 import functools
+from collections import OrderedDict
 
 import pytest
 import timm
@@ -123,6 +124,27 @@ def changed_model(change):
     return model
 
 
+def test_an_attention_pool_of_another_scale_is_refused():
+    model = small(global_pool="map")
+    model.attn_pool.scale = 1.0
+    with pytest.raises(NotImplementedError, match="an attention pool other than"):
+        dsm_ext.from_timm(model)
+
+
+def test_shared_modules_are_accepted():
+    model = small()
+    model.blocks[1] = model.blocks[0]
+    images = images_for(model, 2)
+    with torch.no_grad():
+        assert_close(dsm_ext.from_timm(model, "dense")(images), model(images))
+
+
+def test_rotary_models_are_refused():
+    """EVA and rotary models."""
+    with pytest.raises(NotImplementedError, match=r"the architecture timm\.models\.eva\.Eva"):
+        dsm_ext.from_timm(timm.create_model("eva02_tiny_patch14_224", depth=1))
+
+
 @pytest.mark.parametrize(
     "feature, change",
     [
@@ -147,6 +169,21 @@ def changed_model(change):
                 setattr(m, "global_pool", "map"),
             ),
         ),
+        (
+            "blocks in another order",
+            lambda m: setattr(
+                m,
+                "blocks",
+                torch.nn.Sequential(OrderedDict((str(i), m.blocks[i]) for i in (1, 0, 2, 3))),
+            ),
+        ),
+        (
+            "a head_drop of type GELU",
+            lambda m: setattr(m, "head_drop", m.blocks[0].mlp.act),
+        ),
+        ("another num_prefix_tokens", lambda m: setattr(m, "num_prefix_tokens", 0)),
+        ("a grid_size", lambda m: setattr(m.patch_embed, "grid_size", (7, 28))),
+        ("no image size", lambda m: setattr(m.patch_embed, "img_size", None)),
         ("attention scale", lambda m: setattr(m.blocks[0].attn, "scale", 1.0)),
         ("unknown here, adapter", lambda m: m.add_module("adapter", torch.nn.Linear(2, 2))),
         ("no blocks|or none", lambda m: setattr(m, "blocks", torch.nn.Sequential())),

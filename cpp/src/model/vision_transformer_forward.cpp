@@ -156,8 +156,8 @@ Passed VisionTransformerImpl::run(
     }
     if (next != wanted.blocks.end() && *next == i) {
       passed.blocks.push_back(
-          {wanted.norm ? normalize(norm_, sequence.tokens) : sequence.tokens, sequence.source,
-           ones_of(sequence)});
+          {wanted.norm ? normalize(norm_, sequence.tokens) : sequence.tokens,
+           sequence.source.clone(), ones_of(sequence).clone()});
       ++next;
     }
   }

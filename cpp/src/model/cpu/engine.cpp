@@ -78,7 +78,7 @@ at::Tensor Engine::positions(const Config& config) const {
 Passed Engine::forward(
     const at::Tensor& images_, const Layout& layout, const Wanted& wanted, Profile* profile) const {
   const auto begin = std::chrono::steady_clock::now();
-  const auto images = images_.contiguous();
+  const auto images = images_.resolve_neg().contiguous();
   const int64_t batch = images.size(0), threads = thread_count();
   const int64_t most =
       std::max<int64_t>(1, std::max(kRows, kRowsPerThread * threads) / layout.config().tokens());
