@@ -8,3 +8,4 @@
 #include "dsm_ext/schedule.h"            // IWYU pragma: export
 #include "dsm_ext/version.h"             // IWYU pragma: export
 #include "dsm_ext/vision_transformer.h"  // IWYU pragma: export
+#include "dsm_ext/weights.h"             // IWYU pragma: export

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dsm_ext/error.h"
+#include "dsm_ext/export.h"
+
+namespace dsm_ext {
+
+/// Tensors by name, as `VisionTransformer::load_parameters` takes them.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// The tensors of a safetensors file, on the CPU, in the order of their names.
+///
+/// The file is mapped into memory, not read: a page comes from the disk when it is first touched,
+/// and where a tensor is written to, the file does not change. It must not be cut short while a
+/// tensor lives. Tensors that the file does not align are copied.
+///
+/// \throws dsm_ext::Error naming the file and the fault: no such file, a directory, no permission;
+///         a header that is longer than the file, no JSON, nested too deep, or has a name twice; a
+///         dtype that torch lacks; sizes that overflow, are not the shape's times the dtype's, lie
+///         outside the file, overlap, or leave holes.
+/// \source The format: github.com/huggingface/safetensors.
+DSM_EXT_API NamedTensors read_safetensors(const std::string& path);
+
+}  // namespace dsm_ext

@@ -1,0 +1,263 @@
+#include <ATen/EmptyTensor.h>
+#include <ATen/Functions.h>
+#include <ATen/MapAllocator.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "dsm_ext/weights.h"
+
+// A file is: the length of the header, 8 bytes, little-endian; the header, a JSON object that gives
+// each tensor's dtype, shape and place behind the header; the tensors. Nothing in it is believed.
+
+namespace dsm_ext {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kLengthBytes = 8;
+constexpr uint64_t kMostHeader = 100'000'000;  // as in the reference implementation
+constexpr int kMostDepth = 3;                  // header, tensor, shape
+
+struct Place {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;  // bytes behind the header
+};
+
+class File {
+ public:
+  explicit File(const std::string& path) : path_(path) {}
+
+  [[noreturn]] void fail(const std::string& fault) const {
+    throw Error("dsm_ext: " + path_ + ": " + fault);
+  }
+
+  void open() {
+    std::error_code error;
+    const auto status = std::filesystem::status(path_, error);
+    if (!std::filesystem::exists(status)) {
+      fail("no such file");
+    }
+    if (!std::filesystem::is_regular_file(status)) {
+      fail("not a file");
+    }
+    size_ = std::filesystem::file_size(path_, error);
+    if (error) {
+      fail(error.message());
+    }
+    if (size_ < kLengthBytes) {
+      fail("not a safetensors file: it has " + std::to_string(size_) + " bytes");
+    }
+    try {
+      size_t mapped = 0;
+      auto memory = at::MapAllocator::makeDataPtr(path_, 0, size_, &mapped);
+      storage_ = c10::Storage(
+          c10::Storage::use_byte_size_t(), size_, std::move(memory), /*allocator=*/nullptr,
+          /*resizable=*/false);
+    } catch (const c10::Error& e) {
+      fail("it cannot be read: " + std::string(e.what_without_backtrace()));
+    }
+  }
+
+  std::vector<Place> read_header() {
+    const auto* bytes = static_cast<const uint8_t*>(storage_.data());
+    uint64_t length = 0;
+    for (size_t i = 0; i < kLengthBytes; ++i) {
+      length |= uint64_t{bytes[i]} << (8 * i);
+    }
+    if (length > size_ - kLengthBytes || length > kMostHeader) {
+      fail(
+          "not a safetensors file: a header of " + std::to_string(length) + " bytes in a file of " +
+          std::to_string(size_));
+    }
+    data_ = kLengthBytes + length;
+    const auto header = parse(bytes + kLengthBytes, bytes + data_);
+    std::vector<Place> places;
+    for (const auto& [name, entry] : header.items()) {
+      if (name != "__metadata__") {
+        places.push_back(read_place(name, entry));
+      }
+    }
+    check_places(places);
+    return places;
+  }
+
+  at::Tensor tensor(const Place& place) const {
+    const auto options = at::TensorOptions().dtype(place.dtype);
+    const uint64_t begin = data_ + place.begin, bytes = place.end - place.begin;
+    if (bytes == 0) {
+      return at::empty(place.shape, options);
+    }
+    const auto item = c10::elementSize(place.dtype);
+    if (begin % item != 0) {  // an address that torch could not name
+      auto copy = at::empty(place.shape, options);
+      std::copy_n(
+          static_cast<const uint8_t*>(storage_.data()) + begin, bytes,
+          static_cast<uint8_t*>(copy.mutable_data_ptr()));
+      return copy;
+    }
+    auto tensor = at::empty({0}, options);
+    std::vector<int64_t> strides(place.shape.size());
+    int64_t stride = 1;
+    for (size_t i = place.shape.size(); i-- > 0; stride *= place.shape[i]) {
+      strides[i] = stride;
+    }
+    return tensor.set_(storage_, static_cast<int64_t>(begin / item), place.shape, strides);
+  }
+
+ private:
+  Json parse(const uint8_t* begin, const uint8_t* end) const {
+    std::vector<std::set<std::string>> keys;  // of the objects that are open
+    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+      if (event == Json::parse_event_t::object_start) {
+        keys.emplace_back();
+      } else if (event == Json::parse_event_t::object_end) {
+        keys.pop_back();
+      } else if (event == Json::parse_event_t::key) {
+        const auto& key = parsed.get_ref<const std::string&>();
+        if (!keys.back().insert(key).second) {
+          fail("its header has " + quoted(key) + " twice");
+        }
+      }
+      if (depth > kMostDepth) {
+        fail("its header is nested deeper than " + std::to_string(kMostDepth));
+      }
+      return true;
+    };
+    try {
+      auto header = Json::parse(begin, end, watch);
+      if (!header.is_object()) {
+        fail("its header is no JSON object");
+      }
+      return header;
+    } catch (const Json::exception& e) {
+      fail("its header is no JSON: " + std::string(e.what()));
+    }
+  }
+
+  static std::string quoted(const std::string& text) {
+    constexpr size_t kMost = 100;
+    return "'" + text.substr(0, kMost) + (text.size() > kMost ? "...'" : "'");
+  }
+
+  Place read_place(const std::string& name, const Json& entry) const {
+    const auto field = [&](const char* key) -> const Json& {
+      if (!entry.is_object() || !entry.contains(key)) {
+        fail("tensor " + quoted(name) + " has no " + key);
+      }
+      return entry[key];
+    };
+    if (!field("dtype").is_string()) {
+      fail("tensor " + quoted(name) + " has a dtype that is no string");
+    }
+    Place place{name, read_dtype(name, field("dtype").get<std::string>()), {}, 0, 0};
+    uint64_t extent = c10::elementSize(place.dtype);  // with lengths of 0 taken for 1: strides too
+    bool empty = false;                               // must not overflow
+    for (const uint64_t length : read_numbers(name, "shape", field("shape"))) {
+      if (__builtin_mul_overflow(extent, std::max<uint64_t>(length, 1), &extent) ||
+          extent > INT64_MAX) {
+        fail("tensor " + quoted(name) + " has a shape that overflows");
+      }
+      empty |= length == 0;
+      place.shape.push_back(static_cast<int64_t>(length));
+    }
+    const uint64_t bytes = empty ? 0 : extent;
+    const auto offsets = read_numbers(name, "data_offsets", field("data_offsets"));
+    if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > size_ - data_) {
+      fail("tensor " + quoted(name) + " lies outside the file");
+    }
+    place.begin = offsets[0];
+    place.end = offsets[1];
+    if (place.end - place.begin != bytes) {
+      fail(
+          "tensor " + quoted(name) + " has " + std::to_string(place.end - place.begin) +
+          " bytes, and its shape and dtype make " + std::to_string(bytes));
+    }
+    return place;
+  }
+
+  at::ScalarType read_dtype(const std::string& name, const std::string& dtype) const {
+    static const std::map<std::string, at::ScalarType> known = {
+        {"F64", at::kDouble},
+        {"F32", at::kFloat},
+        {"F16", at::kHalf},
+        {"BF16", at::kBFloat16},
+        {"I64", at::kLong},
+        {"I32", at::kInt},
+        {"I16", at::kShort},
+        {"I8", at::kChar},
+        {"U8", at::kByte},
+        {"BOOL", at::kBool},
+        {"F8_E4M3", at::kFloat8_e4m3fn},
+        {"F8_E5M2", at::kFloat8_e5m2},
+    };
+    const auto found = known.find(dtype);
+    if (found == known.end()) {
+      fail("tensor " + quoted(name) + " has the unknown dtype " + quoted(dtype));
+    }
+    return found->second;
+  }
+
+  std::vector<uint64_t> read_numbers(
+      const std::string& name, const char* key, const Json& numbers) const {
+    constexpr size_t kMost = 64;  // dimensions that torch takes
+    const auto is_number = [](const Json& n) { return n.is_number_unsigned(); };
+    if (!numbers.is_array() || numbers.size() > kMost ||
+        !std::all_of(numbers.begin(), numbers.end(), is_number)) {
+      fail("tensor " + quoted(name) + " has a " + key + " that is no list of counts");
+    }
+    return numbers.get<std::vector<uint64_t>>();
+  }
+
+  // In the order of their places, each must begin where the one before ends, and the last must end
+  // with the file.
+  void check_places(const std::vector<Place>& places) const {
+    std::vector<const Place*> ordered;
+    for (const auto& place : places) {
+      ordered.push_back(&place);
+    }
+    std::sort(ordered.begin(), ordered.end(), [](const Place* a, const Place* b) {
+      return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+    });
+    uint64_t end = 0;
+    for (const auto* place : ordered) {
+      if (place->begin < end) {
+        fail("tensor " + quoted(place->name) + " overlaps another");
+      }
+      if (place->begin > end) {
+        fail("there is a hole before tensor " + quoted(place->name));
+      }
+      end = place->end;
+    }
+    if (end != size_ - data_) {
+      fail(
+          "its tensors end at byte " + std::to_string(data_ + end) + " of " +
+          std::to_string(size_));
+    }
+  }
+
+  std::string path_;
+  uint64_t size_ = 0;  // of the whole file
+  uint64_t data_ = 0;  // where the tensors begin
+  c10::Storage storage_;
+};
+
+}  // namespace
+
+NamedTensors read_safetensors(const std::string& path) {
+  File file(path);
+  file.open();
+  NamedTensors tensors;
+  for (const auto& place : file.read_header()) {
+    tensors.emplace_back(place.name, file.tensor(place));
+  }
+  return tensors;
+}
+
+}  // namespace dsm_ext
