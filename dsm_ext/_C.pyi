@@ -322,3 +322,9 @@ class PackedLinear:
 
 def attention(qkv: Tensor, size: Tensor | None = None) -> Tensor:
     """Likewise: [B, N, 3, H, D] to [B, N, H * D], with the logarithms of ``size`` [B, N] added."""
+
+def read_safetensors(path: str) -> list[tuple[str, Tensor]]:
+    """The C++ library's reader. Raises ValueError naming the file and the fault."""
+
+def load(folder: str, schedule: str | None = None) -> VisionTransformer:
+    """The C++ library's ``load``. Raises ValueError naming the file and the fault."""

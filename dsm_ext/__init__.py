@@ -5,6 +5,7 @@ in plain PyTorch. Source: arXiv 2303.02331.
 """
 
 from dsm_ext._native import Config, Global, Local, Plan, PlannedBlock, Schedule, Step, __version__
+from dsm_ext.export import export, load
 from dsm_ext.from_timm import from_timm
 from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Trace, VisionTransformer
@@ -23,8 +24,10 @@ __all__ = [
     "Trace",
     "VisionTransformer",
     "__version__",
+    "export",
     "from_timm",
     "from_transformers",
+    "load",
     "match",
     "merge",
     "unmerge",

@@ -28,6 +28,8 @@ void translate(std::exception_ptr error) {
     if (error) {
       std::rethrow_exception(error);
     }
+  } catch (const dsm_ext::Error& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
   } catch (const c10::ValueError& e) {
     PyErr_SetString(PyExc_ValueError, e.what_without_backtrace());
   } catch (const c10::TypeError& e) {
@@ -390,6 +392,16 @@ void bind_model(py::module_& m) {
       .def_property_readonly("plan", py::cpp_function(&Model::plan, Release()));
 }
 
+void bind_weights(py::module_& m) {
+  m.def("read_safetensors", &dsm_ext::read_safetensors, "path"_a);
+  m.def(
+      "load",
+      [](const std::string& folder, const std::optional<std::string>& schedule) {
+        return dsm_ext::load(folder, schedule).ptr();
+      },
+      "folder"_a, "schedule"_a = py::none(), py::call_guard<py::gil_scoped_release>());
+}
+
 // Of no use but to tests and benchmarks.
 void bind_parts(py::module_& m) {
   using Linear = dsm_ext::cpu::PackedLinear;
@@ -407,5 +419,6 @@ PYBIND11_MODULE(_C, m) {
   py::register_local_exception_translator(&translate);
   bind_schedule(m);
   bind_model(m);
+  bind_weights(m);
   bind_parts(m);
 }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dsm_ext._native import __version__
-from dsm_ext.cli import bench, classify, demo, evaluate, plan, show
+from dsm_ext.cli import bench, classify, demo, evaluate, export, plan, show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"dsm-ext {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (plan, classify, show, evaluate, bench, demo):
+    for module in (plan, classify, show, evaluate, export, bench, demo):
         module.add_parser(commands)
     args = parser.parse_args(arguments)
     try:

@@ -2,6 +2,7 @@
 
 // The whole library.
 #include "dsm_ext/config.h"              // IWYU pragma: export
+#include "dsm_ext/load.h"                // IWYU pragma: export
 #include "dsm_ext/ops.h"                 // IWYU pragma: export
 #include "dsm_ext/plan.h"                // IWYU pragma: export
 #include "dsm_ext/profile.h"             // IWYU pragma: export

@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "dsm_ext/weights.h"
+#include "json.h"
 
 // A file is: the length of the header, 8 bytes, little-endian; the header, a JSON object that gives
 // each tensor's dtype, shape and place behind the header; the tensors. Nothing in it is believed.
@@ -34,9 +33,7 @@ class File {
  public:
   explicit File(const std::string& path) : path_(path) {}
 
-  [[noreturn]] void fail(const std::string& fault) const {
-    throw Error("dsm_ext: " + path_ + ": " + fault);
-  }
+  [[noreturn]] void fail(const std::string& fault) const { dsm_ext::fail(path_, fault); }
 
   void open() {
     std::error_code error;
@@ -77,7 +74,8 @@ class File {
           std::to_string(size_));
     }
     data_ = kLengthBytes + length;
-    const auto header = parse(bytes + kLengthBytes, bytes + data_);
+    const auto header =
+        parse_json(path_, "its header", bytes + kLengthBytes, bytes + data_, kMostDepth);
     std::vector<Place> places;
     for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") {
@@ -112,40 +110,6 @@ class File {
   }
 
  private:
-  Json parse(const uint8_t* begin, const uint8_t* end) const {
-    std::vector<std::set<std::string>> keys;  // of the objects that are open
-    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-      if (event == Json::parse_event_t::object_start) {
-        keys.emplace_back();
-      } else if (event == Json::parse_event_t::object_end) {
-        keys.pop_back();
-      } else if (event == Json::parse_event_t::key) {
-        const auto& key = parsed.get_ref<const std::string&>();
-        if (!keys.back().insert(key).second) {
-          fail("its header has " + quoted(key) + " twice");
-        }
-      }
-      if (depth > kMostDepth) {
-        fail("its header is nested deeper than " + std::to_string(kMostDepth));
-      }
-      return true;
-    };
-    try {
-      auto header = Json::parse(begin, end, watch);
-      if (!header.is_object()) {
-        fail("its header is no JSON object");
-      }
-      return header;
-    } catch (const Json::exception& e) {
-      fail("its header is no JSON: " + std::string(e.what()));
-    }
-  }
-
-  static std::string quoted(const std::string& text) {
-    constexpr size_t kMost = 100;
-    return "'" + text.substr(0, kMost) + (text.size() > kMost ? "...'" : "'");
-  }
-
   Place read_place(const std::string& name, const Json& entry) const {
     const auto field = [&](const char* key) -> const Json& {
       if (!entry.is_object() || !entry.contains(key)) {

@@ -1,0 +1,149 @@
+"""Folders for C++: what Python writes, C++ loads, to the last digit."""
+
+import json
+
+import pytest
+import torch
+from models import create, images_for, small
+from safetensors.torch import load_file, save_file
+from test_features import FEATURES, build
+
+import dsm_ext
+from dsm_ext import _C
+from dsm_ext.cli import main
+from dsm_ext.digits import create_model
+
+NAMED = ["everything", "DINOv2 giant", "SigLIP", "parallel blocks, all else", "CLIP"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return dsm_ext.export(dsm_ext.from_timm(small(), "dsm:r=8"), tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_cpp_and_python_give_the_same_logits(name, tmp_path):
+    assert name in FEATURES
+    timm_model = build(name)
+    model = dsm_ext.from_timm(timm_model, "dsm:r=8,skip=1,local=2")
+    dsm_ext.export(model, tmp_path, timm_model)
+    images = images_for(timm_model, 3)
+    core, again = _C.load(str(tmp_path)), dsm_ext.load(tmp_path)
+    assert core.config == again.config == model.config
+    assert core.schedule == again.schedule == model.schedule
+    expected = model(images)
+    assert torch.equal(core.forward(images), expected)
+    assert torch.equal(again(images), expected)
+    dense = _C.load(str(tmp_path), "dense")
+    model.schedule = "dense"
+    assert torch.equal(dense.forward(images), model(images))
+
+
+def test_every_tensor_is_read_as_it_was_written(folder):
+    tensors = load_file(folder / "model.safetensors")
+    found = dict(_C.read_safetensors(str(folder / "model.safetensors")))
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_timm_s_own_weight_file_loads(tmp_path):
+    """As timm publishes it: no config of ours beside it."""
+    model = create_model()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    fast = dsm_ext.from_timm(model, "dense")
+    fast._core.load_parameters(_C.read_safetensors(str(tmp_path / "model.safetensors")))
+    images = images_for(model, 2)
+    assert torch.equal(fast._core.forward(images), dsm_ext.from_timm(model, "dense")(images))
+
+
+def test_command(tmp_path, capsys):
+    name = "vit_wee_patch16_reg1_gap_256"
+    save_file(create(name).state_dict(), tmp_path / "w.safetensors")
+    command = ["export", name, "--weights", str(tmp_path / "w.safetensors"), "-o"]
+    assert main([*command, str(tmp_path / "out"), "--schedule", "dsm:r=4"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert content["architecture"] == name
+    assert content["pretrained_cfg"]["input_size"] == [3, 256, 256]
+    assert _C.load(str(tmp_path / "out")).plan.tokens_out < 257
+
+
+def change(folder, **fields):
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    for name, value in fields.items():
+        place = content["dsm_ext"]
+        *outer, last = name.split("__")
+        for part in outer:
+            place = place[part]
+        place[last] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "fields, fault",
+    [
+        ({"config__depth": 0}, "expected depth to be positive"),
+        ({"config__depth": -1}, "config field 'depth' cannot be -1"),
+        ({"config__depth": 2.5}, "config field 'depth' cannot be 2.5"),
+        ({"config__depth": 3}, "3 blocks, got 4"),
+        ({"config__embed_dim": 2**62}, "it cannot be|overflow|multiple|memory|Storage"),
+        ({"config__embed_dim": 64}, "misshapen"),
+        ({"config__act_layer": "relu"}, "expected act_layer to be one of"),
+        ({"config__layer_scale": 1}, "config field 'layer_scale' cannot be 1"),
+        ({"config__layer_scale": True}, "missing"),
+        ({"config__unknown": 1}, "no config field is named 'unknown'"),
+        ({"config__patch_size": [4]}, "config field 'patch_size' cannot be"),
+        ({"config": []}, "its config is no object"),
+        ({"schedule": []}, "there is no 'blocks'"),
+        ({"schedule__blocks": [[]]}, "4 blocks, got 1"),
+        ({"schedule__blocks": [[{"local": 1}], [], [], []]}, "there is no 'window'"),
+        ({"schedule__blocks": [[{"global": -1}], [], [], []]}, "'global' is no count"),
+        ({"schedule__blocks": [1, [], [], []]}, "no list of steps"),
+    ],
+)
+def test_bad_configs_are_named(folder, fields, fault):
+    change(folder, **fields)
+    file = r"^dsm_ext: .*(config\.json|model\.safetensors): "
+    with pytest.raises(ValueError, match=f"{file}.*({fault})"):
+        _C.load(str(folder))
+    with pytest.raises((ValueError, RuntimeError)):
+        dsm_ext.load(folder)
+
+
+@pytest.mark.parametrize(
+    "content, fault",
+    [
+        ("", "it is no JSON"),
+        ("[]", "it is no JSON object"),
+        ("{", "it is no JSON"),
+        ("{}", "no section 'dsm_ext'"),
+        ('{"dsm_ext": 1}', "no section 'dsm_ext'"),
+        ('{"dsm_ext": {}}', "lacks the config or the schedule"),
+        ('{"a": 1, "a": 2}', "has 'a' twice"),
+        ("[" * 100_000, "nested deeper than 16"),
+        (" " * 1_000_001, "it has 1000001 bytes"),
+    ],
+)
+def test_bad_config_files_are_named(folder, content, fault):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"config\.json: .*{fault}"):
+        _C.load(str(folder))
+    with pytest.raises(ValueError, match="is not what export writes"):
+        dsm_ext.load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_missing_files_are_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name}: no such file"):
+        _C.load(str(folder))
+    with pytest.raises(FileNotFoundError, match=name):
+        dsm_ext.load(folder)
+
+
+def test_schedules_that_do_not_fit(folder):
+    with pytest.raises(ValueError, match="expected r to be a number"):
+        _C.load(str(folder), "dsm:r=x")
+    with pytest.raises(ValueError, match="expected r of block"):
+        _C.load(str(folder), "tome:r=500")
