@@ -65,4 +65,4 @@ $(VENV)/.packages: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf build dsm_ext/*.so dsm_ext/lib dsm_ext/_build_info.py
+	rm -rf build dsm_ext/*.so dsm_ext/lib dsm_ext/include dsm_ext/_build_info.py

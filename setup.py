@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.resolve()
 
 
 class CMakeBuild(build_ext):
-    """Configure, build and install the component `python` into the package's folder.
+    """Configure, build and install into the package's folder.
 
     The environment: CMAKE_ARGS is passed on, DSM_EXT_BUILD_DIR keeps one build folder over several
     calls.
@@ -31,11 +31,12 @@ class CMakeBuild(build_ext):
         ]
         if not (build / "CMakeCache.txt").exists():
             arguments = ["-G", "Ninja", *arguments]
-        install = ["cmake", "--install", str(build), "--component", "python", "--prefix"]
+        parts = ("python", "core")  # the second is what C++ programs use too
+        install = ["cmake", "--install", str(build), "--component"]
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *arguments],
             ["cmake", "--build", str(build), "--parallel", "--target", "_C"],
-            *([*install, str(package)] for package in packages),
+            *([*install, part, "--prefix", str(p)] for p in packages for part in parts),
         ):
             subprocess.run(command, check=True)
 

@@ -1,4 +1,5 @@
-# Finds libtorch and makes the target dsm_ext_torch of it.
+# Finds libtorch and makes the target dsm_ext_torch of it: for the build, and for those who use the
+# installed package.
 #
 # torch's own TorchConfig.cmake stops with an error where torch was built for CUDA and the machine
 # has no CUDA toolkit, as on most machines that run `pip install torch` for their CPU. The core
@@ -8,6 +9,9 @@
 # In:  DSM_EXT_TORCH_ROOT, or Python's torch package
 # Out: DSM_EXT_TORCH_ROOT, DSM_EXT_TORCH_VERSION, DSM_EXT_TORCH_CUDA (major version, or empty)
 
+if(TARGET dsm_ext_torch)
+  return()
+endif()
 set(DSM_EXT_TORCH_MINIMUM 2.11)
 
 if(NOT DSM_EXT_TORCH_ROOT)

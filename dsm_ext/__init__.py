@@ -4,6 +4,8 @@ The whole forward is one call into a compiled module; ``dsm_ext.reference`` is t
 in plain PyTorch. Source: arXiv 2303.02331.
 """
 
+from pathlib import Path as _Path
+
 from dsm_ext._native import Config, Global, Local, Plan, PlannedBlock, Schedule, Step, __version__
 from dsm_ext.export import export, load
 from dsm_ext.from_timm import from_timm
@@ -11,6 +13,9 @@ from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Trace, VisionTransformer
 from dsm_ext.ops import match, merge, unmerge
 from dsm_ext.pictures import visualize
+
+cmake_prefix_path = str(_Path(__file__).parent)
+"""For CMake's CMAKE_PREFIX_PATH: find_package(dsm_ext CONFIG REQUIRED) gives dsm_ext::dsm_ext."""
 
 __all__ = [
     "Config",
@@ -24,6 +29,7 @@ __all__ = [
     "Trace",
     "VisionTransformer",
     "__version__",
+    "cmake_prefix_path",
     "export",
     "from_timm",
     "from_transformers",

@@ -1,0 +1,31 @@
+# Installs the library, its headers and its CMake package below one prefix, which for pip is the
+# folder of the Python package. One component, so that pip brings it along.
+
+include(CMakePackageConfigHelpers)
+
+set(package_dir lib/cmake/dsm_ext)
+install(
+  TARGETS dsm_ext
+  EXPORT dsm_extTargets
+  LIBRARY DESTINATION lib COMPONENT core
+  INCLUDES DESTINATION include)
+install(
+  DIRECTORY cpp/include/dsm_ext ${PROJECT_BINARY_DIR}/include/dsm_ext
+  DESTINATION include
+  COMPONENT core
+  FILES_MATCHING
+  PATTERN "*.h")
+install(EXPORT dsm_extTargets NAMESPACE dsm_ext:: DESTINATION ${package_dir} COMPONENT core)
+configure_package_config_file(cmake/dsm_extConfig.cmake.in dsm_extConfig.cmake
+                              INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/dsm_extConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion)
+install(
+  FILES ${PROJECT_BINARY_DIR}/dsm_extConfig.cmake ${PROJECT_BINARY_DIR}/dsm_extConfigVersion.cmake
+        cmake/torch.cmake
+  DESTINATION ${package_dir}
+  COMPONENT core)
+
+# torch's libraries: beside the package where pip puts both, else where they were at the build.
+set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH "$ORIGIN/../../torch/lib"
+                                         INSTALL_RPATH_USE_LINK_PATH ON)
