@@ -27,5 +27,5 @@ install(
   COMPONENT core)
 
 # torch's libraries: beside the package where pip puts both, else where they were at the build.
-set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH "$ORIGIN/../../torch/lib"
-                                         INSTALL_RPATH_USE_LINK_PATH ON)
+set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH
+                                         "$ORIGIN/../../torch/lib;${DSM_EXT_TORCH_ROOT}/lib")
