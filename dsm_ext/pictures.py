@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-WHITE = (255, 255, 255)
 LIGHT = 0.72  # luma from which black is drawn on it: well above middle grey, where white shows too,
 # so that most pictures are outlined in one colour
 GAP, HEAD = 12, 40  # pixels between pictures, and for a line of titles
@@ -21,7 +20,7 @@ def visualize(
     image: Tensor,
     source: Tensor,
     grid: tuple[int, int] | None = None,
-    outline: tuple[int, int, int] | None = WHITE,
+    outline: tuple[int, int, int] | None = None,
 ) -> Image.Image:
     """Paint each group of merged patches in its mean colour and outline it.
 

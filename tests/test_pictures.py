@@ -46,16 +46,16 @@ def test_without_a_colour_outlines_show_on_either_side():
     image = torch.zeros(3, 2, 8)
     image[:, :, 4:] = 0.8
     d, g = BLACK, (204, 204, 204)
-    picture = np.array(visualize(image, torch.tensor([0, 1, 2, 3]), (1, 4), outline=None))
+    picture = np.array(visualize(image, torch.tensor([0, 1, 2, 3]), (1, 4)))
     assert (picture == np.array([[d, WHITE, d, WHITE, g, BLACK, g, g]] * 2)).all()
-    together = visualize(image, torch.zeros(4), (1, 4), outline=None)
+    together = visualize(image, torch.zeros(4), (1, 4))
     assert together.getcolors() == [(16, (102, 102, 102))]
 
 
 @pytest.mark.parametrize("color, border", [((0, 0, 200), WHITE), ((250, 230, 200), BLACK)])
 def test_outlines_are_wider_between_large_patches(color, border):
     image = plain(color, 34, 85)
-    picture = np.array(visualize(image, torch.arange(10), (2, 5), outline=None))
+    picture = np.array(visualize(image, torch.arange(10), (2, 5)))
     assert (picture == cells(color, (2, 5), 17, border)).all()
 
 
@@ -222,7 +222,7 @@ def test_show_draws_the_groups_that_the_model_makes(capsys, tiny, tmp_path):
     model = dsm_ext.from_timm(timm_model, "tome:r=2")
     source = model.trace(transform_for(timm_model)(read_image(tmp_path / "x.png"))[None]).source[0]
     assert len(source.unique()) == 15 - 4 * 2
-    expected = visualize(plain(color, 270, 450), source, (3, 5), outline=None)
+    expected = visualize(plain(color, 270, 450), source, (3, 5))
     assert (merged == np.array(expected)).all()
     frame = (GAP + 5 * (335 + GAP), HEAD + 201 + GAP)  # patches of 67 x 67, the input and 4 blocks
     assert size_of(out / "x-tome_r=2.png") == frame

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
                 model.schedule = schedule
                 kept = model.forward_intermediates(images, range(model.config.depth))
                 sources = [block.source[0] for block in kept]
-                row.append(visualize(large, sources[-1], model.config.grid, outline=None))
+                row.append(visualize(large, sources[-1], model.config.grid))
                 strip = filmstrip(small, sources, blocks, model.config.grid)
                 _save(strip, args.output / f"{name}-{_plain(schedule)}.png")
             rows.append(row)

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <filesystem>
 #include <set>
 
 #include "../model/config_fields.h"
@@ -17,6 +18,22 @@ void fail(const std::string& path, const std::string& fault) {
   message += ": ";
   message += fault;
   throw Error(message);
+}
+
+uint64_t file_size(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    fail(path, "no such file");
+  }
+  if (!std::filesystem::is_regular_file(status)) {
+    fail(path, "not a file");
+  }
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) {
+    fail(path, error.message());
+  }
+  return size;
 }
 
 std::string quoted(const std::string& text) {

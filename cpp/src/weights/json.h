@@ -11,6 +11,10 @@ namespace dsm_ext {
 /// What is wrong with a file: its name and the fault. Thrown by whoever looks into it.
 [[noreturn]] void fail(const std::string& path, const std::string& fault);
 
+/// The bytes of a file.
+/// \throws dsm_ext::Error where there is none, or it is a directory or the like.
+uint64_t file_size(const std::string& path);
+
 /// A name as a message shows it: in quotes, cut where it is long.
 std::string quoted(const std::string& text);
 

@@ -11,21 +11,13 @@
 namespace dsm_ext {
 namespace {
 
-constexpr uintmax_t kMostConfig = 1'000'000;  // bytes; a config has some thousand
-constexpr int kMostDepth = 16;                // of what else may stand in it
+constexpr uint64_t kMostConfig = 1'000'000;  // bytes; a config has some thousand
+constexpr int kMostDepth = 16;               // of what else may stand in it
 
 nlohmann::json read_config(const std::string& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) {
-    fail(path, "no such file");
-  }
-  if (!std::filesystem::is_regular_file(status)) {
-    fail(path, "not a file");
-  }
-  const auto size = std::filesystem::file_size(path, error);
-  if (error || size > kMostConfig) {
-    fail(path, error ? error.message() : "it has " + std::to_string(size) + " bytes");
+  const auto size = file_size(path);
+  if (size > kMostConfig) {
+    fail(path, "it has " + std::to_string(size) + " bytes");
   }
   std::ifstream file(path, std::ios::binary);
   std::string content(size, '\0');

@@ -1,9 +1,7 @@
-#include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
 #include <ATen/MapAllocator.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <optional>
 
@@ -36,18 +34,7 @@ class File {
   [[noreturn]] void fail(const std::string& fault) const { dsm_ext::fail(path_, fault); }
 
   void open() {
-    std::error_code error;
-    const auto status = std::filesystem::status(path_, error);
-    if (!std::filesystem::exists(status)) {
-      fail("no such file");
-    }
-    if (!std::filesystem::is_regular_file(status)) {
-      fail("not a file");
-    }
-    size_ = std::filesystem::file_size(path_, error);
-    if (error) {
-      fail(error.message());
-    }
+    size_ = file_size(path_);
     if (size_ < kLengthBytes) {
       fail("not a safetensors file: it has " + std::to_string(size_) + " bytes");
     }
