@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 class Config:
@@ -323,8 +324,103 @@ class PackedLinear:
 def attention(qkv: Tensor, size: Tensor | None = None) -> Tensor:
     """Likewise: [B, N, 3, H, D] to [B, N, H * D], with the logarithms of ``size`` [B, N] added."""
 
+class Preprocessing:
+    """What a model wants done to a picture: timm's evaluation transform, by timm's names.
+
+    Its fields can be read, not set. Against timm, which resizes with Pillow, nearly all values are
+    equal, and none seen was more than two of the 256 levels away.
+
+    Args:
+        size: height and width of the result.
+        interpolation: "bicubic" or "bilinear", with antialiasing.
+        crop_pct: the share of the scaled picture that the crop keeps.
+        crop_mode: "center" scales the shorter side and cuts the longer one, "squash" scales each
+            side by itself, "border" scales the longer side and fills up with the mean colour.
+        mean, std: of each channel, on a scale of 0 to 1.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int] = (224, 224),
+        interpolation: str = "bicubic",
+        crop_pct: float = 0.875,
+        crop_mode: str = "center",
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None: ...
+    def __call__(self, picture: Tensor) -> Tensor:
+        """A picture [height, width, channels] uint8 on the CPU, as
+        ``torch.from_numpy(numpy.array(pil_image))`` gives it, to float32 [channels, h, w].
+
+        Raises:
+            ValueError: another rank or number of channels, or an empty picture.
+            TypeError: another dtype.
+        """
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def interpolation(self) -> str: ...
+    @property
+    def crop_pct(self) -> float: ...
+    @property
+    def crop_mode(self) -> str: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+class ModelInfo:
+    """What stands beside a model's weights."""
+
+    @property
+    def architecture(self) -> str:
+        """timm's name, or ""."""
+    @property
+    def config(self) -> Config: ...
+    @property
+    def schedule(self) -> Schedule:
+        """The one that was exported, else ``Schedule.dsm``."""
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def labels(self) -> list[str]:
+        """Of the classes, in their order; empty where none are given."""
+
+def model_info(path: str) -> ModelInfo:
+    """The C++ library's ``model_info``. Raises ValueError naming the file and the fault."""
+
 def read_safetensors(path: str) -> list[tuple[str, Tensor]]:
     """The C++ library's reader. Raises ValueError naming the file and the fault."""
 
-def load(folder: str, schedule: str | None = None) -> VisionTransformer:
+def load(
+    path: str,
+    schedule: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device = ...,
+    check_finite: bool = False,
+) -> VisionTransformer:
     """The C++ library's ``load``. Raises ValueError naming the file and the fault."""
+
+class BuildInfo:
+    """What the compiled part is, and how it runs here; ``str`` gives it in one line."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def torch(self) -> str:
+        """The torch that it was compiled against."""
+    @property
+    def cuda(self) -> str:
+        """The CUDA compiler of its kernels, or ""."""
+    @property
+    def compiler(self) -> str: ...
+    @property
+    def instruction_set(self) -> str:
+        """Of the CPU's fast path on this processor: "AVX-512", "AVX2" or "baseline"."""
+
+def build_info() -> BuildInfo:
+    """Versions, CUDA or not, and the instruction set in use."""

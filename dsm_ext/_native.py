@@ -47,25 +47,33 @@ check_torch(torch.__version__, _build_info.TORCH, _build_info.VERSION, _build_in
 
 from dsm_ext import _C  # noqa: E402
 from dsm_ext._C import (  # noqa: E402
+    BuildInfo,
     Config,
     Global,
     Local,
+    ModelInfo,
     Plan,
     PlannedBlock,
+    Preprocessing,
     Schedule,
     Step,
+    build_info,
 )
 
 __version__ = _build_info.VERSION
 
 __all__ = [
     "_C",
+    "BuildInfo",
     "Config",
     "Global",
     "Local",
+    "ModelInfo",
     "Plan",
     "PlannedBlock",
+    "Preprocessing",
     "Schedule",
     "Step",
     "__version__",
+    "build_info",
 ]

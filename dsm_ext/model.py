@@ -74,11 +74,26 @@ class VisionTransformer(nn.Module):
             schedule: a schedule, or a string that ``Schedule.parse`` takes.
             weights: tensors by timm's names, shared, not copied; None leaves them uninitialised.
         """
+        core = _C.VisionTransformer(config, _schedule(schedule, config))
+        if weights is None:
+            shapes = core.named_parameters()
+            weights = {name: torch.empty_like(shape, device="cpu") for name, shape in shapes}
+            core.load_parameters(list(weights.items()), check_finite=False)
+        else:
+            core.load_parameters(list(weights.items()))
+        self._wrap(core)
+
+    @classmethod
+    def _of(cls, core: _C.VisionTransformer) -> VisionTransformer:
+        """The module of a compiled model that has its weights."""
+        model = cls.__new__(cls)
+        model._wrap(core)
+        return model
+
+    def _wrap(self, core: _C.VisionTransformer) -> None:
         super().__init__()
-        self._core = _C.VisionTransformer(config, _schedule(schedule, config))
-        if weights is not None:
-            self._core.load_parameters(list(weights.items()))
-        for name, tensor in self._core.named_parameters():
+        self._core = core
+        for name, tensor in core.named_parameters():
             parent: nn.Module = self
             *path, leaf = name.split(".")
             for part in path:

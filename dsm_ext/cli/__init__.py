@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from dsm_ext._native import __version__
+from dsm_ext._native import build_info
 from dsm_ext.cli import bench, classify, demo, evaluate, export, plan, show
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="dsm-ext", description="Delayed Spatial Merging for Vision Transformers."
     )
-    parser.add_argument("--version", action="version", version=f"dsm-ext {__version__}")
+    parser.add_argument("--version", action="version", version=str(build_info()))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (plan, classify, show, evaluate, export, bench, demo):
         module.add_parser(commands)

@@ -31,9 +31,12 @@ def integers(text: str) -> list[int]:
     return values
 
 
-def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
+def add_model(
+    parser: argparse.ArgumentParser, weights: bool = True, or_folder: bool = False
+) -> None:
+    also = ", or a folder that `export` wrote" if or_folder else ""
     parser.add_argument(
-        "model", metavar="MODEL", help="a timm name, such as deit_small_patch16_224"
+        "model", metavar="MODEL", help=f"a timm name, such as deit_small_patch16_224{also}"
     )
     if weights:
         parser.add_argument("--weights", metavar="F", help=".safetensors, .pt or .pth file")

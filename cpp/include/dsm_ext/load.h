@@ -2,12 +2,37 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "dsm_ext/config.h"
 #include "dsm_ext/error.h"
 #include "dsm_ext/export.h"
+#include "dsm_ext/preprocessing.h"
+#include "dsm_ext/schedule.h"
 #include "dsm_ext/vision_transformer.h"
 
 namespace dsm_ext {
+
+/// What stands beside a model's weights.
+struct DSM_EXT_API ModelInfo {
+  std::string architecture;  ///< timm's name, or "".
+  Config config;
+  Schedule schedule;  ///< The one that was exported, else `Schedule::dsm`.
+  Preprocessing preprocessing;
+  std::vector<std::string> labels;  ///< Of the classes, in their order; empty where none are given.
+};
+
+/// What a model is, without making it.
+///
+/// \param path  A folder as the model hub lays it out: model.safetensors beside timm's config.json.
+///              Or a single safetensors file that `dsm-ext export` wrote, which holds its config.
+///              A folder that it wrote has a section "dsm_ext" in config.json, which is then taken;
+///              in others the weights show the shape, and what they do not show, such as the
+///              number of heads, is timm's for the architecture of that name.
+/// \throws dsm_ext::Error naming the file and the fault: what `read_safetensors` refuses; a
+///         config.json that is no JSON, or a field in it that is of another type, unknown in the
+///         section "dsm_ext", or out of range; an architecture that is not supported.
+DSM_EXT_API ModelInfo model_info(const std::string& path);
 
 /// How `load` makes a model.
 struct LoadOptions {
@@ -16,20 +41,16 @@ struct LoadOptions {
   bool check_finite = false;  ///< Read every weight at once and refuse NaN and infinity.
 };
 
-/// A model from a folder that `dsm-ext export` wrote: model.safetensors beside config.json.
+/// The model of a folder or file that `model_info` takes.
 ///
 /// The weights are mapped into memory, and read when they are first used. Where neither dtype nor
 /// device change, nothing is copied but into the fast path's packed weights.
 ///
-/// \param folder    Where the two files are.
-/// \param schedule  As `Schedule::parse` takes it; none: the one that was exported.
-/// \throws dsm_ext::Error naming the file and the fault, as `read_safetensors`; where config.json
-/// is
-///         no JSON, has no section "dsm_ext", or a field in it is unknown or out of range; where
-///         the weights are not the config's.
+/// \param schedule  As `Schedule::parse` takes it; none: that of `model_info`.
+/// \throws dsm_ext::Error as `model_info`, and where the weights are not the config's.
 /// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model.
 DSM_EXT_API VisionTransformer load(
-    const std::string& folder, const std::optional<std::string>& schedule = std::nullopt,
+    const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
     const LoadOptions& options = {});
 
 }  // namespace dsm_ext

@@ -70,7 +70,8 @@ enum class CpuPath {
 ///         arXiv 2303.02331.
 class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
  public:
-  /// The weights are uninitialised until `load_parameters`.
+  /// The parameters have shapes alone, on the meta device, until `load_parameters`; until then no
+  /// images are taken.
   /// \throws c10::ValueError for a config out of range or a schedule that does not fit it.
   VisionTransformerImpl(Config config, Schedule schedule);
   ~VisionTransformerImpl() override;

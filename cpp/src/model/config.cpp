@@ -2,9 +2,11 @@
 
 #include <c10/util/Exception.h>
 
+#include <cmath>
 #include <vector>
 
 #include "config_fields.h"
+#include "dsm_ext/preprocessing.h"
 
 namespace dsm_ext {
 namespace {
@@ -30,6 +32,14 @@ const std::vector<std::string>& names(BlockKind) {
   static const std::vector<std::string> all = {"sequential", "parallel"};
   return all;
 }
+const std::vector<std::string>& names(Interpolation) {
+  static const std::vector<std::string> all = {"bicubic", "bilinear"};
+  return all;
+}
+const std::vector<std::string>& names(CropMode) {
+  static const std::vector<std::string> all = {"center", "squash", "border"};
+  return all;
+}
 
 }  // namespace
 
@@ -39,7 +49,7 @@ std::string name_of(Enum value) {
 }
 
 template <typename Enum>
-Enum value_of(const char* field, const std::string& name) {
+Enum value_of(const char* field, const std::string& name, const char* owner) {
   const auto& all = names(Enum());
   std::string choice;
   for (size_t i = 0; i < all.size(); ++i) {
@@ -49,40 +59,47 @@ Enum value_of(const char* field, const std::string& name) {
     choice += (i == 0 ? "'" : ", '") + all[i] + "'";
   }
   TORCH_CHECK_VALUE(
-      false, "dsm_ext.Config: expected ", field, " to be one of ", choice, ", got '", name, "'");
+      false, "dsm_ext.", owner, ": expected ", field, " to be one of ", choice, ", got '", name,
+      "'");
 }
 
 #define DSM_EXT_NAMED(Enum)                             \
   template DSM_EXT_API std::string name_of(Enum value); \
-  template DSM_EXT_API Enum value_of(const char* field, const std::string& name);
+  template DSM_EXT_API Enum value_of(const char* field, const std::string& name, const char* owner);
 DSM_EXT_NAMED(Activation)
 DSM_EXT_NAMED(NormKind)
 DSM_EXT_NAMED(MlpKind)
 DSM_EXT_NAMED(Pool)
 DSM_EXT_NAMED(BlockKind)
+DSM_EXT_NAMED(Interpolation)
+DSM_EXT_NAMED(CropMode)
 #undef DSM_EXT_NAMED
 
 void Config::validate() const {
-  const auto positive = [](const char* name, int64_t value) {
-    TORCH_CHECK_VALUE(value > 0, "dsm_ext.Config: expected ", name, " to be positive, got ", value);
-  };
-  const auto not_negative = [](const char* name, int64_t value) {
+  const auto within = [](const char* name, int64_t value, int64_t least, int64_t most) {
     TORCH_CHECK_VALUE(
-        value >= 0, "dsm_ext.Config: expected ", name, " to be at least 0, got ", value);
+        value >= least && value <= most, "dsm_ext.Config: expected ", name, " to be in [", least,
+        ", ", most, "], got ", value);
   };
-  positive("patch_size", patch_size[0]);
-  positive("patch_size", patch_size[1]);
-  positive("in_chans", in_chans);
-  not_negative("num_classes", num_classes);
-  positive("embed_dim", embed_dim);
-  positive("depth", depth);
-  positive("num_heads", num_heads);
-  positive("mlp_dim", mlp_dim);
-  not_negative("reg_tokens", reg_tokens);
-  TORCH_CHECK_VALUE(eps > 0, "dsm_ext.Config: expected eps to be positive, got ", eps);
+  // Far beyond any model, and so that no count of tokens, weights or multiply-adds overflows.
+  for (const int axis : {0, 1}) {
+    within("img_size", img_size[axis], 1, 1 << 16);
+    within("patch_size", patch_size[axis], 1, 1 << 16);
+  }
+  within("in_chans", in_chans, 1, 1 << 12);
+  within("num_classes", num_classes, 0, 1 << 24);
+  within("embed_dim", embed_dim, 1, 1 << 16);
+  within("depth", depth, 1, 1 << 8);
+  within("num_heads", num_heads, 1, 1 << 16);
+  within("mlp_dim", mlp_dim, 1, 1 << 18);
+  within("reg_tokens", reg_tokens, 0, 1 << 16);
+  TORCH_CHECK_VALUE(
+      eps > 0 && std::isfinite(eps), "dsm_ext.Config: expected eps to be positive and finite, got ",
+      eps);
   TORCH_CHECK_VALUE(
       grid()[0] > 0 && grid()[1] > 0, "dsm_ext.Config: expected img_size to hold a patch of ",
       patch_size[0], " x ", patch_size[1], " pixels, got ", img_size[0], " x ", img_size[1]);
+  within("the tokens of an image", tokens(), 1, 1 << 18);
   TORCH_CHECK_VALUE(
       embed_dim % num_heads == 0,
       "dsm_ext.Config: expected embed_dim to be a multiple of num_heads = ", num_heads, ", got ",

@@ -45,13 +45,13 @@ void for_each_field(AConfig& c, const Visit& visit) {
   visit("head_bias", c.head_bias);
 }
 
-/// The name of an enumerator of a config's field.
+/// The name of an enumerator of a field of `Config` or `Preprocessing`.
 template <typename Enum>
 DSM_EXT_API std::string name_of(Enum value);
 
 /// The enumerator of that name.
-/// \throws c10::ValueError naming the field and the names it takes.
+/// \throws c10::ValueError naming the field, whose it is, and the names it takes.
 template <typename Enum>
-DSM_EXT_API Enum value_of(const char* field, const std::string& name);
+DSM_EXT_API Enum value_of(const char* field, const std::string& name, const char* owner = "Config");
 
 }  // namespace dsm_ext

@@ -5,7 +5,7 @@
 namespace dsm_ext {
 
 void Parameters::own(const char* name, at::IntArrayRef shape, at::Tensor& tensor) {
-  tensor = register_parameter(name, at::empty(shape), /*requires_grad=*/false);
+  tensor = register_parameter(name, at::empty(shape, at::kMeta), /*requires_grad=*/false);
   own_.emplace_back(name, &tensor);
 }
 

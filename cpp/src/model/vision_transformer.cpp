@@ -41,7 +41,7 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
   for (auto& [name, tensor] : own_tokens()) {
     const bool is_positions = tensor == &pos_embed_, is_registers = tensor == &reg_token_;
     const int64_t rows = is_positions ? positions : is_registers ? config_.reg_tokens : 1;
-    *tensor = register_parameter(name, at::empty({1, rows, c}), /*requires_grad=*/false);
+    *tensor = register_parameter(name, at::empty({1, rows, c}, at::kMeta), /*requires_grad=*/false);
   }
   const auto embed = add<torch::nn::Module>(*this, "patch_embed");
   patch_embed_ = add<Linear>(

@@ -58,6 +58,9 @@ void VisionTransformerImpl::check_images(const at::Tensor& images) const {
         images.size(2), " x ", images.size(3));
   }
   TORCH_CHECK_VALUE(
+      !weight.is_meta(),
+      "dsm_ext.VisionTransformer: the model has no weights yet; load them first");
+  TORCH_CHECK_VALUE(
       images.device() == weight.device(), "dsm_ext.VisionTransformer: expected images on ",
       weight.device(), " like the weights, got ", images.device());
   TORCH_CHECK_TYPE(

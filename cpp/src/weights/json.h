@@ -1,10 +1,11 @@
 #pragma once
 
+#include <array>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-
-#include "dsm_ext/config.h"
-#include "dsm_ext/schedule.h"
+#include <type_traits>
+#include <vector>
 
 namespace dsm_ext {
 
@@ -25,12 +26,49 @@ nlohmann::json parse_json(
     const std::string& path, const char* part, const uint8_t* begin, const uint8_t* end,
     int most_depth);
 
-/// A config's fields by name; those that are missing keep their defaults.
-/// \throws dsm_ext::Error for unknown fields, other types, and what `Config::validate` refuses.
-Config config_from(const std::string& path, const nlohmann::json& fields);
+/// Whether a value is of a type: counts are not negative and fit int64_t; enumerators are strings.
+template <typename Value>
+bool is(const nlohmann::json& value) {
+  if constexpr (std::is_same_v<Value, bool>) {
+    return value.is_boolean();
+  } else if constexpr (std::is_same_v<Value, double>) {
+    return value.is_number();
+  } else if constexpr (std::is_same_v<Value, int64_t>) {
+    return value.is_number_unsigned() && value.get<uint64_t>() <= INT64_MAX;
+  } else if constexpr (std::is_same_v<Value, std::string> || std::is_enum_v<Value>) {
+    return value.is_string();
+  } else {
+    if (!value.is_array()) {
+      return false;
+    }
+    if constexpr (requires { std::tuple_size<Value>::value; }) {
+      if (value.size() != std::tuple_size<Value>::value) {
+        return false;
+      }
+    }
+    for (const auto& item : value) {
+      if (!is<typename Value::value_type>(item)) {
+        return false;
+      }
+    }
+    return true;
+  }
+}
 
-/// A schedule as Python's `Schedule.to_dict` gives it.
-/// \throws dsm_ext::Error.
-Schedule schedule_from(const std::string& path, const nlohmann::json& value);
+/// A value for a message: as JSON, cut where it is long.
+std::string shown(const nlohmann::json& value);
+
+/// A field of an object in a file; none where it is missing or null.
+/// \throws dsm_ext::Error where it is of another type.
+template <typename Value>
+std::optional<Value> find(const std::string& path, const nlohmann::json& object, const char* name) {
+  if (!object.contains(name) || object[name].is_null()) {
+    return std::nullopt;
+  }
+  if (!is<Value>(object[name])) {
+    fail(path, quoted(name) + " cannot be " + shown(object[name]));
+  }
+  return object[name].template get<Value>();
+}
 
 }  // namespace dsm_ext

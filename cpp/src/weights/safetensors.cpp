@@ -3,10 +3,8 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
-
-#include "dsm_ext/weights.h"
 #include "json.h"
+#include "safetensors.h"
 
 // A file is: the length of the header, 8 bytes, little-endian; the header, a JSON object that gives
 // each tensor's dtype, shape and place behind the header; the tensors. Nothing in it is believed.
@@ -49,7 +47,7 @@ class File {
     }
   }
 
-  std::vector<Place> read_header() {
+  std::vector<Place> read_header(std::map<std::string, std::string>& metadata) {
     const auto* bytes = static_cast<const uint8_t*>(storage_.data());
     uint64_t length = 0;
     for (size_t i = 0; i < kLengthBytes; ++i) {
@@ -65,7 +63,9 @@ class File {
         parse_json(path_, "its header", bytes + kLengthBytes, bytes + data_, kMostDepth);
     std::vector<Place> places;
     for (const auto& [name, entry] : header.items()) {
-      if (name != "__metadata__") {
+      if (name == "__metadata__") {
+        read_metadata(entry, metadata);
+      } else {
         places.push_back(read_place(name, entry));
       }
     }
@@ -131,6 +131,18 @@ class File {
           " bytes, and its shape and dtype make " + std::to_string(bytes));
     }
     return place;
+  }
+
+  void read_metadata(const Json& entries, std::map<std::string, std::string>& metadata) const {
+    if (!entries.is_object()) {
+      fail("its metadata is no object");
+    }
+    for (const auto& [key, value] : entries.items()) {
+      if (!value.is_string()) {
+        fail("its metadata " + quoted(key) + " is no string");
+      }
+      metadata.emplace(key, value.get<std::string>());
+    }
   }
 
   at::ScalarType read_dtype(const std::string& name, const std::string& dtype) const {
@@ -201,14 +213,16 @@ class File {
 
 }  // namespace
 
-NamedTensors read_safetensors(const std::string& path) {
+SafetensorsFile open_safetensors(const std::string& path) {
   File file(path);
   file.open();
-  NamedTensors tensors;
-  for (const auto& place : file.read_header()) {
-    tensors.emplace_back(place.name, file.tensor(place));
+  SafetensorsFile content;
+  for (const auto& place : file.read_header(content.metadata)) {
+    content.tensors.emplace_back(place.name, file.tensor(place));
   }
-  return tensors;
+  return content;
 }
+
+NamedTensors read_safetensors(const std::string& path) { return open_safetensors(path).tensors; }
 
 }  // namespace dsm_ext

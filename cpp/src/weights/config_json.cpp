@@ -1,0 +1,147 @@
+#include "config_json.h"
+
+#include <c10/util/Exception.h>
+
+#include <set>
+
+#include "../model/config_fields.h"
+#include "json.h"
+
+namespace dsm_ext {
+
+using Json = nlohmann::json;
+
+namespace {
+
+const Json& field(const std::string& path, const Json& object, const char* name) {
+  if (!object.is_object() || !object.contains(name)) {
+    fail(path, "there is no " + quoted(name));
+  }
+  return object[name];
+}
+
+int64_t count(const std::string& path, const Json& object, const char* name) {
+  const auto& value = field(path, object, name);
+  if (!is<int64_t>(value)) {
+    fail(path, quoted(name) + " is no count");
+  }
+  return value.get<int64_t>();
+}
+
+}  // namespace
+
+void set_fields(const std::string& path, const Json& fields, Config& config) {
+  if (!fields.is_object()) {
+    fail(path, "its config is no object");
+  }
+  std::set<std::string> known;
+  for_each_field(config, [&](const char* name, auto& value) {
+    using Value = std::decay_t<decltype(value)>;
+    known.insert(name);
+    if (!fields.contains(name)) {
+      return;
+    }
+    const auto& given = fields[name];
+    if (!is<Value>(given)) {
+      fail(path, "config field " + quoted(name) + " cannot be " + shown(given));
+    }
+    try {
+      if constexpr (std::is_enum_v<Value>) {
+        value = value_of<Value>(name, given.get<std::string>());
+      } else {
+        value = given.get<Value>();
+      }
+    } catch (const c10::Error& e) {
+      fail(path, e.what_without_backtrace());
+    }
+  });
+  for (const auto& [name, value] : fields.items()) {
+    if (known.count(name) == 0) {
+      fail(path, "no config field is named " + quoted(name));
+    }
+  }
+}
+
+void check(const std::string& path, const Config& config) {
+  try {
+    config.validate();
+  } catch (const c10::Error& e) {
+    fail(path, e.what_without_backtrace());
+  }
+}
+
+Schedule schedule_from(const std::string& path, const Json& value) {
+  const auto& entries = field(path, value, "blocks");
+  const auto& proportional = field(path, value, "proportional");
+  if (!entries.is_array() || !proportional.is_boolean()) {
+    fail(path, "its schedule is no list of blocks with a switch");
+  }
+  try {
+    std::vector<std::vector<Step>> blocks;
+    for (const auto& entry : entries) {
+      auto& steps = blocks.emplace_back();
+      if (!entry.is_array()) {
+        fail(path, "a block of its schedule is no list of steps");
+      }
+      for (const auto& step : entry) {
+        if (step.is_object() && step.contains("local")) {
+          steps.push_back(Step::local(count(path, step, "local"), count(path, step, "window")));
+        } else {
+          steps.push_back(Step::global(count(path, step, "global")));
+        }
+      }
+    }
+    return Schedule(std::move(blocks), proportional.get<bool>());
+  } catch (const c10::Error& e) {
+    fail(path, e.what_without_backtrace());
+  }
+}
+
+namespace {
+
+template <typename Enum>
+void take(const std::string& path, const Json& fields, const char* name, Enum& value) {
+  if (const auto given = find<std::string>(path, fields, name)) {
+    value = value_of<Enum>(name, *given, "Preprocessing");
+  }
+}
+
+// A number for each channel; one number stands for all of them.
+void take(
+    const std::string& path, const Json& fields, const char* name, size_t channels,
+    std::vector<double>& value) {
+  if (auto given = find<std::vector<double>>(path, fields, name)) {
+    value = given->size() == 1 ? std::vector(channels, given->front()) : std::move(*given);
+  }
+  if (value.size() != channels) {
+    fail(
+        path, quoted(name) + " has " + std::to_string(value.size()) + " channels, the model " +
+                  std::to_string(channels));
+  }
+}
+
+}  // namespace
+
+Preprocessing preprocessing_from(
+    const std::string& path, const Json& fields, const Config& config) {
+  Preprocessing p;
+  const auto channels = static_cast<size_t>(config.in_chans);
+  p.size = config.img_size;
+  if (channels != p.mean.size()) {  // there is no usual value for these
+    p.mean.assign(channels, 0.5);
+    p.std.assign(channels, 0.5);
+  }
+  take(path, fields, "mean", channels, p.mean);
+  take(path, fields, "std", channels, p.std);
+  p.crop_pct = find<double>(path, fields, "crop_pct").value_or(p.crop_pct);
+  try {
+    take(path, fields, "interpolation", p.interpolation);
+    take(path, fields, "crop_mode", p.crop_mode);
+    p.validate();
+  } catch (const c10::Error& e) {
+    fail(path, e.what_without_backtrace());
+  }
+  return p;
+}
+
+}  // namespace dsm_ext

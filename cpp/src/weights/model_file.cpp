@@ -1,0 +1,191 @@
+#include "model_file.h"
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "architectures.h"
+#include "config_json.h"
+#include "infer_config.h"
+#include "json.h"
+#include "safetensors.h"
+
+namespace dsm_ext {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr uint64_t kMostConfig = 16'000'000;  // bytes; with names for 21,841 classes it has two
+constexpr int kMostDepth = 16;                // of what else may stand in it
+constexpr const char* kInMetadata = "config.json";
+
+Json parse_config(const std::string& path, const std::string& text) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
+  return parse_json(path, "it", bytes, bytes + text.size(), kMostDepth);
+}
+
+Json read_config(const std::string& path) {
+  const auto size = file_size(path);
+  if (size > kMostConfig) {
+    fail(path, "it has " + std::to_string(size) + " bytes");
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::string text(size, '\0');
+  if (!file.read(text.data(), static_cast<std::streamsize>(size))) {
+    fail(path, "it cannot be read");
+  }
+  return parse_config(path, text);
+}
+
+const Json& object_in(const std::string& path, const Json& json, const char* name) {
+  static const Json none = Json::object();
+  if (!json.contains(name) || json[name].is_null()) {
+    return none;
+  }
+  if (!json[name].is_object()) {
+    fail(path, "its " + quoted(name) + " is no object");
+  }
+  return json[name];
+}
+
+// timm keeps what a checkpoint is in "pretrained_cfg", and once kept it at the top.
+const Json& pretrained_in(const std::string& path, const Json& json) {
+  return json.contains("pretrained_cfg") ? object_in(path, json, "pretrained_cfg") : json;
+}
+
+// What timm was told when it built the model, beside the architecture's name: the fields of a
+// config that weights do not show. Those that they do show are taken from them.
+Json fields_of(const std::string& path, const Json& arguments) {
+  static const std::set<std::string> taken = {
+      "num_heads", "dynamic_img_size", "global_pool", "pool_include_prefix"};
+  static const std::set<std::string> passed_over = {
+      "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "mlp_ratio", "qkv_bias",
+      "qk_norm", "proj_bias", "scale_attn_norm", "scale_mlp_norm", "init_values", "class_token",
+      "pos_embed", "no_embed_class", "reg_tokens", "pre_norm", "final_norm", "fc_norm",
+      // of training, or of timm's own checks
+      "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate",
+      "drop_path_rate", "weight_init", "fix_init", "strict_img_size"};
+  Json fields = Json::object();
+  for (const auto& [name, value] : arguments.items()) {
+    if (value.is_null() || passed_over.count(name)) {
+      continue;
+    }
+    if (name == "img_size") {
+      fields[name] = value.is_array() ? value : Json::array({value, value});
+    } else if (taken.count(name)) {
+      fields[name] = value;
+    } else {
+      fail(path, "its model_args field " + quoted(name) + " is not supported");
+    }
+  }
+  return fields;
+}
+
+// The config of a folder as the hub lays it out.
+Config hub_config(
+    const std::string& path, const Json& json, const std::string& weights_path,
+    const NamedTensors& weights) {
+  const auto name = find<std::string>(path, json, "architecture");
+  if (!name) {
+    fail(path, "there is neither an 'architecture' of timm's nor a section 'dsm_ext'");
+  }
+  auto config = architecture_config(*name);
+  if (!config) {
+    fail(
+        path, "the architecture " + quoted(*name) +
+                  " is not one of the supported Vision Transformers of timm " +
+                  architectures_timm());
+  }
+  const auto& pretrained = pretrained_in(path, json);
+  if (const auto size = find<std::array<int64_t, 3>>(path, pretrained, "input_size")) {
+    config->img_size = {(*size)[1], (*size)[2]};
+  }
+  for (const auto* source : {&pretrained, &json}) {  // the last one wins
+    if (const auto pool = find<std::string>(path, *source, "global_pool")) {
+      set_fields(path, {{"global_pool", *pool}}, *config);
+    }
+  }
+  set_fields(path, fields_of(path, object_in(path, json, "model_args")), *config);
+  check(path, *config = infer_config(weights_path, weights, *config));
+  const auto classes = find<int64_t>(path, json, "num_classes");
+  if (classes && *classes != config->num_classes) {
+    fail(
+        path, "it says 'num_classes' " + std::to_string(*classes) + ", but the weights have " +
+                  std::to_string(config->num_classes));
+  }
+  return *config;
+}
+
+// timm's "label_names", spelt out by its "label_descriptions" where it has them.
+std::vector<std::string> labels_in(
+    const std::string& path, const Json& json, const Json& pretrained, int64_t num_classes) {
+  const auto& holder = json.contains("label_names") ? json : pretrained;
+  using Names = std::vector<std::string>;
+  auto labels = find<Names>(path, holder, "label_names").value_or(Names());
+  const auto count = static_cast<int64_t>(labels.size());
+  if (count != 0 && count != num_classes) {
+    fail(
+        path, "it has " + std::to_string(count) + " 'label_names' for " +
+                  std::to_string(num_classes) + " classes");
+  }
+  const auto& descriptions = object_in(path, holder, "label_descriptions");
+  for (auto& label : labels) {
+    label = find<std::string>(path, descriptions, label.c_str()).value_or(label);
+  }
+  return labels;
+}
+
+// What it says of the model. The weights are those of `weights_path`.
+ModelInfo info_from(
+    const std::string& path, const Json& json, const std::string& weights_path,
+    const NamedTensors& weights) {
+  const auto& own = object_in(path, json, "dsm_ext");
+  Config config;
+  if (!json.contains("dsm_ext")) {
+    config = hub_config(path, json, weights_path, weights);
+  } else if (own.contains("config")) {
+    set_fields(path, own["config"], config);
+    check(path, config);
+  } else {
+    fail(path, "its section 'dsm_ext' lacks the config");
+  }
+  const auto depth = config.depth;
+  if (depth > static_cast<int64_t>(weights.size())) {
+    fail(
+        weights_path, "it has " + std::to_string(weights.size()) + " tensors, too few for " +
+                          std::to_string(depth) + " blocks");
+  }
+  const auto& pretrained = pretrained_in(path, json);
+  return {
+      find<std::string>(path, json, "architecture").value_or(""), config,
+      own.contains("schedule") ? schedule_from(path, own["schedule"]) : Schedule::dsm(depth),
+      preprocessing_from(path, pretrained, config),
+      labels_in(path, json, pretrained, config.num_classes)};
+}
+
+}  // namespace
+
+ModelFile open_model(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) {
+    auto file = open_safetensors(path);
+    const auto found = file.metadata.find(kInMetadata);
+    if (found == file.metadata.end()) {
+      fail(
+          path,
+          "its metadata has no config, as `dsm-ext export` writes it; a file of weights alone is "
+          "loaded by its folder, with config.json beside it");
+    }
+    auto info = info_from(path, parse_config(path, found->second), path, file.tensors);
+    return {path, path, std::move(info), std::move(file.tensors)};
+  }
+  const auto config_path = (std::filesystem::path(path) / "config.json").string();
+  const auto weights_path = (std::filesystem::path(path) / "model.safetensors").string();
+  const auto json = read_config(config_path);
+  auto weights = read_safetensors(weights_path);
+  auto info = info_from(config_path, json, weights_path, weights);
+  return {config_path, weights_path, std::move(info), std::move(weights)};
+}
+
+ModelInfo model_info(const std::string& path) { return open_model(path).info; }
+
+}  // namespace dsm_ext

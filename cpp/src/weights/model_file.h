@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+#include "dsm_ext/load.h"
+#include "dsm_ext/weights.h"
+
+namespace dsm_ext {
+
+/// A model's folder or file, read.
+struct ModelFile {
+  std::string config_path, weights_path;  // for messages
+  ModelInfo info;
+  NamedTensors weights;
+};
+
+/// What `model_info` says, with the weights.
+ModelFile open_model(const std::string& path);
+
+}  // namespace dsm_ext

@@ -1,0 +1,85 @@
+#include "bind.h"
+#include "model/config_fields.h"
+
+using namespace py::literals;
+using dsm_ext::ModelInfo;
+using dsm_ext::Preprocessing;
+using Release = py::call_guard<py::gil_scoped_release>;
+
+namespace {
+
+Preprocessing preprocessing(
+    std::array<int64_t, 2> size, const std::string& interpolation, double crop_pct,
+    const std::string& crop_mode, std::vector<double> mean, std::vector<double> std) {
+  Preprocessing p;
+  p.size = size;
+  p.interpolation =
+      dsm_ext::value_of<dsm_ext::Interpolation>("interpolation", interpolation, "Preprocessing");
+  p.crop_pct = crop_pct;
+  p.crop_mode = dsm_ext::value_of<dsm_ext::CropMode>("crop_mode", crop_mode, "Preprocessing");
+  p.mean = std::move(mean);
+  p.std = std::move(std);
+  p.validate();
+  return p;
+}
+
+void bind_preprocessing(py::module_& m) {
+  const Preprocessing usual;
+  py::class_<Preprocessing>(m, "Preprocessing")
+      .def(
+          py::init(&preprocessing), py::kw_only(), "size"_a = py::tuple(py::cast(usual.size)),
+          "interpolation"_a = dsm_ext::name_of(usual.interpolation), "crop_pct"_a = usual.crop_pct,
+          "crop_mode"_a = dsm_ext::name_of(usual.crop_mode), "mean"_a = usual.mean,
+          "std"_a = usual.std)
+      .def("__call__", &Preprocessing::operator(), "picture"_a, Release())
+      .def_property_readonly(
+          "size", [](const Preprocessing& p) { return py::tuple(py::cast(p.size)); })
+      .def_property_readonly(
+          "interpolation", [](const Preprocessing& p) { return dsm_ext::name_of(p.interpolation); })
+      .def_readonly("crop_pct", &Preprocessing::crop_pct)
+      .def_property_readonly(
+          "crop_mode", [](const Preprocessing& p) { return dsm_ext::name_of(p.crop_mode); })
+      .def_property_readonly(
+          "mean", [](const Preprocessing& p) { return py::tuple(py::cast(p.mean)); })
+      .def_property_readonly(
+          "std", [](const Preprocessing& p) { return py::tuple(py::cast(p.std)); });
+}
+
+void bind_info(py::module_& m) {
+  py::class_<ModelInfo>(m, "ModelInfo")
+      .def_readonly("architecture", &ModelInfo::architecture)
+      .def_readonly("config", &ModelInfo::config)
+      .def_readonly("schedule", &ModelInfo::schedule)
+      .def_readonly("preprocessing", &ModelInfo::preprocessing)
+      .def_readonly("labels", &ModelInfo::labels);
+  m.def("model_info", &dsm_ext::model_info, "path"_a, Release());
+}
+
+}  // namespace
+
+void bind_load(py::module_& m) {
+  bind_preprocessing(m);
+  bind_info(m);
+  m.def("read_safetensors", &dsm_ext::read_safetensors, "path"_a, Release());
+  m.def(
+      "load",
+      [](const std::string& path, const std::optional<std::string>& schedule,
+         const std::optional<at::ScalarType>& dtype, const at::Device& device, bool check_finite) {
+        return dsm_ext::load(path, schedule, {dtype, device, check_finite}).ptr();
+      },
+      "path"_a, "schedule"_a = py::none(), "dtype"_a = py::none(),
+      "device"_a = at::Device(at::kCPU), "check_finite"_a = false, Release());
+}
+
+void bind_build_info(py::module_& m) {
+  using dsm_ext::BuildInfo;
+  py::class_<BuildInfo>(m, "BuildInfo")
+      .def_readonly("version", &BuildInfo::version)
+      .def_readonly("torch", &BuildInfo::torch)
+      .def_readonly("cuda", &BuildInfo::cuda)
+      .def_readonly("compiler", &BuildInfo::compiler)
+      .def_readonly("instruction_set", &BuildInfo::instruction_set)
+      .def("__str__", &BuildInfo::str)
+      .def("__repr__", [](const BuildInfo& info) { return "BuildInfo(" + info.str() + ")"; });
+  m.def("build_info", &dsm_ext::build_info);
+}

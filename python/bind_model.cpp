@@ -1,0 +1,100 @@
+#include "bind.h"
+
+using namespace py::literals;
+using dsm_ext::Config;
+using dsm_ext::Schedule;
+
+namespace {
+
+// Seconds by stage; stages that took none are left out.
+py::dict dict_of(const dsm_ext::Profile& profile) {
+  py::list parts;
+  for (const auto& seconds : profile.seconds) {
+    py::dict part;
+    for (int64_t s = 0; s < dsm_ext::kStages; ++s) {
+      if (seconds[s] > 0) {
+        part[dsm_ext::to_string(static_cast<dsm_ext::Stage>(s))] = seconds[s];
+      }
+    }
+    parts.append(part);
+  }
+  const auto count = py::len(parts);
+  return py::dict(
+      "wall"_a = profile.wall, "threads"_a = profile.threads, "before"_a = parts[0],
+      "blocks"_a = parts[py::slice(1, static_cast<py::ssize_t>(count) - 1, 1)],
+      "after"_a = parts[count - 1]);
+}
+
+}  // namespace
+
+void bind_model(py::module_& m) {
+  using Model = dsm_ext::VisionTransformerImpl;
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Model, std::shared_ptr<Model>>(m, "VisionTransformer")
+      .def(py::init<Config, Schedule>(), "config"_a, "schedule"_a, Release())
+      .def("forward", &Model::forward, "images"_a, Release())
+      .def("forward_features", &Model::forward_features, "images"_a, "dense"_a = false, Release())
+      .def(
+          "forward_intermediates",
+          [](const Model& model, const at::Tensor& images, const std::vector<int64_t>& blocks,
+             bool norm) {
+            std::vector<std::tuple<at::Tensor, at::Tensor, at::Tensor>> kept;
+            for (auto& block : model.forward_intermediates(images, blocks, norm)) {
+              kept.emplace_back(block.tokens, block.source, block.size);
+            }
+            return kept;
+          },
+          "images"_a, "blocks"_a, "norm"_a = false, Release())
+      .def(
+          "trace",
+          [](const Model& model, const at::Tensor& images) {
+            auto trace = model.trace(images);
+            return std::tuple(trace.logits, trace.source, trace.size);
+          },
+          "images"_a, Release())
+      .def(
+          "profile",
+          [](const Model& model, const at::Tensor& images) {
+            const auto profile = [&] {
+              const py::gil_scoped_release release;
+              return model.profile(images);
+            }();
+            return dict_of(profile);
+          },
+          "images"_a)
+      .def(
+          "load_parameters", &Model::load_parameters, "weights"_a, "check_finite"_a = true,
+          Release())
+      .def(
+          "named_parameters",
+          [](const Model& model) {
+            std::vector<std::pair<std::string, at::Tensor>> parameters;
+            for (const auto& parameter : model.named_parameters()) {
+              parameters.emplace_back(parameter.key(), parameter.value());
+            }
+            return parameters;
+          })
+      .def("freeze", &Model::freeze, Release())
+      .def_property_readonly("frozen", py::cpp_function(&Model::frozen, Release()))
+      .def_property_readonly("config", &Model::config)
+      .def_property(
+          "schedule", py::cpp_function(&Model::schedule, Release()),
+          py::cpp_function(&Model::set_schedule, Release()))
+      .def_property(
+          "cpu_path",
+          [](const Model& model) {
+            const py::gil_scoped_release release;
+            return model.cpu_path() == dsm_ext::CpuPath::fast ? "fast" : "reference";
+          },
+          [](Model& model, const std::string& path) {
+            if (path != "fast" && path != "reference") {
+              throw py::value_error(
+                  "dsm_ext.VisionTransformer: expected cpu_path to be fast or reference, got " +
+                  path);
+            }
+            const py::gil_scoped_release release;
+            model.set_cpu_path(
+                path == "fast" ? dsm_ext::CpuPath::fast : dsm_ext::CpuPath::reference);
+          })
+      .def_property_readonly("plan", py::cpp_function(&Model::plan, Release()));
+}

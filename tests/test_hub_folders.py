@@ -1,0 +1,228 @@
+"""Folders as the model hub lays them out, written by timm: loaded without timm, in C++."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from models import create, images_for
+from safetensors.torch import load_file, save_file
+from timm.models._hub import save_for_hf
+from tolerance import assert_close
+
+import dsm_ext
+from dsm_ext import _C
+from dsm_ext.timm_features import config_of
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "cmake"))
+import architectures
+
+SMALL = "vit_wee_patch16_reg1_gap_256"
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Every supported model of this timm, without weights, by its name."""
+    return architectures.shapes()
+
+
+def write_hub(folder, model):
+    """What timm pushes to the hub."""
+    folder.mkdir(exist_ok=True)
+    save_for_hf(model, folder, safe_serialization=True)
+    return folder
+
+
+def change(folder, **fields):
+    path = folder / "config.json"
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def write_header(path, model):
+    """A safetensors file of a model's names and shapes; its tensors are a hole in the file."""
+    entries, end = {}, 0
+    for name, tensor in model.state_dict().items():
+        begin, end = end, end + 4 * tensor.numel()
+        entries[name] = {
+            "dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end],
+        }  # fmt: skip
+    header = json.dumps(entries).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + end)
+
+
+def test_every_supported_architecture_is_known(shapes, tmp_path):
+    """The weights' names and shapes, and the table for the rest, give timm's model."""
+    wrong = []
+    for name, model in shapes.items():
+        write_header(tmp_path / "model.safetensors", model)
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
+        expected = config_of(model).to_dict()
+        if model.num_prefix_tokens == 0:
+            expected["no_embed_class"] = False  # without prefix tokens it means nothing
+        found = dsm_ext.model_info(tmp_path).config.to_dict()
+        wrong += [
+            (name, field, found[field], value)
+            for field, value in expected.items()
+            if found[field] != value
+        ]
+    assert wrong == []
+    assert len(shapes) > 100
+
+
+def test_the_table_is_that_of_timm(shapes):
+    committed = json.loads(architectures.FILE.read_text())
+    if committed["timm"] != timm.__version__:
+        pytest.skip(f"the table is of timm {committed['timm']}, this is {timm.__version__}")
+    assert architectures.FILE.read_text() == architectures.table(shapes)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        (SMALL, {}),
+        ("test_vit", {}),
+        ("test_vit2", {"num_classes": 5}),
+        ("test_vit3", {}),
+        ("test_vit4", {"img_size": 192}),
+        ("vit_pwee_patch16_reg1_gap_256", {"num_classes": 0}),
+        ("deit_tiny_distilled_patch16_224", {"img_size": (96, 64)}),
+        ("vit_tiny_patch16_224", {"global_pool": "avg", "img_size": 64, "in_chans": 1}),
+        ("vit_tiny_patch16_224", {"num_heads": 6, "depth": 3, "init_values": 1e-2, "img_size": 64}),
+        ("vit_tiny_patch16_224", {"dynamic_img_size": True, "depth": 2, "drop_path_rate": 0.1}),
+    ],
+)
+def test_what_timm_writes_loads_as_timm_s_model(name, arguments, tmp_path):
+    model = create(name, **arguments)
+    write_hub(tmp_path, model)
+    images = images_for(model, 2)
+    fast = dsm_ext.load(tmp_path, "dense")
+    with torch.inference_mode():
+        assert_close(fast(images), model(images))
+    expected = dsm_ext.from_timm(model, "dense")
+    assert fast.config.dynamic_img_size == expected.config.dynamic_img_size
+    assert torch.equal(_C.load(str(tmp_path), "dense").forward(images), expected(images))
+    info = dsm_ext.model_info(tmp_path)
+    assert info.architecture == name
+    assert info.schedule == dsm_ext.Schedule.dsm(expected.config.depth)
+
+
+def test_old_configs_without_pretrained_cfg(tmp_path):
+    model = create(SMALL)
+    write_hub(tmp_path, model)
+    content = json.loads((tmp_path / "config.json").read_text())
+    flat = {"architecture": SMALL, **content["pretrained_cfg"], "crop_pct": 0.7}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    assert dsm_ext.load(tmp_path).config == dsm_ext.from_timm(model).config
+    assert dsm_ext.model_info(tmp_path).preprocessing.crop_pct == 0.7
+
+
+def test_preprocessing_and_labels_come_from_the_config(tmp_path):
+    model = create(SMALL, num_classes=3)
+    write_hub(tmp_path, model)
+    pretrained = {
+        "input_size": [3, 256, 256], "interpolation": "bilinear", "crop_pct": 0.8,
+        "crop_mode": "squash", "mean": [0.5], "std": [0.1, 0.2, 0.3],
+        "label_names": ["a", "b", "c"], "label_descriptions": {"b": "the second"},
+    }  # fmt: skip
+    change(tmp_path, pretrained_cfg=pretrained)
+    info = dsm_ext.model_info(tmp_path)
+    p = info.preprocessing
+    assert (p.size, p.interpolation, p.crop_pct) == ((256, 256), "bilinear", 0.8)
+    assert (p.crop_mode, p.mean, p.std) == ("squash", (0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+    assert info.labels == ["a", "the second", "c"]
+    change(tmp_path, pretrained_cfg={"input_size": [3, 256, 256]}, label_names=["x", "y", "z"])
+    info = dsm_ext.model_info(tmp_path)
+    assert info.labels == ["x", "y", "z"]
+    assert info.preprocessing.crop_pct == 0.875
+    assert info.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_exported_labels_are_those_of_classify(tmp_path):
+    model = create("vit_tiny_patch16_224")
+    dsm_ext.export(dsm_ext.from_timm(model), tmp_path, model)
+    from dsm_ext.cli.common import classes
+
+    assert dsm_ext.model_info(tmp_path).labels == classes(dsm_ext.load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "fields, fault",
+    [
+        ({"architecture": "resnet50"}, "'resnet50' is not one of the supported"),
+        ({"architecture": 3}, "'architecture' cannot be 3"),
+        ({"architecture": None}, "neither an 'architecture'"),
+        ({"num_classes": 7}, "it says 'num_classes' 7, but the weights have 1000"),
+        ({"model_args": {"act_layer": "relu"}}, "model_args field 'act_layer' is not supported"),
+        ({"model_args": {"num_heads": 7}}, "multiple of num_heads = 7"),
+        ({"model_args": {"num_heads": -1}}, "field 'num_heads' cannot be -1"),
+        ({"model_args": {"img_size": 10}}, "img_size to hold a patch"),
+        ({"model_args": {"img_size": "big"}}, "field 'img_size' cannot be"),
+        ({"model_args": {"img_size": 192}}, "misshapen pos_embed"),
+        ({"model_args": []}, "its 'model_args' is no object"),
+        ({"global_pool": "max"}, "expected global_pool to be one of"),
+        ({"pretrained_cfg": {"crop_pct": 0}}, "expected crop_pct to be in"),
+        ({"pretrained_cfg": {"crop_pct": "0.9"}}, "'crop_pct' cannot be \"0.9\""),
+        ({"pretrained_cfg": {"crop_mode": "all"}}, "expected crop_mode to be one of 'center'"),
+        ({"pretrained_cfg": {"interpolation": "lanczos"}}, "expected interpolation to be one of"),
+        ({"pretrained_cfg": {"mean": [0.1, 0.2]}}, "'mean' has 2 channels, the model 3"),
+        ({"pretrained_cfg": {"std": [0, 1, 1]}}, "expected std to be positive"),
+        ({"pretrained_cfg": {"input_size": [3, 256]}}, "'input_size' cannot be"),
+        ({"pretrained_cfg": 5}, "its 'pretrained_cfg' is no object"),
+        ({"label_names": ["a"]}, "it has 1 'label_names' for 1000 classes"),
+        ({"label_names": 1}, "'label_names' cannot be 1"),
+        ({"label_names": ["a"] * 1000, "label_descriptions": {"a": 1}}, "'a' cannot be 1"),
+    ],
+)
+def test_faults_are_named(fields, fault, tmp_path):
+    write_hub(tmp_path, create(SMALL))
+    change(tmp_path, **fields)
+    with pytest.raises(ValueError, match=r"^dsm_ext: .*(config\.json|\.safetensors): ") as error:
+        dsm_ext.load(tmp_path)
+    assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change_weights, fault",
+    [
+        (lambda w: w.pop("patch_embed.proj.weight"), "no tensor 'patch_embed.proj.weight'"),
+        (lambda w: w.update({"patch_embed.proj.weight": torch.zeros(3)}), "has 1 dimensions"),
+        (lambda w: w.update({"patch_embed.proj.weight": torch.zeros(8, 3, 0, 2)}), "is empty"),
+        (lambda w: w.pop("blocks.0.mlp.fc2.weight"), "no tensor 'blocks.0.mlp.fc2.weight'"),
+        (lambda w: w.pop("blocks.3.norm1.weight"), "missing blocks.3.norm1.weight"),
+        (lambda w: w.update({"head.weight": torch.zeros(0, 256)}), "unexpected head.bias"),
+        (lambda w: w.update({"extra": torch.zeros(1)}), "unexpected extra"),
+        (lambda w: [w.pop(n) for n in list(w) if n.startswith("blocks")], "no tensor 'blocks.0"),
+        (lambda w: w.update({"head.bias": w["head.bias"].long()}), "got head.bias of Long"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change_weights, fault, tmp_path):
+    write_hub(tmp_path, create(SMALL))
+    change(tmp_path, num_classes=None)
+    state = load_file(tmp_path / "model.safetensors")
+    change_weights(state)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: ") as error:
+        dsm_ext.load(tmp_path)
+    assert fault in str(error.value)
+
+
+def test_no_permission(tmp_path):
+    write_hub(tmp_path, create(SMALL))
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (tmp_path / "config.json").chmod(0)
+    with pytest.raises(ValueError, match=r"config\.json: it cannot be read"):
+        dsm_ext.load(tmp_path)
+
+
+def test_long_names_are_cut_between_characters(tmp_path):
+    write_hub(tmp_path, create(SMALL))
+    change(tmp_path, architecture="a" * 99 + "é" * 50)
+    with pytest.raises(ValueError, match=r"'a{99}\.\.\.' is not one"):
+        dsm_ext.load(tmp_path)
