@@ -116,7 +116,7 @@ def load(
     text = schedule if schedule is None or isinstance(schedule, str) else "dense"
     core = _C.load(_existing(path), text, dtype, torch.device(device), check_finite=True)
     model = VisionTransformer._of(core)
-    if schedule is not text:
+    if schedule is not None and schedule is not text:
         model.schedule = schedule
     return model
 

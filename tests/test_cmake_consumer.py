@@ -1,46 +1,90 @@
-"""A separate C++ project, built against the installed package: Python's logits, without Python."""
+"""Separate C++ projects, built against the installed package: Python's logits, without Python."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from models import images_for
+from models import create, images_for
 from safetensors.torch import save_file
 from test_features import build
 from tolerance import assert_close
 
 import dsm_ext
+from dsm_ext.cli import main
+from dsm_ext.images import find_images
 
-SOURCE = Path(__file__).parent / "cmake_consumer"
-
-
-def configure(folder, *arguments):
-    command = ["cmake", "-G", "Ninja", "-S", str(SOURCE), "-B", str(folder), *arguments]
-    command += [f"-DCMAKE_PREFIX_PATH={dsm_ext.cmake_prefix_path}"]
-    return subprocess.run(command, capture_output=True, text=True)
+ROOT = Path(__file__).parent.parent
+TORCH = Path(torch.__file__).parent
 
 
-@pytest.fixture(scope="module")
-def consumer(tmp_path_factory):
+def command(*arguments, **kwargs):
+    done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def configure(source, folder, prefix, *arguments):
     for tool in ("cmake", "ninja"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    folder = tmp_path_factory.mktemp("consumer")
-    done = configure(folder, f"-DDSM_EXT_TORCH_ROOT={Path(torch.__file__).parent}")
+    return subprocess.run(
+        [
+            *("cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)),
+            *(f"-DCMAKE_PREFIX_PATH={prefix}", f"-DDSM_EXT_TORCH_ROOT={TORCH}", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+def compile_project(source, folder, prefix=dsm_ext.cmake_prefix_path):
+    done = configure(source, folder, prefix)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run(["cmake", "--build", str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    return folder / "consumer"
+    command("cmake", "--build", folder)
 
 
-def run(consumer, *arguments):
+def run(program, *arguments, **kwargs):
+    """With nothing of Python's environment."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_"))}
     return subprocess.run(
-        [str(consumer), *map(str, arguments)], capture_output=True, text=True, env=clean
+        [str(program), *map(str, arguments)], capture_output=True, text=True, env=clean, **kwargs
     )
+
+
+def build_folder():
+    folder = Path(os.environ.get("DSM_EXT_BUILD_DIR", "unset"))
+    if not (ROOT / folder / "CMakeCache.txt").is_file():
+        pytest.skip("DSM_EXT_BUILD_DIR, as `make test` sets it, names no build folder")
+    return ROOT / folder
+
+
+def installed(where, tmp_path):
+    """The prefix of the package as pip installs it, in this checkout or anywhere, or as CMake."""
+    if where == "editable":
+        return dsm_ext.cmake_prefix_path
+    if where == "cmake":
+        command(
+            "cmake", "--install", build_folder(), "--component", "core", "--prefix", tmp_path / "p"
+        )
+        return tmp_path / "p"
+    variables = os.environ | {"DSM_EXT_BUILD_DIR": str(build_folder())}
+    pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
+    command(*pip, "--target", tmp_path / "site", ROOT, env=variables)
+    return tmp_path / "site" / "dsm_ext"
+
+
+@pytest.fixture(scope="module", params=["editable", "pip", "cmake"])
+def consumer(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("consumer")
+    compile_project(
+        ROOT / "tests" / "cmake_consumer", folder / "build", installed(request.param, folder)
+    )
+    return folder / "build" / "consumer"
 
 
 @pytest.mark.parametrize("name", ["everything", "parallel blocks", "registers"])
@@ -62,14 +106,97 @@ def test_faults_are_named(consumer, tmp_path):
     assert done.stderr == f"dsm_ext: {tmp_path}/config.json: no such file\n"
 
 
-def test_another_torch_is_refused_in_one_sentence(consumer, tmp_path):
+def test_another_torch_is_refused_in_one_sentence(tmp_path):
     other = tmp_path / "torch"
     version = other / "share" / "cmake" / "Torch" / "TorchConfigVersion.cmake"
     version.parent.mkdir(parents=True)
     version.write_text('set(PACKAGE_VERSION "9.9.0")\n')
     (other / "lib").mkdir()
-    done = configure(tmp_path / "build", f"-DDSM_EXT_TORCH_ROOT={other}")
+    done = configure(
+        ROOT / "tests" / "cmake_consumer", tmp_path / "build", dsm_ext.cmake_prefix_path,
+        f"-DDSM_EXT_TORCH_ROOT={other}",
+    )  # fmt: skip
     assert done.returncode != 0
-    assert "was built for torch" in done.stderr and "torch 9.9.0 was found" in " ".join(
-        done.stderr.split()
+    said = " ".join(done.stderr.split())
+    assert "was built for torch" in said and "torch 9.9.0 was found" in said
+
+
+def test_the_readmes_program_and_its_cmake_lines(tmp_path):
+    """Both as they stand."""
+    readme = (ROOT / "README.md").read_text()
+    for language, name in (("cpp", "main.cpp"), ("cmake", "CMakeLists.txt")):
+        block = re.search(rf"```{language}\n(.*?)```", readme, re.DOTALL)[1]
+        assert len(block.splitlines()) <= 10
+        (tmp_path / name).write_text(block)
+    compile_project(tmp_path, tmp_path / "build")
+    model = create("vit_tiny_patch16_224")
+    dsm_ext.export(dsm_ext.from_timm(model), tmp_path / "folder")
+    done = run(tmp_path / "build" / "example", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= int(done.stdout.split()[0]) < 1000
+
+
+def test_example_classify_answers_as_the_command_does(tmp_path, data, capsys):
+    if shutil.which("pkg-config") is None or subprocess.call(
+        ["pkg-config", "--exists", "libturbojpeg"]
+    ):
+        pytest.skip("libturbojpeg's headers are not installed")
+    compile_project(ROOT / "examples" / "cpp" / "classify", tmp_path / "build")
+    weights = data / "deit_tiny_patch16_224.safetensors"
+    export = ["export", "deit_tiny_patch16_224", "--weights", str(weights), "-o"]
+    assert main([*export, str(tmp_path / "model")]) == 0
+    capsys.readouterr()
+    pictures = list(map(str, find_images(data)[::10]))
+    assert main(["classify", str(tmp_path / "model"), *pictures]) == 0
+    expected = capsys.readouterr().out.splitlines()
+    done = run(tmp_path / "build" / "dsm_ext_classify", tmp_path / "model", *pictures)
+    assert done.returncode == 0, done.stderr
+    assert set(pictures) <= set(expected)
+    answers = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    merged = [line for line in expected if "%" in line]
+    assert len(answers) == len(merged) == 5 * len(pictures)
+    same = [m.endswith(a.strip()) for a, m in zip(answers, merged, strict=True)]
+    # The JPEG decoders of Pillow and of the system need not be of one version.
+    assert sum(same) >= 0.98 * len(same)
+
+
+def test_example_serve_threads(tmp_path):
+    compile_project(ROOT / "examples" / "cpp" / "serve_threads", tmp_path / "build")
+    dsm_ext.export(dsm_ext.from_timm(create("vit_tiny_patch16_224", depth=6)), tmp_path / "model")
+    done = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 3, 30)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"30 requests by 3 threads: [\d.]+ images/s, 0 wrong\n", done.stdout)
+
+
+def test_as_a_subproject_it_brings_the_library_alone(tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.26)\n"
+        "project(outer LANGUAGES CXX)\n"
+        f"add_subdirectory({ROOT} dsm_ext)\n"
+        f"add_executable(consumer {ROOT}/tests/cmake_consumer/main.cpp)\n"
+        "target_link_libraries(consumer PRIVATE dsm_ext::dsm_ext)\n"
     )
+    done = configure(tmp_path, tmp_path / "build", "", "-DDSM_EXT_CUDA=OFF")
+    assert done.returncode == 0, done.stderr
+    targets = command("ninja", "-C", tmp_path / "build", "-t", "targets", "all")
+    made = {Path(line.split(":")[0]).name for line in targets.splitlines() if "LINKER" in line}
+    assert made == {"consumer", "libdsm_ext.so"}
+    assert not (tmp_path / "build" / "dsm_ext" / "cmake_install.cmake").read_text().count("EXPORT")
+
+
+def test_symbols_are_hidden_but_for_the_api():
+    if shutil.which("nm") is None:
+        pytest.skip("nm is not installed")
+    library = Path(dsm_ext.cmake_prefix_path) / "lib" / "libdsm_ext.so"
+    found = command("nm", "--dynamic", "--defined-only", "--demangle", library).splitlines()
+    names = [line.split(maxsplit=2)[2] for line in found]
+    ours = [name for name in names if "dsm_ext::" in name]
+    # What templates of others make of our classes is weak and carries our names too.
+    foreign = [
+        line for line, name in zip(found, names, strict=True)
+        if name not in ours and line.split()[1] not in "VWu"
+    ]  # fmt: skip
+    assert foreign == []
+    assert any("dsm_ext::load(" in name for name in ours)
+    hidden = ("dsm_ext::Block::", "dsm_ext::cpu::Forward", "dsm_ext::parse_json")
+    assert not [name for name in ours if name.startswith(hidden)]

@@ -51,6 +51,7 @@ def write_header(path, model):
             "dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end],
         }  # fmt: skip
     header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)  # else every tensor would be copied
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + end)

@@ -1,37 +1,21 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-
-#include <filesystem>
-#include <fstream>
+#include <unistd.h>
 
 #include "dsm_ext/weights.h"
+#include "files.h"
 
 using dsm_ext::read_safetensors;
 
 namespace {
 
-// A file in the test's own folder, gone with it.
 class Safetensors : public testing::Test {
  protected:
-  Safetensors() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(testing::TempDir()) / (std::string("dsm_ext_") + test->name());
-    std::filesystem::create_directories(folder_);
-    path_ = (folder_ / "model.safetensors").string();
-  }
-  ~Safetensors() override { std::filesystem::remove_all(folder_); }
-
-  void write(const std::string& content) {
-    std::ofstream(path_, std::ios::binary | std::ios::trunc) << content;
-  }
+  void write(const std::string& content) { folder_.write("model.safetensors", content); }
 
   // A header with its length before it, and `bytes` of data behind.
   void write(const std::string& header, size_t bytes, uint64_t length) {
-    std::string content;
-    for (int i = 0; i < 8; ++i) {
-      content += static_cast<char>(length >> (8 * i));
-    }
-    content += header;
+    auto content = with_length(header, length);
     for (size_t i = 0; i < bytes; ++i) {
       content += static_cast<char>(i);
     }
@@ -55,8 +39,8 @@ class Safetensors : public testing::Test {
     return fault();
   }
 
-  std::filesystem::path folder_;
-  std::string path_;
+  Folder folder_;
+  std::string path_ = folder_.path("model.safetensors");
 };
 
 std::string entry(const std::string& dtype, const std::string& shape, const std::string& offsets) {
@@ -115,6 +99,15 @@ TEST_F(Safetensors, NamesFilesThatAreNone) {
   EXPECT_NE(fault().find("a header of 18446744073709551615 bytes"), std::string::npos);
 }
 
+TEST_F(Safetensors, NamesAFileThatMayNotBeRead) {
+  if (geteuid() == 0) {
+    GTEST_SKIP() << "root may read everything";
+  }
+  write("{}", 0);
+  std::filesystem::permissions(path_, std::filesystem::perms::none);
+  EXPECT_NE(fault().find("it cannot be read"), std::string::npos);
+}
+
 TEST_F(Safetensors, NamesHeadersThatAreNone) {
   EXPECT_EQ(fault_of("[]", 0), "its header is no JSON object");
   EXPECT_NE(fault_of("{", 0).find("its header is no JSON: "), std::string::npos);
@@ -125,6 +118,8 @@ TEST_F(Safetensors, NamesHeadersThatAreNone) {
   EXPECT_EQ(fault_of(R"({"a":{"dtype":"U8","dtype":"U8"}})", 1), "its header has 'dtype' twice");
   EXPECT_EQ(fault_of(std::string(1000000, '['), 0), "its header is nested deeper than 3");
   EXPECT_EQ(fault_of(R"({"a":{"b":{"c":{"d":{}}}}})", 0), "its header is nested deeper than 3");
+  EXPECT_EQ(fault_of(R"({"__metadata__":1})", 0), "its metadata is no object");
+  EXPECT_EQ(fault_of(R"({"__metadata__":{"a":1}})", 0), "its metadata 'a' is no string");
 }
 
 TEST_F(Safetensors, NamesTensorsThatDoNotFit) {

@@ -4,42 +4,12 @@
 #include <thread>
 
 #include "dsm_ext/dsm_ext.h"
+#include "small_model.h"
 
-using dsm_ext::Config;
 using dsm_ext::Schedule;
 using dsm_ext::VisionTransformer;
 
 namespace {
-
-Config small_config(bool distilled = false) {
-  Config config;
-  config.img_size = {56, 56};
-  config.patch_size = {4, 4};
-  config.embed_dim = 32;
-  config.depth = 4;
-  config.num_heads = 2;
-  config.mlp_dim = 64;
-  config.num_classes = 10;
-  config.distilled = distilled;
-  return config;
-}
-
-using Weights = std::vector<std::pair<std::string, at::Tensor>>;
-
-Weights random_weights(const VisionTransformer& model) {
-  Weights weights;
-  for (const auto& parameter : model->named_parameters()) {
-    weights.emplace_back(parameter.key(), at::randn(parameter.value().sizes()) * 0.2);
-  }
-  return weights;
-}
-
-VisionTransformer small_model(const char* schedule, bool distilled = false) {
-  at::manual_seed(0);
-  VisionTransformer model(small_config(distilled), Schedule::parse(schedule, 4));
-  model->load_parameters(random_weights(model));
-  return model;
-}
 
 double difference(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).abs().max() / b.abs().max()).item<double>();
@@ -214,9 +184,32 @@ TEST(VisionTransformer, RefusesWrongImages) {
   EXPECT_EQ(model->forward(at::zeros({0, 3, 56, 56})).sizes(), at::IntArrayRef({0, 10}));
 }
 
+TEST(VisionTransformer, TakesNoImagesBeforeItHasWeights) {
+  VisionTransformer model(small_config(), Schedule::dense(4));
+  EXPECT_TRUE(model->parameters().front().is_meta());
+  EXPECT_THROW(model->forward(at::zeros({1, 3, 56, 56})), c10::ValueError);
+}
+
+TEST(VisionTransformer, ProfilesAndFreezes) {
+  auto model = small_model("dsm:r=16,skip=1,local=2");
+  const auto images = at::randn({2, 3, 56, 56});
+  const auto expected = model->forward(images);
+  const auto profile = model->profile(images);
+  EXPECT_EQ(profile.seconds.size(), 6u);
+  EXPECT_GT(profile.wall, 0);
+  EXPECT_STREQ(to_string(dsm_ext::Stage::attention), "attention");
+  model->freeze();
+  EXPECT_TRUE(model->frozen());
+  EXPECT_TRUE(at::equal(model->forward(images), expected));
+}
+
 TEST(BuildInfo, NamesVersions) {
-  EXPECT_STREQ(dsm_ext::build_info().version, DSM_EXT_VERSION);
-  EXPECT_GE(std::string(dsm_ext::build_info().torch).size(), 5u);
+  const auto info = dsm_ext::build_info();
+  EXPECT_STREQ(info.version, DSM_EXT_VERSION);
+  EXPECT_GE(std::string(info.torch).size(), 5u);
+  EXPECT_NE(info.str().find(info.instruction_set), std::string::npos);
+  const std::vector<std::string> known = {"AVX-512", "AVX2", "baseline"};
+  EXPECT_EQ(std::count(known.begin(), known.end(), info.instruction_set), 1);
 }
 
 }  // namespace

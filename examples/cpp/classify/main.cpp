@@ -1,0 +1,95 @@
+// The five likeliest classes of JPEG pictures, by a model that `dsm-ext export` wrote or that comes
+// from the model hub: model.safetensors beside config.json.
+//
+//     dsm_ext_classify FOLDER PICTURE... [--schedule SCHEDULE]
+
+#include <dsm_ext/dsm_ext.h>
+#include <ATen/ATen.h>
+#include <turbojpeg.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+std::vector<unsigned char> read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    throw std::runtime_error("no such picture");
+  }
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// [height, width, 3] uint8.
+at::Tensor decode_jpeg(const std::vector<unsigned char>& bytes) {
+  const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), &tjDestroy);
+  const auto check = [&](int status) {
+    if (status != 0 && tjGetErrorCode(decoder.get()) != TJERR_WARNING) {
+      throw std::runtime_error(tjGetErrorStr2(decoder.get()));
+    }
+  };
+  int width = 0, height = 0, subsampling = 0, colours = 0;
+  check(tjDecompressHeader3(
+      decoder.get(), bytes.data(), bytes.size(), &width, &height, &subsampling, &colours));
+  auto picture = at::empty({height, width, 3}, at::kByte);
+  check(tjDecompress2(
+      decoder.get(), bytes.data(), bytes.size(), picture.mutable_data_ptr<uint8_t>(), width,
+      /*pitch=*/3 * width, height, TJPF_RGB, /*flags=*/0));
+  return picture;
+}
+
+void print_likeliest(const at::Tensor& logits, const std::vector<std::string>& labels) {
+  const auto shares = logits.to(at::kFloat).softmax(0);
+  const auto [values, classes] = shares.topk(std::min<int64_t>(5, shares.numel()));
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    const auto k = classes[i].item<int64_t>();
+    const auto name = labels.empty() ? std::to_string(k) : labels[k];
+    std::printf("  %5.1f %%  %s\n", 100 * values[i].item<float>(), name.c_str());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  std::optional<std::string> schedule;
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i] == std::string("--schedule") && i + 1 < argc) {
+      schedule = argv[++i];
+    } else {
+      arguments.emplace_back(argv[i]);
+    }
+  }
+  if (arguments.size() < 2) {
+    std::fprintf(stderr, "usage: %s FOLDER PICTURE... [--schedule SCHEDULE]\n", argv[0]);
+    return 2;
+  }
+  int failed = 0;
+  try {
+    const auto info = dsm_ext::model_info(arguments[0]);
+    auto model = dsm_ext::load(arguments[0], schedule);
+    for (size_t i = 1; i < arguments.size(); ++i) {
+      try {
+        const auto picture = decode_jpeg(read_bytes(arguments[i]));
+        const auto logits = model->forward(info.preprocessing(picture).unsqueeze(0))[0];
+        std::printf("%s\n", arguments[i].c_str());
+        print_likeliest(logits, info.labels);
+      } catch (const std::runtime_error& error) {  // this picture; the others may do
+        std::fprintf(stderr, "skipped: %s: %s\n", arguments[i].c_str(), error.what());
+        ++failed;
+      }
+    }
+  } catch (const dsm_ext::Error& error) {  // the model's files
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+  } catch (const c10::Error& error) {  // the schedule, or a picture of other channels
+    std::fprintf(stderr, "%s\n", error.what_without_backtrace());
+    return 2;
+  }
+  return failed > 0 ? 1 : 0;
+}

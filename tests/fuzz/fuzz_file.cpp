@@ -1,0 +1,24 @@
+// Bytes as a safetensors file: read, or refused by a dsm_ext::Error. Anything else is a crash.
+
+#include "dsm_ext/weights.h"
+#include "memory_file.h"
+#include "weights/model_file.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t count) {
+  static MemoryFile file;
+  file.write(bytes, count);
+  try {
+    uint64_t sum = 0;
+    for (const auto& [name, tensor] : dsm_ext::read_safetensors(file.path())) {
+      const auto* values = static_cast<const uint8_t*>(tensor.const_data_ptr());
+      for (size_t i = 0; i < tensor.nbytes(); ++i) {
+        sum += values[i];  // every byte that the tensor says it has
+      }
+    }
+    static volatile uint64_t kept;
+    kept = sum;
+    dsm_ext::open_model(file.path());
+  } catch (const dsm_ext::Error&) {
+  }
+  return 0;
+}
