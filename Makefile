@@ -2,6 +2,8 @@
 # make test   pytest and the C++ tests
 # make check  formatters and types, changing nothing
 # make format
+# make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers
+# make fuzz   fuzzers on the readers of files, for an hour
 # make bench  speed and memory beside peers, and the README's tables of it: about two hours
 #
 # Each makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
@@ -15,16 +17,17 @@ bin := $(abspath $(VENV))/bin
 export PATH := $(bin):$(PATH)
 export DSM_EXT_BUILD_DIR := $(BUILD)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-cxx_files := $(shell find cpp cuda python tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+cxx_files := $(shell find benchmarks cpp cuda examples python tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test check format bench build clean
+.PHONY: demo test check format sanitize fuzz bench build clean
 
 demo: build
 	dsm-ext demo
 
 test: build
-	python -m pytest
 	bash tests/cpp/run.sh $(BUILD)
+	python -m pytest
+	bash tests/fuzz/run.sh
 
 check: $(VENV)/.packages
 	ruff check
@@ -37,12 +40,19 @@ format: $(VENV)/.packages
 	ruff format
 	clang-format -i $(cxx_files)
 
+sanitize: $(VENV)/.packages
+	bash tests/cpp/sanitize.sh
+
+fuzz: $(VENV)/.packages
+	bash tests/fuzz/run.sh $(or $(FUZZ_SECONDS),1800)
+
 bench: build
 	python -m pip install --quiet "pip>=25.1"  # the first that knows --group
 	python -m pip install --quiet --group bench
 	@echo "about two hours on two cores, which nothing else should use meanwhile"
 	python benchmarks/bench_vit.py
 	python benchmarks/bench_ops.py
+	python benchmarks/embed.py
 	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py && python benchmarks/dense_features.py)
 	python benchmarks/charts.py
 	python benchmarks/tables.py

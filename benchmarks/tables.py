@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cpu_tables import cpu, cpu_memory, cpu_peers
+from embed_tables import embed, embed_all
 from registry_table import registry
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "cpu": ("cpu.json", cpu),
     "cpu_peers": ("cpu.json", cpu_peers),
     "cpu_memory": ("cpu.json", cpu_memory),
+    "embed": ("embed.json", embed),
+    "embed_all": ("embed.json", embed_all),
 }
 
 

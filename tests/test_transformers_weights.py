@@ -153,6 +153,18 @@ def test_outputs_agree(name, folder):
     check(architecture, state, model)
 
 
+@pytest.mark.parametrize("name", ["ViT", "DeiT with a teacher", "DINOv2 with registers", "CLIP"])
+def test_they_are_exported_for_cpp(name, folder, tmp_path):
+    model = MODELS[name]()
+    checkpoint = folder(model)
+    with pytest.raises(ValueError, match=r"config\.json: it is of a transformers checkpoint"):
+        dsm_ext.load(checkpoint)
+    fast = dsm_ext.from_transformers(checkpoint, "dense")
+    core = dsm_ext._C.load(str(dsm_ext.export(fast, tmp_path / "exported")))
+    images = images_for(model)
+    assert_close(core.forward(images), expected(model, images))
+
+
 @pytest.mark.parametrize("name", ["ViT", "DeiT", "DINOv2", "DINOv2 with SwiGLU", "CLIP"])
 def test_names_in_memory(name):
     model = MODELS[name]()

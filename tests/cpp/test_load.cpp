@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cinttypes>
+#include <cstdio>
+
 #include "files.h"
 #include "small_model.h"
 
@@ -73,12 +76,30 @@ TEST_F(Load, InfersAHubFolder) {
 TEST_F(Load, TakesAFileThatHoldsItsConfig) {
   std::string quoted = kConfig;
   for (size_t at = 0; (at = quoted.find('"', at)) != std::string::npos; at += 2) {
-    quoted.insert(at, "\\");
+    quoted.insert(at, 1, '\\');
   }
   folder_.write("one.safetensors", safetensors(weights_, R"({"config.json":")" + quoted + "\"}"));
   auto model = dsm_ext::load(folder_.path("one.safetensors"), "dense");
   EXPECT_TRUE(at::allclose(model->forward(images_), model_->forward(images_), 1e-6, 1e-6));
   EXPECT_THROW(dsm_ext::load(folder_.path("model.safetensors")), dsm_ext::Error);
+}
+
+// The parameters lie where the file is mapped.
+TEST_F(Load, CopiesNoWeights) {
+  const auto model = dsm_ext::load(folder_.path());
+  std::ifstream maps("/proc/self/maps");
+  uintptr_t begin = 0, end = 0;
+  for (std::string line; begin == 0 && std::getline(maps, line);) {
+    if (line.find(folder_.path("model.safetensors")) != std::string::npos) {
+      ASSERT_EQ(std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end), 2);
+    }
+  }
+  ASSERT_LT(begin, end);
+  for (const auto& parameter : model->named_parameters()) {
+    const auto at = reinterpret_cast<uintptr_t>(parameter.value().const_data_ptr());
+    EXPECT_GE(at, begin) << parameter.key();
+    EXPECT_LT(at, end) << parameter.key();
+  }
 }
 
 TEST_F(Load, ConvertsWhereAsked) {

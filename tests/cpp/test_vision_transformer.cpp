@@ -102,6 +102,40 @@ TEST(VisionTransformer, ThreadsShareOneModel) {
   EXPECT_EQ(wrong, 0);
 }
 
+// Not packed yet when the threads begin, and with other schedules from call to call.
+TEST(VisionTransformer, SchedulesChangeWhileThreadsRun) {
+  auto model = small_model("dense");
+  const auto images = at::randn({2, 3, 56, 56});
+  const std::vector<Schedule> schedules = {
+      Schedule::dense(4), Schedule::parse("dsm:r=16,skip=1,local=2", 4),
+      Schedule::parse("tome:r=13", 4)};
+  std::vector<at::Tensor> expected;
+  for (const auto& schedule : schedules) {
+    auto other = small_model("dense");
+    other->set_schedule(schedule);
+    expected.push_back(other->forward(images));
+  }
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) {
+        const auto logits = model->forward(images);
+        wrong += std::none_of(expected.begin(), expected.end(), [&](const auto& one) {
+          return difference(logits, one) <= 1e-5;
+        });
+      }
+    });
+  }
+  for (int i = 0; i < 60; ++i) {
+    model->set_schedule(schedules[i % schedules.size()]);
+  }
+  for (auto& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(VisionTransformer, TakesEveryFeature) {
   auto config = small_config();
   config.reg_tokens = 2;

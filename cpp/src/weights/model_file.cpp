@@ -87,7 +87,11 @@ Config hub_config(
     const NamedTensors& weights) {
   const auto name = find<std::string>(path, json, "architecture");
   if (!name) {
-    fail(path, "there is neither an 'architecture' of timm's nor a section 'dsm_ext'");
+    fail(
+        path, json.contains("model_type")
+                  ? "it is of a transformers checkpoint; in Python, export what "
+                    "dsm_ext.from_transformers makes of it"
+                  : "there is neither an 'architecture' of timm's nor a section 'dsm_ext'");
   }
   auto config = architecture_config(*name);
   if (!config) {
@@ -166,7 +170,8 @@ ModelInfo info_from(
 }  // namespace
 
 ModelFile open_model(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) {
+  std::error_code error;  // then it is no folder, and what opens it says why
+  if (!std::filesystem::is_directory(path, error)) {
     auto file = open_safetensors(path);
     const auto found = file.metadata.find(kInMetadata);
     if (found == file.metadata.end()) {
