@@ -12,17 +12,17 @@ def _milliseconds(rate: dict[str, float]) -> str:
 def embed(result: dict[str, Any]) -> str:
     """One paragraph."""
     startup, memory, call = result["startup"], result["memory"], result["call"]
-    overhead = result["overhead"]
+    overhead, machine = result["overhead"], result["machine"]
     cost = 1e6 * (overhead["Python"]["median"] - overhead["C++"]["median"])
-    slower = call["timm"]["median"] / call["C++"]["median"]
     return (
-        f"DeiT-S's first logits come {startup['C++']['median']:.2f} s after a C++ program's start "
-        f"({startup['Python']['median']:.1f} s in Python, {startup['timm']['median']:.1f} s by "
-        f"timm),\nand it then holds {memory['C++']['resident']:.0f} MB "
-        f"({memory['Python']['resident']:.0f}; {memory['timm']['resident']:.0f}). Python's wrapper "
-        f"adds {cost:.1f} us to a call; at batch 1 with\nDSM a call takes "
-        f"{_milliseconds(call['C++'])} ms from C++ and {_milliseconds(call['Python'])} ms from "
-        f"Python, {slower:.1f} times less than timm's dense model."
+        f"DeiT-S's first logits come {startup['C++']['median']:.2f} s after a C++ program's start, "
+        f"{startup['Python']['median']:.1f} s in Python, {startup['timm']['median']:.1f} s by "
+        f"timm; it\nthen holds {memory['C++, frozen']['resident']:.0f} MB, frozen "
+        f"({memory['Python, frozen']['resident']:.0f} and {memory['timm']['resident']:.0f}). "
+        f"Python's wrapper adds {cost:.1f} us to a call. One image with DSM takes\n"
+        f"{_milliseconds(call['C++'])} ms from C++, {_milliseconds(call['Python'])} ms from Python, "
+        f"and timm's dense model {_milliseconds(call['timm'])} ms ({machine['processor']}, "
+        f"{machine['threads']} threads)."
     )
 
 

@@ -83,13 +83,20 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """With family and model where its name tells no generation, as a virtual machine's may not."""
+    fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor() or "unknown"
+    name = fields.get("model name")
+    if not name:
+        return platform.processor() or "unknown"
+    if "cpu family" in fields and not any(c.isdecimal() for c in name):
+        name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
+    return name
 
 
 def _commit() -> str | None:

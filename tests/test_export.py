@@ -158,6 +158,15 @@ def test_options(folder):
         dsm_ext.load(folder, 3)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_loading_in_inference_mode_keeps_the_fast_path(folder, dtype):
+    with torch.inference_mode():
+        model = dsm_ext.load(folder, dtype=dtype)
+        model(torch.randn(1, 3, 56, 56))
+        assert not model.head.weight.is_inference()
+        model.freeze()  # on the fast path alone
+
+
 def test_nan_is_refused(folder):
     file = folder / "model.safetensors"
     state = load_file(file)

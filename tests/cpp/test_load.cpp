@@ -84,22 +84,32 @@ TEST_F(Load, TakesAFileThatHoldsItsConfig) {
   EXPECT_THROW(dsm_ext::load(folder_.path("model.safetensors")), dsm_ext::Error);
 }
 
-// The parameters lie where the file is mapped.
-TEST_F(Load, CopiesNoWeights) {
-  const auto model = dsm_ext::load(folder_.path());
+// Where a file is mapped; {0, 0} where it is not.
+std::pair<uintptr_t, uintptr_t> mapped(const std::string& path) {
   std::ifstream maps("/proc/self/maps");
   uintptr_t begin = 0, end = 0;
-  for (std::string line; begin == 0 && std::getline(maps, line);) {
-    if (line.find(folder_.path("model.safetensors")) != std::string::npos) {
-      ASSERT_EQ(std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end), 2);
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(path) != std::string::npos &&
+        std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2) {
+      break;
     }
   }
+  return {begin, end};
+}
+
+TEST_F(Load, CopiesNoWeights) {
+  auto model = dsm_ext::load(folder_.path());
+  const auto [begin, end] = mapped(folder_.path("model.safetensors"));
   ASSERT_LT(begin, end);
   for (const auto& parameter : model->named_parameters()) {
     const auto at = reinterpret_cast<uintptr_t>(parameter.value().const_data_ptr());
     EXPECT_GE(at, begin) << parameter.key();
     EXPECT_LT(at, end) << parameter.key();
   }
+  const auto expected = model->forward(images_);
+  model->freeze();  // lets go of the file too
+  EXPECT_EQ(mapped(folder_.path("model.safetensors")).second, 0u);
+  EXPECT_TRUE(at::equal(model->forward(images_), expected));
 }
 
 TEST_F(Load, ConvertsWhereAsked) {

@@ -167,6 +167,8 @@ void VisionTransformerImpl::freeze() {
   for (auto& [name, parameter] : all_parameters_) {
     if (parameter.numel() > config_.embed_dim) {
       parameter.set_data(at::empty({0}, parameter.options()));
+    } else if (parameter.storage().nbytes() > parameter.nbytes()) {
+      parameter.set_data(parameter.clone());  // else it would keep a mapped file in memory
     }
   }
 #ifdef __GLIBC__

@@ -1,6 +1,7 @@
 #include "dsm_ext/load.h"
 
 #include <ATen/Functions.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include "json.h"
@@ -26,6 +27,7 @@ VisionTransformer make(const ModelFile& file, const std::optional<std::string>& 
 VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule,
     const LoadOptions& options) {
+  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   auto file = open_model(path);
   auto model = make(file, schedule);
   for (auto& [name, tensor] : file.weights) {

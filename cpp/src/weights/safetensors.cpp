@@ -1,5 +1,6 @@
 #include <ATen/Functions.h>
 #include <ATen/MapAllocator.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <map>
@@ -214,6 +215,7 @@ class File {
 }  // namespace
 
 SafetensorsFile open_safetensors(const std::string& path) {
+  const c10::InferenceMode ordinary(false);  // tensors outlive the caller's inference mode
   File file(path);
   file.open();
   SafetensorsFile content;
