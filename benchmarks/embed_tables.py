@@ -20,8 +20,8 @@ def embed(result: dict[str, Any]) -> str:
         f"timm; it\nthen holds {memory['C++, frozen']['resident']:.0f} MB, frozen "
         f"({memory['Python, frozen']['resident']:.0f} and {memory['timm']['resident']:.0f}). "
         f"Python's wrapper adds {cost:.1f} us to a call. One image with DSM takes\n"
-        f"{_milliseconds(call['C++'])} ms from C++, {_milliseconds(call['Python'])} ms from Python, "
-        f"and timm's dense model {_milliseconds(call['timm'])} ms ({machine['processor']}, "
+        f"{_milliseconds(call['C++'])} ms from C++, {_milliseconds(call['Python'])} ms from Python"
+        f", and timm's dense model {_milliseconds(call['timm'])} ms ({machine['processor']}, "
         f"{machine['threads']} threads)."
     )
 
@@ -45,8 +45,8 @@ def embed_all(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     return (
         "\n".join(lines)
-        + f"\n\n{result['model']}, batch 1, `{result['schedule']}`, timm dense; Python to C++ on one "
-        f"call {ratio['median']:.3f} ({ratio['q1']:.3f} to {ratio['q3']:.3f}); float32; "
+        + f"\n\n{result['model']}, batch 1, `{result['schedule']}`, timm dense; Python to C++ on "
+        f"one call {ratio['median']:.3f} ({ratio['q1']:.3f} to {ratio['q3']:.3f}); float32; "
         f"{machine['processor']}, {machine['threads']} threads; torch {versions['torch']}, timm "
         f"{versions['timm']}; medians."
     )

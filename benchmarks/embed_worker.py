@@ -26,10 +26,7 @@ def main():
     model = load(kind, folder)
     if rest:
         model.freeze()
-    if kind == "dsm_ext":
-        size = model.config.img_size
-    else:
-        size = model.patch_embed.img_size
+    size = (model.config if kind == "dsm_ext" else model.patch_embed).img_size
     images = torch.ones(1, 3, *size)
     print("ready", model(images).argmax(1).item(), flush=True)
     for line in sys.stdin:
