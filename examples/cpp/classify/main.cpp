@@ -3,8 +3,8 @@
 //
 //     dsm_ext_classify FOLDER PICTURE... [--schedule SCHEDULE]
 
-#include <dsm_ext/dsm_ext.h>
 #include <ATen/ATen.h>
+#include <dsm_ext/dsm_ext.h>
 #include <turbojpeg.h>
 
 #include <cstdio>

@@ -3,9 +3,9 @@
 //
 //     dsm_ext_serve_threads FOLDER [THREADS] [REQUESTS]
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <dsm_ext/dsm_ext.h>
-#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <chrono>
