@@ -91,12 +91,10 @@ def _processor() -> str:
             fields.setdefault(name.strip(), value.strip())
     except OSError:
         pass
-    name = fields.get("model name")
-    if not name:
-        return platform.processor() or "unknown"
-    if "cpu family" in fields and not any(c.isdecimal() for c in name):
-        name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
-    return name
+    processor = fields.get("model name") or platform.processor() or "unknown"
+    if "cpu family" in fields and not any(c.isdecimal() for c in processor):
+        processor += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
+    return processor
 
 
 def _commit() -> str | None:
