@@ -6,7 +6,10 @@
 # make fuzz   fuzzers on the readers of files, for an hour
 # make bench  speed and memory beside peers, and the README's tables of it: about two hours
 #
-# Each makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
+# make gpu-report  tests, a memory check and speed on a GPU, in ten minutes, with the Python, torch and
+#             CUDA compiler at hand: nothing is downloaded
+#
+# Each other one makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
 # VENV=DIR puts the environment elsewhere, PYTHON=... makes it with another Python (3.11 or newer).
 
 VENV ?= .venv
@@ -19,7 +22,7 @@ export DSM_EXT_BUILD_DIR := $(BUILD)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 cxx_files := $(shell find benchmarks cpp cuda examples python tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test check format sanitize fuzz bench build clean
+.PHONY: demo test check format sanitize fuzz bench gpu-report build clean
 
 demo: build
 	dsm-ext demo
@@ -56,6 +59,9 @@ bench: build
 	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py && python benchmarks/dense_features.py)
 	python benchmarks/charts.py
 	python benchmarks/tables.py
+
+gpu-report:
+	$(PYTHON) benchmarks/gpu_report.py
 
 build: $(VENV)/.packages
 	@mkdir -p build

@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "dispatch.h"
@@ -14,21 +15,37 @@
 namespace dsm_ext {
 namespace {
 
-constexpr int64_t kTokenBytes = sizeof(double) + sizeof(float) + 2 * sizeof(int);
-constexpr int64_t kSharedBytes = 48 * 1024;  // what every architecture has without asking
-
 std::vector<cuda::GroupShape> make_groups(
     int64_t tokens, int64_t r, int64_t prefix, at::IntArrayRef windows) {
+  const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
   if (windows.empty()) {
-    return {{0, tokens - prefix, r, prefix}};
+    return {{0, narrow(tokens - prefix), narrow(r), narrow(prefix)}};
   }
   std::vector<cuda::GroupShape> groups;
   int64_t begin = 0, base = prefix;
   for (const int64_t size : windows) {
-    groups.push_back({begin, size, removed_from_window(size, r), base});
+    const int64_t removed = removed_from_window(size, r);
+    groups.push_back({narrow(begin), narrow(size), narrow(removed), narrow(base)});
     begin += size;
-    base += size - groups.back().r;
+    base += size - removed;
   }
+  return groups;
+}
+
+// The groups as a kernel takes them; where they are many, `more` keeps them on the device.
+cuda::Groups groups_on(
+    const at::Device& device, const std::vector<cuda::GroupShape>& shapes, at::Tensor& more) {
+  cuda::Groups groups{};
+  groups.count = static_cast<int32_t>(shapes.size());
+  if (shapes.size() <= cuda::Groups::kHeld) {
+    std::copy(shapes.begin(), shapes.end(), groups.held);
+    return groups;
+  }
+  const auto bytes = static_cast<int64_t>(shapes.size() * sizeof(cuda::GroupShape));
+  // From pageable memory the copy is staged before the call returns: `shapes` may go afterwards.
+  more = at::from_blob(const_cast<cuda::GroupShape*>(shapes.data()), {bytes}, at::kByte)
+             .to(device, /*non_blocking=*/true);
+  groups.more = static_cast<const cuda::GroupShape*>(more.const_data_ptr());
   return groups;
 }
 
@@ -42,34 +59,26 @@ at::Tensor match_kernel(
   if (r == 0 || images == 0) {
     return at::arange(tokens, integers).repeat({images, 1});
   }
-  const auto groups = make_groups(tokens, r, prefix, windows);
-  int64_t largest = 0;
-  for (const auto& group : groups) {
-    largest = std::max(largest, group.tokens);
-  }
-  const int64_t shared = largest * kTokenBytes;
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      shared <= kSharedBytes, "dsm_ext.match: expected at most ", kSharedBytes / kTokenBytes,
-      " tokens in a group on a GPU, got ", largest);
+  cuda::check_device("match");
+  const auto shapes = make_groups(tokens, r, prefix, windows);
+  const auto largest = std::max_element(
+      shapes.begin(), shapes.end(),
+      [](const auto& one, const auto& other) { return one.tokens < other.tokens; });
+  const int64_t shared = cuda::match_shared_bytes(largest->tokens);
 
   auto destination = at::empty({images, tokens}, integers);
-  // From pageable memory the copy is staged before the call returns: `groups` may go afterwards.
-  const auto shapes =
-      at::from_blob(
-          const_cast<cuda::GroupShape*>(groups.data()),
-          {static_cast<int64_t>(groups.size() * sizeof(cuda::GroupShape))}, at::kByte)
-          .to(metric.device(), /*non_blocking=*/true);
+  at::Tensor more;
+  const auto groups = groups_on(metric.device(), shapes, more);
   const auto rows = metric.contiguous();
   const auto places = order.has_value() ? order->contiguous() : at::Tensor();
-  const auto count = static_cast<int64_t>(groups.size());
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(rows.scalar_type(), "match", [&] {
-    cuda::match_kernel_impl<scalar_t>
-        <<<static_cast<unsigned>(images * count), cuda::kThreads, shared, stream>>>(
-            rows.const_data_ptr<scalar_t>(),
-            places.defined() ? places.const_data_ptr<int32_t>() : nullptr,
-            static_cast<const cuda::GroupShape*>(shapes.const_data_ptr()), count, tokens, dim,
-            prefix, windows.empty(), destination.mutable_data_ptr<int32_t>());
+    const auto kernel = &cuda::match_kernel_impl<scalar_t>;
+    cuda::allow_shared("match", kernel, shared, cuda::kMatchStaticBytes);
+    kernel<<<static_cast<unsigned>(images * groups.count), cuda::kMatchThreads, shared, stream>>>(
+        rows.const_data_ptr<scalar_t>(),
+        places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, tokens, dim, prefix,
+        windows.empty(), destination.mutable_data_ptr<int32_t>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return destination;

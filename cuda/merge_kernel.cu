@@ -4,6 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "dispatch.h"
 #include "launch.cuh"
 #include "merge.h"
@@ -25,13 +27,21 @@ std::tuple<at::Tensor, at::Tensor> merge_kernel(
   if (merged_size.numel() == 0) {
     return {merged, merged_size};
   }
+  cuda::check_device("merge");
+  // Enough blocks for every multiprocessor, and at least a row for each warp.
+  constexpr int64_t kWarps = cuda::kMergeThreads / 32;
+  const int64_t wanted = 4 * cuda::attribute(cudaDevAttrMultiProcessorCount) / images;
+  const int64_t slices = std::clamp<int64_t>(wanted, 1, (rows + kWarps - 1) / kWarps);
+  const int64_t shared = cuda::merge_shared_bytes(tokens, (rows + slices - 1) / slices);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
-    cuda::merge_kernel_impl<scalar_t>
-        <<<static_cast<unsigned>(images * rows), cuda::kThreads, 0, stream>>>(
-            x.const_data_ptr<scalar_t>(), size.const_data_ptr<float>(),
-            destination.const_data_ptr<int32_t>(), tokens, rows, channels,
-            merged.mutable_data_ptr<scalar_t>(), merged_size.mutable_data_ptr<float>());
+    const auto kernel = &cuda::merge_kernel_impl<scalar_t>;
+    cuda::allow_shared("merge", kernel, shared, 0);
+    kernel<<<static_cast<unsigned>(images * slices), cuda::kMergeThreads, shared, stream>>>(
+        x.const_data_ptr<scalar_t>(), size.const_data_ptr<float>(),
+        destination.const_data_ptr<int32_t>(), static_cast<int32_t>(tokens),
+        static_cast<int32_t>(rows), channels, static_cast<int32_t>(slices),
+        merged.mutable_data_ptr<scalar_t>(), merged_size.mutable_data_ptr<float>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return {merged, merged_size};

@@ -22,6 +22,7 @@ at::Tensor unmerge_kernel(const at::Tensor& x_, const at::Tensor& source_) {
   if (count == 0) {
     return result;
   }
+  cuda::check_device("unmerge");
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "unmerge", [&] {
     cuda::unmerge_kernel_impl<scalar_t>

@@ -1,9 +1,12 @@
+#include <pybind11/stl/filesystem.h>
+
 #include "bind.h"
 #include "model/config_fields.h"
 
 using namespace py::literals;
 using dsm_ext::ModelInfo;
 using dsm_ext::Preprocessing;
+using Path = std::filesystem::path;
 using Release = py::call_guard<py::gil_scoped_release>;
 
 namespace {
@@ -52,7 +55,9 @@ void bind_info(py::module_& m) {
       .def_readonly("schedule", &ModelInfo::schedule)
       .def_readonly("preprocessing", &ModelInfo::preprocessing)
       .def_readonly("labels", &ModelInfo::labels);
-  m.def("model_info", &dsm_ext::model_info, "path"_a, Release());
+  m.def(
+      "model_info", [](const Path& path) { return dsm_ext::model_info(path.string()); }, "path"_a,
+      Release());
 }
 
 }  // namespace
@@ -60,12 +65,14 @@ void bind_info(py::module_& m) {
 void bind_load(py::module_& m) {
   bind_preprocessing(m);
   bind_info(m);
-  m.def("read_safetensors", &dsm_ext::read_safetensors, "path"_a, Release());
+  m.def(
+      "read_safetensors", [](const Path& path) { return dsm_ext::read_safetensors(path.string()); },
+      "path"_a, Release());
   m.def(
       "load",
-      [](const std::string& path, const std::optional<std::string>& schedule,
+      [](const Path& path, const std::optional<std::string>& schedule,
          const std::optional<at::ScalarType>& dtype, const at::Device& device, bool check_finite) {
-        return dsm_ext::load(path, schedule, {dtype, device, check_finite}).ptr();
+        return dsm_ext::load(path.string(), schedule, {dtype, device, check_finite}).ptr();
       },
       "path"_a, "schedule"_a = py::none(), "dtype"_a = py::none(),
       "device"_a = at::Device(at::kCPU), "check_finite"_a = false, Release());

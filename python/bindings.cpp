@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "bind.h"
 #include "model/cpu/parts.h"
 
@@ -12,7 +14,10 @@ void translate(std::exception_ptr error) {
       std::rethrow_exception(error);
     }
   } catch (const dsm_ext::Error& e) {
-    PyErr_SetString(PyExc_ValueError, e.what());
+    // Names of files may be of any bytes.
+    const auto text = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(e.what(), std::strlen(e.what()), "surrogateescape"));
+    PyErr_SetObject(PyExc_ValueError, text.ptr());
   } catch (const c10::ValueError& e) {
     PyErr_SetString(PyExc_ValueError, e.what_without_backtrace());
   } catch (const c10::TypeError& e) {

@@ -8,6 +8,7 @@ from models import create
 from PIL import Image
 from safetensors.torch import save_file
 
+import dsm_ext
 from dsm_ext.cli import main
 from dsm_ext.images import label_images
 
@@ -212,3 +213,18 @@ def test_usage_errors(arguments):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
+
+
+@pytest.mark.parametrize("channels, status", [(1, 0), (3, 0), (4, 2)])
+def test_classify_by_a_folder(channels, status, tmp_path, capsys):
+    model = create(NAME, in_chans=channels, num_classes=4)
+    dsm_ext.export(dsm_ext.from_timm(model, "dsm:r=2"), tmp_path / "model", model)
+    picture = tmp_path / "picture.png"
+    Image.effect_noise((70, 50), 90).save(picture)
+    assert main(["classify", str(tmp_path / "model"), str(picture)]) == status
+    said = capsys.readouterr()
+    if status:
+        assert "takes 4 channels" in said.err
+    else:
+        assert said.out.count("%") == 8  # four classes, dense and merged
+    assert main(["classify", str(tmp_path / "model"), "--pretrained", str(picture)]) == 2

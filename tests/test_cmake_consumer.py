@@ -166,6 +166,8 @@ def test_example_serve_threads(tmp_path):
     done = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 3, 30)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"30 requests by 3 threads: [\d.]+ images/s, 0 wrong\n", done.stdout)
+    none = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 0)
+    assert (none.returncode, none.stderr[:6]) == (2, "usage:")
 
 
 def test_as_a_subproject_it_brings_the_library_alone(tmp_path):

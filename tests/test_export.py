@@ -2,8 +2,10 @@
 
 import copy
 import json
+import os
 
 import pytest
+import timm
 import torch
 from models import create, images_for, small
 from safetensors.torch import load_file, save_file
@@ -92,6 +94,9 @@ def change(folder, **fields):
         ({"config__depth": -1}, "config field 'depth' cannot be -1"),
         ({"config__depth": 2.5}, "config field 'depth' cannot be 2.5"),
         ({"config__depth": 3}, "3 blocks, got 4"),
+        ({"config": {"depth": 4}}, "its config has no field 'img_size'"),
+        ({"schedul": {}}, "its section 'dsm_ext' has a field 'schedul' that is unknown"),
+        ({"schedule__extra": 1}, "its schedule has a field 'extra' that is unknown"),
         ({"config__embed_dim": 2**62}, r"expected embed_dim to be in \[1, 65536\]"),
         ({"config__embed_dim": 64}, "misshapen"),
         ({"config__act_layer": "relu"}, "expected act_layer to be one of"),
@@ -99,7 +104,7 @@ def change(folder, **fields):
         ({"config__layer_scale": True}, "missing"),
         ({"config__unknown": 1}, "no config field is named 'unknown'"),
         ({"config__patch_size": [4]}, "config field 'patch_size' cannot be"),
-        ({"config": []}, "its config is no object"),
+        ({"config": []}, "its 'config' is no object"),
         ({"schedule": []}, "there is no 'blocks'"),
         ({"schedule__blocks": [[]]}, "4 blocks, got 1"),
         ({"schedule__blocks": [[{"local": 1}], [], [], []]}, "there is no 'window'"),
@@ -124,14 +129,17 @@ def test_bad_configs_are_named(folder, fields, fault):
         ("{", "it is no JSON"),
         ("{}", "neither an 'architecture' of timm's nor a section 'dsm_ext'"),
         ('{"dsm_ext": 1}', "its 'dsm_ext' is no object"),
-        ('{"dsm_ext": {}}', "lacks the config"),
+        ('{"dsm_ext": {}}', "its config has no field"),
+        (b"\xff\xfe{\x00", r"it is no JSON: .*\?"),
+        ('{"a": "\xe9"}'.encode("latin-1"), r"it is no JSON: .*\?"),
         ('{"a": 1, "a": 2}', "has 'a' twice"),
         ("[" * 100_000, "nested deeper than 16"),
         (" " * 16_000_001, "it has 16000001 bytes"),
     ],
 )
 def test_bad_config_files_are_named(folder, content, fault):
-    (folder / "config.json").write_text(content)
+    bytes_ = content.encode() if isinstance(content, str) else content
+    (folder / "config.json").write_bytes(bytes_)
     with pytest.raises(ValueError, match=rf"config\.json: .*{fault}"):
         _C.load(str(folder))
     with pytest.raises(ValueError, match=fault):
@@ -156,6 +164,10 @@ def test_options(folder):
     assert dsm_ext.load(folder, schedule).schedule == schedule
     with pytest.raises(TypeError, match="expected a Schedule"):
         dsm_ext.load(folder, 3)
+    with pytest.raises(TypeError, match="expected dtype to be float32, bfloat16 or float16"):
+        dsm_ext.load(folder, dtype=torch.float64)
+    with pytest.raises(ValueError, match="expected a device with memory, got meta"):
+        dsm_ext.load(folder, device="meta")
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32])
@@ -180,6 +192,65 @@ def test_nan_is_refused(folder):
 def test_files_can_be_read_by_whoever_may_read_the_folder(folder):
     modes = {file.stat().st_mode for file in folder.iterdir()}
     assert len(modes) == 1
+
+
+def test_a_model_outlives_that_its_folder_is_written_anew(folder):
+    model = dsm_ext.load(folder)
+    images = torch.randn(1, 3, 56, 56)
+    expected = model(images)
+    inode = (folder / "model.safetensors").stat().st_ino
+    model.schedule = "dense"
+    dsm_ext.export(model, folder)
+    assert (folder / "model.safetensors").stat().st_ino != inode  # replaced, not overwritten
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
+    model.cpu_path = "fast"  # reads the weights again
+    model.schedule = "dsm:r=8"
+    assert torch.equal(model(images), expected)
+    assert dsm_ext.load(folder).schedule == dsm_ext.Schedule.dense(4)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {}, {"img_size": 64}, {"depth": 3}, {"num_heads": 6}, {"global_pool": "avg"},
+        {"global_pool": "avg", "fc_norm": False}, {"num_classes": 7}, {"in_chans": 1},
+        {"dynamic_img_size": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_timm_reads_it_too(arguments, tmp_path):
+    model = create("vit_tiny_patch16_224", **arguments)
+    dsm_ext.export(dsm_ext.from_timm(model, "dense"), tmp_path, model)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = images_for(model, 1)
+    with torch.inference_mode():
+        assert torch.equal(again(images), model(images))
+        assert_close(dsm_ext.load(tmp_path)(images), model(images))
+
+
+def test_preprocessing_and_labels_are_made_to_fit(tmp_path):
+    model = small(in_chans=1, num_classes=3)
+    model.pretrained_cfg = {
+        "mean": (0.3, 0.5, 0.7), "std": (0.1, 0.2, 0.3), "label_names": {2: "c", 0: "a", 1: "b"},
+    }  # fmt: skip
+    dsm_ext.export(dsm_ext.from_timm(model, "dense"), tmp_path, model)
+    info = dsm_ext.model_info(tmp_path)
+    assert info.preprocessing.mean == pytest.approx((0.5,))
+    assert info.labels == ["a", "b", "c"]
+    model.pretrained_cfg["interpolation"] = "lanczos"
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(ValueError, match="expected interpolation to be one of"):
+        dsm_ext.export(dsm_ext.from_timm(model, "dense"), tmp_path, model)
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_path_of_any_bytes(folder):
+    other = folder.parent / os.fsdecode(b"caf\xe9")
+    folder.rename(other)
+    assert dsm_ext.load(other).config.depth == 4
+    (other / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="it is no JSON"):
+        dsm_ext.load(other)
 
 
 def test_weights_alone_need_their_folder(folder):

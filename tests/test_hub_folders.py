@@ -144,6 +144,33 @@ def test_preprocessing_and_labels_come_from_the_config(tmp_path):
     assert info.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.parametrize(
+    "top, checkpoint, labels",
+    [
+        ({"label_names": {"0": "x", "1": "y", "2": "z"}}, {}, ["x", "y", "z"]),
+        ({"label_names": ["a", "b", "c"]}, {"label_descriptions": {"a": "A"}}, ["A", "b", "c"]),
+        ({"label_descriptions": {"a": "A"}}, {"label_names": ["a", "b", "c"]}, ["A", "b", "c"]),
+        ({"label_names": None}, {"label_names": ["a", "b", "c"]}, ["a", "b", "c"]),
+        ({}, {"labels": ["a", "b", "c"]}, ["a", "b", "c"]),
+        ({"label_names": ["a\0b", "a", "c"]}, {"label_descriptions": {"a": "A"}},
+         ["a\0b", "A", "c"]),
+    ],
+)  # fmt: skip
+def test_labels_in_every_form_of_timm_s(top, checkpoint, labels, tmp_path):
+    write_hub(tmp_path, create(SMALL, num_classes=3))
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["pretrained_cfg"] |= checkpoint
+    (tmp_path / "config.json").write_text(json.dumps(content | top))
+    assert dsm_ext.model_info(tmp_path).labels == labels
+
+
+def test_a_default_schedule_that_does_not_fit_is_no_fault_of_the_file(tmp_path):
+    write_hub(tmp_path, create("vit_tiny_patch16_224", img_size=64, depth=3))
+    with pytest.raises(ValueError, match=r"^dsm_ext\.Schedule: expected r of block"):
+        dsm_ext.load(tmp_path)
+    assert dsm_ext.load(tmp_path, "dense").config.depth == 3
+
+
 def test_exported_labels_are_those_of_classify(tmp_path):
     model = create("vit_tiny_patch16_224")
     dsm_ext.export(dsm_ext.from_timm(model), tmp_path, model)
@@ -177,6 +204,11 @@ def test_exported_labels_are_those_of_classify(tmp_path):
         ({"pretrained_cfg": 5}, "its 'pretrained_cfg' is no object"),
         ({"label_names": ["a"]}, "it has 1 'label_names' for 1000 classes"),
         ({"label_names": 1}, "'label_names' cannot be 1"),
+        ({"label_names": {"a": "b"}}, "no name for class 0"),
+        (
+            {"pretrained_cfg": {"input_size": [3, 2**62, 2**62]}, "model_args": None},
+            "its images would be of",
+        ),
         ({"label_names": ["a"] * 1000, "label_descriptions": {"a": 1}}, "'a' cannot be 1"),
     ],
 )

@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for path in args.images:
         try:
-            image = transform(read_image(path))[None].to(device, dtype)
+            picture = read_image(path)
         except (ValueError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)
             failed += 1
             continue
+        image = transform(picture)[None].to(device, dtype)
         columns = []
         for schedule in ("dense", merged):
             model.schedule = schedule
@@ -77,8 +78,13 @@ def _classifier(
     if model.config.num_classes == 0:
         raise ValueError(f"{args.model} has no classifier: it gives features")
     info = model_info(args.model)
+    modes = {1: "L", 3: "RGB"}
+    channels = info.config.in_chans
+    if channels not in modes:
+        raise ValueError(f"{args.model} takes {channels} channels, pictures have 1 or 3")
 
     def transform(image: Image.Image) -> Tensor:
-        return info.preprocessing(torch.from_numpy(np.array(image)))
+        pixels = np.array(image.convert(modes[channels]))
+        return info.preprocessing(torch.from_numpy(pixels).view(*pixels.shape[:2], -1))
 
     return model, transform, info.labels or common.classes(model)

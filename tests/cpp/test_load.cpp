@@ -13,7 +13,8 @@ namespace {
 const std::string kConfig =
     R"({"num_classes":10,"label_names":["0","1","2","3","4","5","6","7","8","9"],)"
     R"("pretrained_cfg":{"crop_pct":0.5,"mean":[0.5]},"dsm_ext":{"config":{"img_size":[56,56],)"
-    R"("patch_size":[4,4],"num_classes":10,"embed_dim":32,"depth":4,"num_heads":2,"mlp_dim":64},)"
+    R"("patch_size":[4,4],"num_classes":10,"embed_dim":32,"depth":4,"num_heads":2,"mlp_dim":64,"eps":1e-6,)"
+    R"("act_layer":"gelu","global_pool":"token"},)"
     R"("schedule":{"blocks":[[],[{"local":16,"window":7}],[{"local":16,"window":7},{"global":8}],)"
     R"([{"global":16}]],"proportional":true}}})";
 
@@ -123,6 +124,9 @@ TEST_F(Load, ConvertsWhereAsked) {
 TEST_F(Load, NamesFaults) {
   EXPECT_THROW(dsm_ext::load(folder_.path(), "dsm:r=x"), c10::ValueError);
   EXPECT_THROW(dsm_ext::load(folder_.path(), "tome:r=500"), c10::ValueError);
+  EXPECT_THROW(dsm_ext::load(folder_.path(), {}, {.dtype = at::kDouble}), c10::TypeError);
+  EXPECT_THROW(
+      dsm_ext::load(folder_.path(), {}, {.dtype = {}, .device = at::kMeta}), c10::ValueError);
   const auto config = folder_.path("config.json") + ": ";
   folder_.write("config.json", "{}");
   EXPECT_EQ(

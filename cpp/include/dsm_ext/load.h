@@ -30,13 +30,14 @@ struct DSM_EXT_API ModelInfo {
 ///              in others the weights show the shape, and what they do not show, such as the
 ///              number of heads, is timm's for the architecture of that name.
 /// \throws dsm_ext::Error naming the file and the fault: what `read_safetensors` refuses; a
-///         config.json that is no JSON, or a field in it that is of another type, unknown in the
-///         section "dsm_ext", or out of range; an architecture that is not supported.
+///         config.json that is no JSON, or a field in it that is of another type or out of range,
+///         or in the section "dsm_ext" unknown or missing; an architecture that is not supported.
 DSM_EXT_API ModelInfo model_info(const std::string& path);
 
-/// How `load` makes a model.
+/// How `load` makes a model. Images must then be of this dtype, on this device.
 struct LoadOptions {
-  std::optional<at::ScalarType> dtype;  ///< float32, bfloat16 or float16; none keeps the file's.
+  /// float32, bfloat16 or float16; none keeps the file's, which may be of any of the three.
+  std::optional<at::ScalarType> dtype;
   at::Device device = at::kCPU;
   bool check_finite = false;  ///< Read every weight at once and refuse NaN and infinity.
 };
@@ -48,7 +49,9 @@ struct LoadOptions {
 ///
 /// \param schedule  As `Schedule::parse` takes it; none: that of `model_info`.
 /// \throws dsm_ext::Error as `model_info`, and where the weights are not the config's.
-/// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model.
+/// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model, or a
+/// device
+///         without memory; c10::TypeError for another dtype.
 DSM_EXT_API VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
     const LoadOptions& options = {});

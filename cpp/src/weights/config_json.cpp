@@ -76,6 +76,7 @@ Schedule schedule_from(const std::string& path, const Json& value) {
   if (!entries.is_array() || !proportional.is_boolean()) {
     fail(path, "its schedule is no list of blocks with a switch");
   }
+  check_keys(path, "schedule", value, {"blocks", "proportional"});
   try {
     std::vector<std::vector<Step>> blocks;
     for (const auto& entry : entries) {
@@ -85,9 +86,11 @@ Schedule schedule_from(const std::string& path, const Json& value) {
       }
       for (const auto& step : entry) {
         if (step.is_object() && step.contains("local")) {
+          check_keys(path, "schedule", step, {"local", "window"});
           steps.push_back(Step::local(count(path, step, "local"), count(path, step, "window")));
         } else {
           steps.push_back(Step::global(count(path, step, "global")));
+          check_keys(path, "schedule", step, {"global"});
         }
       }
     }
@@ -101,7 +104,7 @@ namespace {
 
 template <typename Enum>
 void take(const std::string& path, const Json& fields, const char* name, Enum& value) {
-  if (const auto given = find<std::string>(path, fields, name)) {
+  if (const auto given = find_field<std::string>(path, fields, name)) {
     value = value_of<Enum>(name, *given, "Preprocessing");
   }
 }
@@ -110,7 +113,7 @@ void take(const std::string& path, const Json& fields, const char* name, Enum& v
 void take(
     const std::string& path, const Json& fields, const char* name, size_t channels,
     std::vector<double>& value) {
-  if (auto given = find<std::vector<double>>(path, fields, name)) {
+  if (auto given = find_field<std::vector<double>>(path, fields, name)) {
     value = given->size() == 1 ? std::vector(channels, given->front()) : std::move(*given);
   }
   if (value.size() != channels) {
@@ -133,7 +136,7 @@ Preprocessing preprocessing_from(
   }
   take(path, fields, "mean", channels, p.mean);
   take(path, fields, "std", channels, p.std);
-  p.crop_pct = find<double>(path, fields, "crop_pct").value_or(p.crop_pct);
+  p.crop_pct = find_field<double>(path, fields, "crop_pct").value_or(p.crop_pct);
   try {
     take(path, fields, "interpolation", p.interpolation);
     take(path, fields, "crop_mode", p.crop_mode);

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -47,6 +48,16 @@ std::string quoted(const std::string& text) {
   return shown;
 }
 
+void check_keys(
+    const std::string& path, const char* what, const Json& object,
+    std::initializer_list<const char*> known) {
+  for (const auto& [name, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      fail(path, std::string("its ") + what + " has a field " + quoted(name) + " that is unknown");
+    }
+  }
+}
+
 std::string shown(const Json& value) {
   const auto text = value.dump();
   return text.size() <= 100 ? text : quoted(text);
@@ -80,7 +91,10 @@ Json parse_json(
     }
     return json;
   } catch (const Json::exception& e) {
-    complain(" is no JSON: " + std::string(e.what()));
+    std::string why = e.what();  // with bytes of the file, whatever they are
+    std::replace_if(
+        why.begin(), why.end(), [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
+    complain(" is no JSON: " + why);
     throw;
   }
 }

@@ -55,13 +55,19 @@ bool is(const nlohmann::json& value) {
   }
 }
 
+/// \throws dsm_ext::Error where an object in a file has another key than these.
+void check_keys(
+    const std::string& path, const char* what, const nlohmann::json& object,
+    std::initializer_list<const char*> known);
+
 /// A value for a message: as JSON, cut where it is long.
 std::string shown(const nlohmann::json& value);
 
 /// A field of an object in a file; none where it is missing or null.
 /// \throws dsm_ext::Error where it is of another type.
 template <typename Value>
-std::optional<Value> find(const std::string& path, const nlohmann::json& object, const char* name) {
+std::optional<Value> find_field(
+    const std::string& path, const nlohmann::json& object, const std::string& name) {
   if (!object.contains(name) || object[name].is_null()) {
     return std::nullopt;
   }

@@ -10,15 +10,28 @@
 namespace dsm_ext {
 namespace {
 
+void check(const LoadOptions& options) {
+  const auto dtype = options.dtype.value_or(at::kFloat);
+  TORCH_CHECK_TYPE(
+      dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
+      "dsm_ext.load: expected dtype to be float32, bfloat16 or float16, got ", dtype);
+  TORCH_CHECK_VALUE(
+      !options.device.is_meta(), "dsm_ext.load: expected a device with memory, got ",
+      options.device);
+}
+
 VisionTransformer make(const ModelFile& file, const std::optional<std::string>& schedule) {
-  const auto& [config_path, weights_path, info, weights] = file;
+  const auto& config = file.info.config;
   if (schedule) {
-    return VisionTransformer(info.config, Schedule::parse(*schedule, info.config.depth));
+    return VisionTransformer(config, Schedule::parse(*schedule, config.depth));
+  }
+  if (!file.own_schedule) {
+    return VisionTransformer(config, file.info.schedule);
   }
   try {
-    return VisionTransformer(info.config, info.schedule);
+    return VisionTransformer(config, file.info.schedule);
   } catch (const c10::Error& e) {
-    fail(config_path, e.what_without_backtrace());
+    fail(file.config_path, e.what_without_backtrace());
   }
 }
 
@@ -27,6 +40,7 @@ VisionTransformer make(const ModelFile& file, const std::optional<std::string>& 
 VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule,
     const LoadOptions& options) {
+  check(options);
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   auto file = open_model(path);
   auto model = make(file, schedule);

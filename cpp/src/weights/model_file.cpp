@@ -17,6 +17,7 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMostConfig = 16'000'000;  // bytes; with names for 21,841 classes it has two
 constexpr int kMostDepth = 16;                // of what else may stand in it
+constexpr int64_t kMostSide = 1 << 16;        // of an image in pixels, as `Config::validate` says
 constexpr const char* kInMetadata = "config.json";
 
 Json parse_config(const std::string& path, const std::string& text) {
@@ -85,7 +86,7 @@ Json fields_of(const std::string& path, const Json& arguments) {
 Config hub_config(
     const std::string& path, const Json& json, const std::string& weights_path,
     const NamedTensors& weights) {
-  const auto name = find<std::string>(path, json, "architecture");
+  const auto name = find_field<std::string>(path, json, "architecture");
   if (!name) {
     fail(
         path, json.contains("model_type")
@@ -101,42 +102,79 @@ Config hub_config(
                   architectures_timm());
   }
   const auto& pretrained = pretrained_in(path, json);
-  if (const auto size = find<std::array<int64_t, 3>>(path, pretrained, "input_size")) {
+  if (const auto size = find_field<std::array<int64_t, 3>>(path, pretrained, "input_size")) {
     config->img_size = {(*size)[1], (*size)[2]};
   }
   for (const auto* source : {&pretrained, &json}) {  // the last one wins
-    if (const auto pool = find<std::string>(path, *source, "global_pool")) {
+    if (const auto pool = find_field<std::string>(path, *source, "global_pool")) {
       set_fields(path, {{"global_pool", *pool}}, *config);
     }
   }
   set_fields(path, fields_of(path, object_in(path, json, "model_args")), *config);
-  check(path, *config = infer_config(weights_path, weights, *config));
-  const auto classes = find<int64_t>(path, json, "num_classes");
-  if (classes && *classes != config->num_classes) {
-    fail(
-        path, "it says 'num_classes' " + std::to_string(*classes) + ", but the weights have " +
-                  std::to_string(config->num_classes));
+  for (const int64_t side : config->img_size) {
+    if (side > kMostSide) {
+      fail(path, "its images would be of " + std::to_string(side) + " pixels");
+    }
   }
+  check(path, *config = infer_config(weights_path, weights, *config));
   return *config;
 }
 
-// timm's "label_names", spelt out by its "label_descriptions" where it has them.
+// A list of names, or an object with an index before each.
+std::vector<std::string> names_in(const std::string& path, const Json& value) {
+  if (!value.is_object()) {
+    return *find_field<std::vector<std::string>>(path, {{"label_names", value}}, "label_names");
+  }
+  std::vector<std::string> names;
+  for (size_t i = 0; i < value.size(); ++i) {
+    const auto name = find_field<std::string>(path, value, std::to_string(i));
+    if (!name) {
+      fail(path, "its 'label_names' have no name for class " + std::to_string(i));
+    }
+    names.push_back(*name);
+  }
+  return names;
+}
+
+// timm's "label_names", once "labels", spelt out by its "label_descriptions" where it has them. As
+// in timm, a field at the top goes before the same one of the checkpoint.
 std::vector<std::string> labels_in(
     const std::string& path, const Json& json, const Json& pretrained, int64_t num_classes) {
-  const auto& holder = json.contains("label_names") ? json : pretrained;
-  using Names = std::vector<std::string>;
-  auto labels = find<Names>(path, holder, "label_names").value_or(Names());
+  const auto holder = [&](const char* name) -> const Json& {
+    return json.contains(name) && !json[name].is_null() ? json : pretrained;
+  };
+  std::vector<std::string> labels;
+  for (const char* field : {"labels", "label_names"}) {
+    if (const auto& in = holder(field); in.contains(field) && !in[field].is_null()) {
+      labels = names_in(path, in[field]);
+    }
+  }
   const auto count = static_cast<int64_t>(labels.size());
   if (count != 0 && count != num_classes) {
     fail(
         path, "it has " + std::to_string(count) + " 'label_names' for " +
                   std::to_string(num_classes) + " classes");
   }
-  const auto& descriptions = object_in(path, holder, "label_descriptions");
+  const auto& descriptions = object_in(path, holder("label_descriptions"), "label_descriptions");
   for (auto& label : labels) {
-    label = find<std::string>(path, descriptions, label.c_str()).value_or(label);
+    label = find_field<std::string>(path, descriptions, label).value_or(label);
   }
   return labels;
+}
+
+// The config of a folder or file that `dsm-ext export` wrote.
+Config own_config(const std::string& path, const Json& section) {
+  check_keys(path, "section 'dsm_ext'", section, {"version", "config", "schedule"});
+  const auto& fields = object_in(path, section, "config");
+  for (const char* name : {"img_size", "num_heads", "eps", "act_layer", "global_pool"}) {
+    if (!fields.contains(name)) {  // which no weight would contradict
+      fail(path, std::string("its config has no field '") + name + "'");
+    }
+  }
+  Config config;
+  set_fields(path, fields, config);
+  check(path, config);
+  return config;
 }
 
 // What it says of the model. The weights are those of `weights_path`.
@@ -144,14 +182,13 @@ ModelInfo info_from(
     const std::string& path, const Json& json, const std::string& weights_path,
     const NamedTensors& weights) {
   const auto& own = object_in(path, json, "dsm_ext");
-  Config config;
-  if (!json.contains("dsm_ext")) {
-    config = hub_config(path, json, weights_path, weights);
-  } else if (own.contains("config")) {
-    set_fields(path, own["config"], config);
-    check(path, config);
-  } else {
-    fail(path, "its section 'dsm_ext' lacks the config");
+  const auto config = json.contains("dsm_ext") ? own_config(path, own)
+                                               : hub_config(path, json, weights_path, weights);
+  const auto classes = find_field<int64_t>(path, json, "num_classes");
+  if (classes && *classes != config.num_classes) {
+    fail(
+        path, "it says 'num_classes' " + std::to_string(*classes) + ", but the weights have " +
+                  std::to_string(config.num_classes));
   }
   const auto depth = config.depth;
   if (depth > static_cast<int64_t>(weights.size())) {
@@ -161,10 +198,18 @@ ModelInfo info_from(
   }
   const auto& pretrained = pretrained_in(path, json);
   return {
-      find<std::string>(path, json, "architecture").value_or(""), config,
+      find_field<std::string>(path, json, "architecture").value_or(""), config,
       own.contains("schedule") ? schedule_from(path, own["schedule"]) : Schedule::dsm(depth),
       preprocessing_from(path, pretrained, config),
       labels_in(path, json, pretrained, config.num_classes)};
+}
+
+ModelFile open_model(
+    const std::string& config_path, const Json& json, const std::string& weights_path,
+    NamedTensors weights) {
+  auto info = info_from(config_path, json, weights_path, weights);
+  const bool own_schedule = object_in(config_path, json, "dsm_ext").contains("schedule");
+  return {config_path, weights_path, std::move(info), own_schedule, std::move(weights)};
 }
 
 }  // namespace
@@ -180,15 +225,12 @@ ModelFile open_model(const std::string& path) {
           "its metadata has no config, as `dsm-ext export` writes it; a file of weights alone is "
           "loaded by its folder, with config.json beside it");
     }
-    auto info = info_from(path, parse_config(path, found->second), path, file.tensors);
-    return {path, path, std::move(info), std::move(file.tensors)};
+    return open_model(path, parse_config(path, found->second), path, std::move(file.tensors));
   }
   const auto config_path = (std::filesystem::path(path) / "config.json").string();
   const auto weights_path = (std::filesystem::path(path) / "model.safetensors").string();
   const auto json = read_config(config_path);
-  auto weights = read_safetensors(weights_path);
-  auto info = info_from(config_path, json, weights_path, weights);
-  return {config_path, weights_path, std::move(info), std::move(weights)};
+  return open_model(config_path, json, weights_path, read_safetensors(weights_path));
 }
 
 ModelInfo model_info(const std::string& path) { return open_model(path).info; }

@@ -11,6 +11,7 @@ namespace dsm_ext {
 struct ModelFile {
   std::string config_path, weights_path;  // for messages
   ModelInfo info;
+  bool own_schedule;  // the file's, not the default
   NamedTensors weights;
 };
 

@@ -25,8 +25,8 @@ std::vector<unsigned char> read_bytes(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-// [height, width, 3] uint8.
-at::Tensor decode_jpeg(const std::vector<unsigned char>& bytes) {
+// [height, width, channels] uint8, of 1 or 3 channels.
+at::Tensor decode_jpeg(const std::vector<unsigned char>& bytes, int channels) {
   const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), &tjDestroy);
   const auto check = [&](int status) {
     if (status != 0 && tjGetErrorCode(decoder.get()) != TJERR_WARNING) {
@@ -36,10 +36,10 @@ at::Tensor decode_jpeg(const std::vector<unsigned char>& bytes) {
   int width = 0, height = 0, subsampling = 0, colours = 0;
   check(tjDecompressHeader3(
       decoder.get(), bytes.data(), bytes.size(), &width, &height, &subsampling, &colours));
-  auto picture = at::empty({height, width, 3}, at::kByte);
+  auto picture = at::empty({height, width, channels}, at::kByte);
   check(tjDecompress2(
       decoder.get(), bytes.data(), bytes.size(), picture.mutable_data_ptr<uint8_t>(), width,
-      /*pitch=*/3 * width, height, TJPF_RGB, /*flags=*/0));
+      /*pitch=*/channels * width, height, channels == 1 ? TJPF_GRAY : TJPF_RGB, /*flags=*/0));
   return picture;
 }
 
@@ -72,10 +72,11 @@ int main(int argc, char** argv) {
   int failed = 0;
   try {
     const auto info = dsm_ext::model_info(arguments[0]);
-    auto model = dsm_ext::load(arguments[0], schedule);
+    auto model = dsm_ext::load(arguments[0], schedule, {.dtype = at::kFloat});
+    const auto channels = static_cast<int>(info.config.in_chans);
     for (size_t i = 1; i < arguments.size(); ++i) {
       try {
-        const auto picture = decode_jpeg(read_bytes(arguments[i]));
+        const auto picture = decode_jpeg(read_bytes(arguments[i]), channels);
         const auto logits = model->forward(info.preprocessing(picture).unsqueeze(0))[0];
         std::printf("%s\n", arguments[i].c_str());
         print_likeliest(logits, info.labels);

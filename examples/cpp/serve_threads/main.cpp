@@ -11,6 +11,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <future>
 #include <mutex>
 #include <queue>
@@ -86,13 +87,13 @@ class Server {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc < 2) {
+  const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const int count = argc > 3 ? std::atoi(argv[3]) : 100;
+  if (argc < 2 || threads < 1 || count < 1) {
     std::fprintf(stderr, "usage: %s FOLDER [THREADS] [REQUESTS]\n", argv[0]);
     return 2;
   }
-  const int threads = argc > 2 ? std::stoi(argv[2]) : 2;
-  const int count = argc > 3 ? std::stoi(argv[3]) : 100;
-  auto model = dsm_ext::load(argv[1]);
+  auto model = dsm_ext::load(argv[1], /*schedule=*/{}, {.dtype = at::kFloat});
   const auto& config = model->config();
   std::vector<at::Tensor> images, expected;
   for (int i = 0; i < 4; ++i) {

@@ -1,0 +1,175 @@
+"""Build, test, check and measure on a GPU, within ten minutes and without a network.
+
+    python benchmarks/gpu_report.py [--minutes N] [--json F]
+
+Takes the Python that runs it, its torch, and the CUDA compiler that CMake finds. A step that fails
+or is not possible here says so in the result, and the others go on; the status is 1 where the build
+or a test failed. `make gpu-report` runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+from gpu_tables import gpu
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "gpu"
+RESULT = Path(__file__).parent / "results" / "gpu.json"
+TAIL = 1500  # characters of a failed step's output that are kept
+
+
+def call(command: list[str], seconds: float) -> dict[str, Any]:
+    """A step's status, and the end of what it said where it failed."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, timeout=max(seconds, 1), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        status, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+        status, output = None, said.decode(errors="replace") if isinstance(said, bytes) else said
+    except FileNotFoundError as error:
+        status, output = 127, str(error)
+    step = {"status": status, "seconds": round(time.monotonic() - start, 1)}
+    return step if status == 0 else step | {"output": output[-TAIL:]}
+
+
+def build(seconds: float) -> dict[str, Any]:
+    """The library and the module, into the package's folder, as an editable installation does."""
+    end = time.monotonic() + seconds
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    configure = ["cmake", *generator, "-S", str(ROOT), "-B", str(BUILD), "-DDSM_EXT_CUDA=ON"]
+    configure += ["-DDSM_EXT_PYTHON=ON", f"-DPython_EXECUTABLE={sys.executable}"]
+    jobs = str(os.cpu_count() or 1)
+    commands = [configure, ["cmake", "--build", str(BUILD), "--parallel", jobs, "--target", "_C"]]
+    for part in ("python", "core"):
+        install = ["cmake", "--install", str(BUILD), "--component", part]
+        commands.append([*install, "--prefix", str(ROOT / "dsm_ext")])
+    total = 0.0
+    for command in commands:
+        step = call(command, end - time.monotonic())
+        total += step["seconds"]
+        if step["status"] != 0:
+            return step
+    return {"status": 0, "seconds": round(total, 1)}
+
+
+def device() -> dict[str, Any] | None:
+    """What the GPU is; None where torch sees none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_gib": round(properties.total_memory / 2**30, 1),
+        "multiprocessors": properties.multi_processor_count,
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def driver() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True).stdout.split("\n")[0] or None
+    except FileNotFoundError:
+        return None
+
+
+def tests(seconds: float) -> dict[str, Any]:
+    """pytest's tests that need a GPU, counted, the failed ones named."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "tests.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", f"--junitxml={report}"]
+        step = call([*command, "-p", "no:cacheprovider"], seconds)
+        if report.is_file():
+            step |= count(report)
+    return step
+
+
+def count(report: Path) -> dict[str, Any]:
+    """How many passed, failed and were skipped, from JUnit's XML."""
+    cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    failed = [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(failed) - skipped
+    return {"passed": passed, "failed": failed, "skipped": skipped}
+
+
+def memory_check(tool: str, seconds: float) -> dict[str, Any]:
+    """compute-sanitizer on every kernel once."""
+    found = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(found).is_file():
+        return {"status": None, "output": "compute-sanitizer is not installed"}
+    check = [sys.executable, str(Path(__file__).parent / "gpu_check.py")]
+    return call([found, "--tool", tool, "--error-exitcode", "9", *check], seconds)
+
+
+def benchmark(seconds: float) -> dict[str, Any]:
+    """What gpu_bench.py has written by the time it has."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bench.json"
+        command = [sys.executable, str(Path(__file__).parent / "gpu_bench.py"), "--json", str(file)]
+        step = call([*command, "--seconds", f"{seconds - 20:.0f}"], seconds)
+        measured = json.loads(file.read_text()) if file.is_file() else {}
+    return {"step": step, **measured}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=9.5)
+    parser.add_argument("--json", type=Path, default=RESULT)
+    args = parser.parse_args()
+    end = time.monotonic() + 60 * args.minutes
+
+    def left(most: float = 1e9, keep: float = 0.0) -> float:
+        """Seconds for a step, of which some are kept for those behind it."""
+        return min(most, end - time.monotonic() - keep)
+
+    result: dict[str, Any] = {"build": build(left(300))}
+    if result["build"]["status"] != 0:
+        print(result["build"]["output"])
+        return 1
+    result["device"] = device()
+    if result["device"] is None:
+        print("no CUDA device is present: built, and nothing measured")
+        return 1
+    steps = {
+        "tests": lambda: tests(left(120, keep=240)),
+        "memcheck": lambda: memory_check("memcheck", left(45, keep=210)),
+        "racecheck": lambda: memory_check("racecheck", left(45, keep=180)),
+        "benchmark": lambda: benchmark(left()),
+    }
+    for name, step in steps.items():
+        print(f"{name}, {left():.0f} s left", flush=True)
+        result[name] = step()
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(gpu(result))
+    return int(result["tests"]["status"] != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
