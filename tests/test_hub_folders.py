@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -245,13 +246,36 @@ def test_weights_that_do_not_fit_are_named(change_weights, fault, tmp_path):
     assert fault in str(error.value)
 
 
-def test_no_permission(tmp_path):
-    write_hub(tmp_path, create(SMALL))
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    (tmp_path / "config.json").chmod(0)
-    with pytest.raises(ValueError, match=r"config\.json: it cannot be read"):
-        dsm_ext.load(tmp_path)
+@pytest.fixture
+def nobody():
+    """Someone who may not read everything, as root may."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """Unlike pytest's own, for everyone to enter."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        write_hub(folder, create(SMALL))
+        (folder / "model.safetensors").chmod(0o644)
+        yield folder
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_no_permission(name, open_folder, request):
+    (open_folder / name).chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(ValueError, match=rf"{name}: it cannot be read"):
+        dsm_ext.load(open_folder)
 
 
 def test_long_names_are_cut_between_characters(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 import dsm_ext
 from dsm_ext._native import check_torch
+from dsm_ext.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +40,18 @@ def test_another_torch_is_refused_with_both_versions_and_a_command():
     with pytest.raises(ImportError, match=r"needs torch 2\.11 or newer, but torch 2\.9\.0 is") as e:
         check_torch("2.9.0", "2.9.0", "0.1.0", "source")
     assert "pip install --upgrade 'torch>=2.11'" in str(e.value)
+
+
+def test_build_info_says_what_was_built(capsys):
+    info = dsm_ext.build_info()
+    assert info.version == dsm_ext.__version__
+    assert torch.__version__.startswith(info.torch)
+    assert info.cuda == dsm_ext._native._build_info.CUDA
+    assert info.instruction_set in ("AVX-512", "AVX2", "baseline")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == str(info)
+    assert info.instruction_set in str(info) and info.compiler in str(info)
 
 
 def test_operators_compile_without_a_graph_break():
