@@ -10,27 +10,10 @@
 #include "dispatch.h"
 #include "launch.cuh"
 #include "match.h"
-#include "match_kernel.cuh"
+#include "match_groups.h"
 
 namespace dsm_ext {
 namespace {
-
-std::vector<cuda::GroupShape> make_groups(
-    int64_t tokens, int64_t r, int64_t prefix, at::IntArrayRef windows) {
-  const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
-  if (windows.empty()) {
-    return {{0, narrow(tokens - prefix), narrow(r), narrow(prefix)}};
-  }
-  std::vector<cuda::GroupShape> groups;
-  int64_t begin = 0, base = prefix;
-  for (const int64_t size : windows) {
-    const int64_t removed = removed_from_window(size, r);
-    groups.push_back({narrow(begin), narrow(size), narrow(removed), narrow(base)});
-    begin += size;
-    base += size - removed;
-  }
-  return groups;
-}
 
 // The groups as a kernel takes them; where they are many, `more` keeps them on the device.
 cuda::Groups groups_on(
@@ -60,7 +43,7 @@ at::Tensor match_kernel(
     return at::arange(tokens, integers).repeat({images, 1});
   }
   cuda::check_device("match");
-  const auto shapes = make_groups(tokens, r, prefix, windows);
+  const auto shapes = cuda::match_groups(tokens, r, prefix, windows);
   const auto largest = std::max_element(
       shapes.begin(), shapes.end(),
       [](const auto& one, const auto& other) { return one.tokens < other.tokens; });

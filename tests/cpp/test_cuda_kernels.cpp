@@ -3,11 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "cuda_on_cpu.h"
 #include "dsm_ext/ops.h"
-#include "match_kernel.cuh"
+#include "match_groups.h"
 #include "merge_kernel.cuh"
 #include "unmerge_kernel.cuh"
 
@@ -17,29 +15,12 @@ namespace {
 
 using Windows = std::vector<int64_t>;
 
-std::vector<cuda::GroupShape> groups_of(
-    int64_t tokens, int64_t r, int64_t prefix, const Windows& windows) {
-  const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
-  if (windows.empty()) {
-    return {{0, narrow(tokens - prefix), narrow(r), narrow(prefix)}};
-  }
-  std::vector<cuda::GroupShape> groups;
-  int64_t begin = 0, base = prefix;
-  for (const int64_t size : windows) {
-    const int64_t removed = std::min(r, size / 2);
-    groups.push_back({narrow(begin), narrow(size), narrow(removed), narrow(base)});
-    begin += size;
-    base += size - removed;
-  }
-  return groups;
-}
-
 template <typename T>
 at::Tensor match(
     const at::Tensor& metric, int64_t r, int64_t prefix, const Windows& windows,
     const at::Tensor& order, bool far) {
   const int64_t images = metric.size(0), tokens = metric.size(1), dim = metric.size(2);
-  const auto shapes = groups_of(tokens, r, prefix, windows);
+  const auto shapes = cuda::match_groups(tokens, r, prefix, windows);
   cuda::Groups groups{};
   groups.count = static_cast<int32_t>(shapes.size());
   if (far) {
