@@ -1,9 +1,9 @@
 #pragma once
 
 // Runs the text of CUDA kernels on the CPU, so that their arithmetic and indices are tested on
-// machines without a GPU: one std::thread for each thread of a block, one block after another. Under
-// the thread sanitizer (`make sanitize`) a missing __syncthreads shows as a data race. What none of
-// it shows: races between blocks, memory spaces, speed.
+// machines without a GPU: one std::thread for each thread of a block, one block after another.
+// Under the thread sanitizer (`make sanitize`) a missing __syncthreads shows as a data race. What
+// none of it shows: races between blocks, memory spaces, speed.
 
 #include <atomic>
 #include <barrier>
