@@ -151,6 +151,8 @@ def main() -> int:
     result: dict[str, Any] = {"build": build(left(300))}
     if result["build"]["status"] != 0:
         print(result["build"]["output"])
+        if result["build"]["status"] is None:
+            print("the build took too long; run it again: it goes on where it stopped")
         return 1
     result["device"] = device()
     if result["device"] is None:
