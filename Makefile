@@ -1,5 +1,5 @@
 # make demo   the methods side by side on handwritten digits
-# make test   pytest and the C++ tests
+# make test   pytest, the C++ tests, and the fuzzers for a minute
 # make check  formatters and types, changing nothing
 # make format
 # make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers

@@ -17,12 +17,12 @@ def embed(result: dict[str, Any]) -> str:
     return (
         f"DeiT-S's first logits come {startup['C++']['median']:.2f} s after a C++ program's start, "
         f"{startup['Python']['median']:.1f} s in Python, {startup['timm']['median']:.1f} s by "
-        f"timm; it\nthen holds {memory['C++, frozen']['resident']:.0f} MB, frozen "
-        f"({memory['Python, frozen']['resident']:.0f} and {memory['timm']['resident']:.0f}). "
-        f"Python's wrapper adds {cost:.1f} us to a call. One image with DSM takes\n"
-        f"{_milliseconds(call['C++'])} ms from C++, {_milliseconds(call['Python'])} ms from Python"
-        f", and timm's dense model {_milliseconds(call['timm'])} ms ({machine['processor']}, "
-        f"{machine['threads']} threads)."
+        f"timm. Frozen, it\nthen holds {memory['C++, frozen']['resident']:.0f} MB, "
+        f"{memory['Python, frozen']['resident']:.0f} in Python; timm "
+        f"{memory['timm']['resident']:.0f}. The wrapper adds {cost:.1f} us to a call: DSM "
+        f"{_milliseconds(call['C++'])} ms in C++,\n{_milliseconds(call['Python'])} in Python, timm "
+        f"dense {_milliseconds(call['timm'])}, on {machine['processor']}, {machine['threads']} "
+        "threads."
     )
 
 

@@ -36,8 +36,9 @@ ORDER = [
 COMPILED = [("S", 256), ("S", 1), ("B", 256), ("L", 256), ("B", 1)]
 COMPILE_SECONDS = 150.0  # that compiling two models may take
 MEASURE_SECONDS = 15.0
-# Kernels that matching and merging cost: ours, and what surrounds them.
-MERGING = ("match_kernel", "merge_kernel", "log_kernel", "mean_kernel")
+# Parts of the names of what matching and merging cost: our kernels, the sizes' logarithms, and the
+# keys' mean over the heads, which ATen computes by a reduction with this functor.
+MERGING = ("match_kernel", "merge_kernel", "log_kernel", "MeanOps")
 
 
 class Clock:

@@ -58,7 +58,7 @@ def test_classify_names_what_cannot_be_decoded(capsys, weights, pictures):
     )  # fmt: skip
     assert "broken.png cannot be decoded" in output.err
     assert "no such picture" in output.err
-    assert "2 of 5 pictures could not be decoded" in output.err
+    assert "2 of 5 pictures could not be used" in output.err
     assert len(output.out.splitlines()) == 3 * 7
 
 
@@ -228,3 +228,15 @@ def test_classify_by_a_folder(channels, status, tmp_path, capsys):
     else:
         assert said.out.count("%") == 8  # four classes, dense and merged
     assert main(["classify", str(tmp_path / "model"), "--pretrained", str(picture)]) == 2
+
+
+def test_classify_passes_over_a_picture_that_cannot_be_scaled(tmp_path, capsys):
+    model = create(NAME, num_classes=4)
+    dsm_ext.export(dsm_ext.from_timm(model, "dsm:r=2"), tmp_path / "model", model)
+    line, picture = tmp_path / "line.png", tmp_path / "picture.png"
+    Image.new("RGB", (10_000, 1)).save(line)
+    Image.new("RGB", (50, 60)).save(picture)
+    assert main(["classify", str(tmp_path / "model"), str(line), str(picture)]) == 1
+    said = capsys.readouterr()
+    assert f"skipped: {line}: dsm_ext.Preprocessing: a picture of 1 x 10000" in said.err
+    assert said.out.startswith(str(picture))

@@ -186,7 +186,7 @@ def test_exported_labels_are_those_of_classify(tmp_path):
         ({"architecture": "resnet50"}, "'resnet50' is not one of the supported"),
         ({"architecture": 3}, "'architecture' cannot be 3"),
         ({"architecture": None}, "neither an 'architecture'"),
-        ({"num_classes": 7}, "it says 'num_classes' 7, but the weights have 1000"),
+        ({"num_classes": 7}, "it says 'num_classes' 7, but the model has 1000"),
         ({"model_args": {"act_layer": "relu"}}, "model_args field 'act_layer' is not supported"),
         ({"model_args": {"num_heads": 7}}, "multiple of num_heads = 7"),
         ({"model_args": {"num_heads": -1}}, "field 'num_heads' cannot be -1"),

@@ -236,7 +236,7 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
     output = show(capsys, "any", broken, pictures[0], tmp_path / "none.png", "-o", out, status=1)
     assert "broken.png cannot be decoded" in output.err
     assert "no such picture" in output.err
-    assert "2 of 3 pictures could not be decoded" in output.err
+    assert "2 of 3 pictures could not be used" in output.err
     assert {p.name for p in out.iterdir()} == {"sheet.png", "0-dsm.png"}
     assert size_of(out / "sheet.png")[1] == HEAD + SIDE + GAP
 

@@ -39,12 +39,11 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for path in args.images:
         try:
-            picture = read_image(path)
+            image = _prepare(path, transform)[None].to(device, dtype)
         except (ValueError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)
             failed += 1
             continue
-        image = transform(picture)[None].to(device, dtype)
         columns = []
         for schedule in ("dense", merged):
             model.schedule = schedule
@@ -60,8 +59,17 @@ def run(args: argparse.Namespace) -> int:
         for dense, other in zip(*columns, strict=True):
             print(f"  {dense.ljust(width)}{other}")
     if failed:
-        print(f"{failed} of {len(args.images)} pictures could not be decoded", file=sys.stderr)
+        print(f"{failed} of {len(args.images)} pictures could not be used", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _prepare(path: str, transform: Callable[[Image.Image], Tensor]) -> Tensor:
+    """A picture as the model wants it; every fault names the file."""
+    picture = read_image(path)
+    try:
+        return transform(picture)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _classifier(

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             number = f"-{start // ROWS + 1}" if len(args.images) > ROWS else ""
             _save(sheet(rows, titles, max(rows[0][0].size)), args.output / f"sheet{number}.png")
     if failed:
-        print(f"{failed} of {len(args.images)} pictures could not be decoded", file=sys.stderr)
+        print(f"{failed} of {len(args.images)} pictures could not be used", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -187,7 +187,7 @@ ModelInfo info_from(
   const auto classes = find_field<int64_t>(path, json, "num_classes");
   if (classes && *classes != config.num_classes) {
     fail(
-        path, "it says 'num_classes' " + std::to_string(*classes) + ", but the weights have " +
+        path, "it says 'num_classes' " + std::to_string(*classes) + ", but the model has " +
                   std::to_string(config.num_classes));
   }
   const auto depth = config.depth;

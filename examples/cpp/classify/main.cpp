@@ -83,12 +83,16 @@ int main(int argc, char** argv) {
       } catch (const std::runtime_error& error) {  // this picture; the others may do
         std::fprintf(stderr, "skipped: %s: %s\n", arguments[i].c_str(), error.what());
         ++failed;
+      } catch (const c10::Error& error) {  // its sides are too unlike
+        std::fprintf(
+            stderr, "skipped: %s: %s\n", arguments[i].c_str(), error.what_without_backtrace());
+        ++failed;
       }
     }
   } catch (const dsm_ext::Error& error) {  // the model's files
     std::fprintf(stderr, "%s\n", error.what());
     return 2;
-  } catch (const c10::Error& error) {  // the schedule, or a picture of other channels
+  } catch (const c10::Error& error) {  // the schedule
     std::fprintf(stderr, "%s\n", error.what_without_backtrace());
     return 2;
   }
