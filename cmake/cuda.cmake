@@ -29,6 +29,20 @@ function(dsm_ext_try_cuda)
         PARENT_SCOPE)
     return()
   endif()
+  # cuBLASLt comes with pip's torch or with the toolkit; the one that torch loads goes first.
+  set(from_pip ${DSM_EXT_TORCH_ROOT}/../nvidia/cu${DSM_EXT_TORCH_CUDA})
+  cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH toolkit)
+  set(toolkit ${toolkit}/.. $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
+  find_path(DSM_EXT_CUBLASLT_INCLUDE cublasLt.h NO_DEFAULT_PATH PATHS ${from_pip} ${toolkit}
+            PATH_SUFFIXES include targets/x86_64-linux/include targets/sbsa-linux/include)
+  find_library(
+    DSM_EXT_CUBLASLT NAMES libcublasLt.so.${DSM_EXT_TORCH_CUDA} cublasLt NO_DEFAULT_PATH
+    PATHS ${from_pip} ${toolkit}
+    PATH_SUFFIXES lib lib64 targets/x86_64-linux/lib targets/sbsa-linux/lib)
+  if(NOT DSM_EXT_CUBLASLT_INCLUDE OR NOT DSM_EXT_CUBLASLT)
+    set(why "no cuBLASLt was found, with its header, in ${from_pip} or the CUDA toolkit" PARENT_SCOPE)
+    return()
+  endif()
   set(why "torch ${DSM_EXT_TORCH_VERSION} is built for CUDA ${DSM_EXT_TORCH_CUDA}, the compiler is ${version}"
       PARENT_SCOPE)
   set(DSM_EXT_CUDA_VERSION ${version} PARENT_SCOPE)
@@ -53,7 +67,10 @@ if(DSM_EXT_CUDA_SOURCES_BUILT)
   add_library(dsm_ext_cuda INTERFACE)
   target_link_libraries(
     dsm_ext_cuda INTERFACE ${DSM_EXT_TORCH_ROOT}/lib/libtorch_cuda.so
-                           ${DSM_EXT_TORCH_ROOT}/lib/libc10_cuda.so CUDA::cudart)
+                           ${DSM_EXT_TORCH_ROOT}/lib/libc10_cuda.so ${DSM_EXT_CUBLASLT} CUDA::cudart)
+  # Behind the toolkit's own headers: pip's folder holds those of another minor version, too.
+  target_compile_options(
+    dsm_ext_cuda INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-idirafter${DSM_EXT_CUBLASLT_INCLUDE}>)
   message(STATUS "dsm_ext: CUDA kernels ON for ${CMAKE_CUDA_ARCHITECTURES}: ${why}")
 else()
   message(STATUS "dsm_ext: CUDA kernels OFF: ${why}")

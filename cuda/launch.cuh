@@ -34,20 +34,20 @@ inline void check_device(const char* op) {
       major, ".", attribute(cudaDevAttrComputeCapabilityMinor));
 }
 
-/// Lets a kernel have so much shared memory, `held` of it static.
+/// Lets a kernel have so much dynamic shared memory; it has no other.
 /// \throws c10::NotImplementedError where the device has less.
 template <typename Kernel>
-void allow_shared(const char* op, Kernel* kernel, int64_t dynamic, int64_t held) {
-  if (dynamic + held <= kSharedBytes) {
+void allow_shared(const char* op, Kernel* kernel, int64_t bytes) {
+  if (bytes <= kSharedBytes) {
     return;
   }
   const int64_t most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   TORCH_CHECK_NOT_IMPLEMENTED(
-      dynamic + held <= most, "dsm_ext.", op, ": too many tokens for this GPU: they need ",
-      dynamic + held, " bytes of shared memory, and it has ", most);
+      bytes <= most, "dsm_ext.", op, ": too large for this GPU: it would take ", bytes,
+      " bytes of shared memory, and there are ", most);
   C10_CUDA_CHECK(cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-      static_cast<int>(dynamic)));
+      static_cast<int>(bytes)));
 }
 
 }  // namespace dsm_ext::cuda

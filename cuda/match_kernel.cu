@@ -4,10 +4,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <vector>
-
 #include "dispatch.h"
+#include "fused.h"
 #include "launch.cuh"
 #include "match.h"
 #include "match_groups.h"
@@ -15,60 +13,81 @@
 namespace dsm_ext {
 namespace {
 
-// The groups as a kernel takes them; where they are many, `more` keeps them on the device.
-cuda::Groups groups_on(
-    const at::Device& device, const std::vector<cuda::GroupShape>& shapes, at::Tensor& more) {
-  cuda::Groups groups{};
-  groups.count = static_cast<int32_t>(shapes.size());
-  if (shapes.size() <= cuda::Groups::kHeld) {
-    std::copy(shapes.begin(), shapes.end(), groups.held);
-    return groups;
+template <typename T, int kShare>
+void launch(
+    const cuda::Keys<T>& keys, int64_t images, int64_t tokens, int64_t prefix, bool global,
+    const int32_t* order, const cuda::Groups& groups, int64_t largest, int32_t* destination) {
+  const auto kernel = &cuda::match_kernel_impl<T, kShare>;
+  const int64_t blocks = images * groups.count;
+  const int64_t rows = cuda::match_row_bytes(largest, keys.channels);
+  int64_t shared = cuda::match_shared_bytes(largest);
+  at::Tensor spill;
+  if (rows + shared <= cuda::attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
+    shared += rows;
+  } else {
+    const auto options = at::TensorOptions(at::kCUDA).dtype(at::kByte);
+    spill = at::empty({blocks, rows}, options);
   }
-  const auto bytes = static_cast<int64_t>(shapes.size() * sizeof(cuda::GroupShape));
-  // From pageable memory the copy is staged before the call returns: `shapes` may go afterwards.
-  more = at::from_blob(const_cast<cuda::GroupShape*>(shapes.data()), {bytes}, at::kByte)
-             .to(device, /*non_blocking=*/true);
-  groups.more = static_cast<const cuda::GroupShape*>(more.const_data_ptr());
-  return groups;
+  cuda::allow_shared("match", kernel, shared);
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads, shared, stream>>>(
+      keys, order, groups, tokens, prefix, global,
+      spill.defined() ? static_cast<float*>(spill.mutable_data_ptr()) : nullptr,
+      rows / static_cast<int64_t>(sizeof(float)), destination);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+/// \param keys  [B, H, N, D], channels side by side.
+at::Tensor match_heads(
+    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
+    const std::optional<at::Tensor>& order) {
+  const c10::cuda::CUDAGuard guard(keys.device());
+  const int64_t images = keys.size(0), tokens = keys.size(2);
+  const auto integers = keys.options().dtype(at::kInt);
+  if (r == 0 || images == 0) {
+    return at::arange(tokens, integers).repeat({images, 1});
+  }
+  cuda::check_device("match");
+  auto destination = at::empty({images, tokens}, integers);
+  const auto places = order.has_value() ? order->contiguous() : at::Tensor();
+  for (const auto& groups : cuda::match_groups(tokens, r, prefix, windows)) {
+    DSM_EXT_DISPATCH(keys.scalar_type(), "match", [&] {
+      const cuda::Keys<scalar_t> strided{
+          .data = keys.const_data_ptr<scalar_t>(),
+          .image = keys.stride(0),
+          .head = keys.stride(1),
+          .token = keys.stride(2),
+          .heads = static_cast<int32_t>(keys.size(1)),
+          .channels = static_cast<int32_t>(keys.size(3))};
+      const int64_t largest = cuda::largest_group(groups);
+      const auto launch_it = largest <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
+      launch_it(
+          strided, images, tokens, prefix, windows.empty(),
+          places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, largest,
+          destination.mutable_data_ptr<int32_t>());
+    });
+  }
+  return destination;
 }
 
 at::Tensor match_kernel(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order) {
   check_match(metric, r, prefix, windows, order);
-  const c10::cuda::CUDAGuard guard(metric.device());
-  const int64_t images = metric.size(0), tokens = metric.size(1), dim = metric.size(2);
-  const auto integers = metric.options().dtype(at::kInt);
-  if (r == 0 || images == 0) {
-    return at::arange(tokens, integers).repeat({images, 1});
-  }
-  cuda::check_device("match");
-  const auto shapes = cuda::match_groups(tokens, r, prefix, windows);
-  const auto largest = std::max_element(
-      shapes.begin(), shapes.end(),
-      [](const auto& one, const auto& other) { return one.tokens < other.tokens; });
-  const int64_t shared = cuda::match_shared_bytes(largest->tokens);
+  return match_heads(metric.contiguous().unsqueeze(1), r, prefix, windows, order);
+}
 
-  auto destination = at::empty({images, tokens}, integers);
-  at::Tensor more;
-  const auto groups = groups_on(metric.device(), shapes, more);
-  const auto rows = metric.contiguous();
-  const auto places = order.has_value() ? order->contiguous() : at::Tensor();
-  const auto stream = c10::cuda::getCurrentCUDAStream();
-  DSM_EXT_DISPATCH(rows.scalar_type(), "match", [&] {
-    const auto kernel = &cuda::match_kernel_impl<scalar_t>;
-    cuda::allow_shared("match", kernel, shared, cuda::kMatchStaticBytes);
-    kernel<<<static_cast<unsigned>(images * groups.count), cuda::kMatchThreads, shared, stream>>>(
-        rows.const_data_ptr<scalar_t>(),
-        places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, tokens, dim, prefix,
-        windows.empty(), destination.mutable_data_ptr<int32_t>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-  });
-  return destination;
+at::Tensor match_keys_kernel(
+    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
+    const std::optional<at::Tensor>& order) {
+  return match_heads(keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order);
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(dsm_ext, CUDA, m) { m.impl("match", &match_kernel); }
+TORCH_LIBRARY_IMPL(dsm_ext, CUDA, m) {
+  m.impl("match", &match_kernel);
+  m.impl("_match_keys", &match_keys_kernel);
+}
 
 }  // namespace dsm_ext

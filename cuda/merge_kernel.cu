@@ -7,48 +7,93 @@
 #include <algorithm>
 
 #include "dispatch.h"
+#include "fused.h"
 #include "launch.cuh"
 #include "merge.h"
 #include "merge_kernel.cuh"
+#include "norm_of.cuh"
 
 namespace dsm_ext {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor> merge_kernel(
-    const at::Tensor& x_, const at::Tensor& size_, const at::Tensor& destination_, int64_t rows) {
-  check_merge(x_, size_, destination_, rows);
+template <typename T>
+T* data(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
+}
+
+/// \param size  Undefined where every token stands for one patch.
+/// \param norm  Null for merging alone.
+FusedMerge merge_rows(
+    const at::Tensor& x_, const at::Tensor& size_, const at::Tensor& destination_, int64_t rows,
+    const NormParameters* norm) {
   const c10::cuda::CUDAGuard guard(x_.device());
   const int64_t images = x_.size(0), tokens = x_.size(1), channels = x_.size(2);
-  const auto x = x_.contiguous();
-  const auto size = size_.contiguous();
+  const auto x = cuda::packed(x_);
+  const auto size = size_.defined() ? size_.contiguous() : size_;
   const auto destination = destination_.contiguous();
-  auto merged = at::empty({images, rows, channels}, x.options());
-  auto merged_size = at::empty({images, rows}, size.options());
-  if (merged_size.numel() == 0) {
-    return {merged, merged_size};
+  FusedMerge into;
+  into.tokens = at::empty({images, rows, channels}, x.options());
+  into.size = at::empty({images, rows}, x.options().dtype(at::kFloat));
+  if (norm != nullptr) {
+    into.normed = at::empty_like(into.tokens);
+    into.log_size = at::empty({images, padded_bias(rows)}, x.options());
+  }
+  if (into.size.numel() == 0) {
+    return into;
   }
   cuda::check_device("merge");
   // Enough blocks for every multiprocessor, and at least a row for each warp.
   constexpr int64_t kWarps = cuda::kMergeThreads / 32;
   const int64_t wanted = 4 * cuda::attribute(cudaDevAttrMultiProcessorCount) / images;
   const int64_t slices = std::clamp<int64_t>(wanted, 1, (rows + kWarps - 1) / kWarps);
-  const int64_t shared = cuda::merge_shared_bytes(tokens, (rows + slices - 1) / slices);
+  const int64_t shared = cuda::merge_shared_bytes(
+      tokens, (rows + slices - 1) / slices, norm == nullptr ? 0 : channels);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
-    const auto kernel = &cuda::merge_kernel_impl<scalar_t>;
-    cuda::allow_shared("merge", kernel, shared, 0);
+    const cuda::PackedNorm<scalar_t> norm_of(norm);
+    const auto kernel = channels % cuda::kPacked == 0
+                            ? &cuda::merge_kernel_impl<scalar_t, cuda::kPacked>
+                            : &cuda::merge_kernel_impl<scalar_t, 1>;
+    cuda::allow_shared("merge", kernel, shared);
     kernel<<<static_cast<unsigned>(images * slices), cuda::kMergeThreads, shared, stream>>>(
-        x.const_data_ptr<scalar_t>(), size.const_data_ptr<float>(),
-        destination.const_data_ptr<int32_t>(), static_cast<int32_t>(tokens),
-        static_cast<int32_t>(rows), channels, static_cast<int32_t>(slices),
-        merged.mutable_data_ptr<scalar_t>(), merged_size.mutable_data_ptr<float>());
+        {.x = x.const_data_ptr<scalar_t>(),
+         .size = size.defined() ? size.const_data_ptr<float>() : nullptr,
+         .destination = destination.const_data_ptr<int32_t>(),
+         .tokens = static_cast<int32_t>(tokens),
+         .rows = static_cast<int32_t>(rows),
+         .channels = static_cast<int32_t>(channels)},
+        {.x = data<scalar_t>(into.tokens),
+         .size = data<float>(into.size),
+         .normed = data<scalar_t>(into.normed),
+         .log_size = data<scalar_t>(into.log_size),
+         .log_stride = static_cast<int32_t>(padded_bias(rows))},
+        norm_of.of, static_cast<int32_t>(slices));
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
-  return {merged, merged_size};
+  return into;
+}
+
+std::tuple<at::Tensor, at::Tensor> merge_kernel(
+    const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t rows) {
+  check_merge(x, size, destination, rows);
+  auto merged = merge_rows(x, size, destination, rows, nullptr);
+  return {merged.tokens, merged.size};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> merge_norm_kernel(
+    const at::Tensor& x, const std::optional<at::Tensor>& size, const at::Tensor& destination,
+    int64_t rows, const at::Tensor& weight, const std::optional<at::Tensor>& bias, double eps,
+    bool rms) {
+  const NormParameters norm{weight, bias.value_or(at::Tensor()), eps, rms};
+  auto merged = merge_rows(x, size.value_or(at::Tensor()), destination, rows, &norm);
+  return {merged.tokens, merged.normed, merged.size, merged.log_size};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(dsm_ext, CUDA, m) { m.impl("merge", &merge_kernel); }
+TORCH_LIBRARY_IMPL(dsm_ext, CUDA, m) {
+  m.impl("merge", &merge_kernel);
+  m.impl("_merge_norm", &merge_norm_kernel);
+}
 
 }  // namespace dsm_ext

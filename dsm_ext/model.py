@@ -51,6 +51,10 @@ class VisionTransformer(nn.Module):
     variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead; weights that were made in
     inference mode, whose changes torch does not count either, always do.
 
+    On a GPU what the second call like an earlier one does is recorded as a CUDA graph (the same
+    number and size of images, the same method, the same weights in the same place), and later ones
+    replay it, on any stream; ``cuda_graphs`` turns that off. No call waits for the GPU.
+
     Images are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are the
     config's, or with ``dynamic_img_size`` any multiples of the patch size.
 
@@ -204,6 +208,20 @@ class VisionTransformer(nn.Module):
     def cpu_path(self, value: str) -> None:
         self._core.cpu_path = value
 
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether forwards on a GPU are recorded and replayed as CUDA graphs.
+
+        True unless the environment variable ``DSM_EXT_CUDA_GRAPHS`` was 0 when the model was made.
+        Assigning forgets what was recorded: do that after a change of torch's settings, such as
+        TF32's, which a recording keeps as they were.
+        """
+        return self._core.cuda_graphs
+
+    @cuda_graphs.setter
+    def cuda_graphs(self, value: bool) -> None:
+        self._core.cuda_graphs = value
+
     def freeze(self) -> VisionTransformer:
         """Packs the weights now and lets go of the originals: half of the memory.
 
@@ -297,14 +315,15 @@ class VisionTransformer(nn.Module):
         self._check_not_frozen()
         state = self.__dict__.copy()
         del state["_links"]
-        state["_core"] = (self.config, self.schedule, self.cpu_path)
+        state["_core"] = (self.config, self.schedule, self.cpu_path, self.cuda_graphs)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        config, schedule, cpu_path = state["_core"]
+        config, schedule, cpu_path, cuda_graphs = state["_core"]
         self._core = _C.VisionTransformer(config, schedule)
         self._core.cpu_path = cpu_path
+        self._core.cuda_graphs = cuda_graphs
         self._share()
 
 

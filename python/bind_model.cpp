@@ -96,5 +96,8 @@ void bind_model(py::module_& m) {
             model.set_cpu_path(
                 path == "fast" ? dsm_ext::CpuPath::fast : dsm_ext::CpuPath::reference);
           })
+      .def_property(
+          "cuda_graphs", py::cpp_function(&Model::cuda_graphs, Release()),
+          py::cpp_function(&Model::set_cuda_graphs, Release()))
       .def_property_readonly("plan", py::cpp_function(&Model::plan, Release()));
 }

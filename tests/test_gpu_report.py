@@ -45,6 +45,11 @@ def test_rows(measured):
     assert result["left_out"] == []
 
 
+def test_what_the_memory_check_runs():
+    script = Path(gpu_report.__file__).parent / "gpu_check.py"
+    assert gpu_report.call([sys.executable, str(script), "cpu"], 120)["status"] == 0
+
+
 def test_what_there_is_no_time_for_is_listed():
     clock = gpu_bench.Clock(0)
     device = torch.device("cpu")

@@ -71,6 +71,7 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel&
 
 #define __global__
 #define __device__
+#define __host__
 #define __shared__ static
 #define threadIdx cuda_on_cpu::thread_index
 #define blockIdx cuda_on_cpu::block_index
@@ -81,16 +82,18 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel&
 namespace dsm_ext::cuda {
 
 using std::isfinite;
+using std::log;
 using std::sqrt;
 
 inline void __syncthreads() { cuda_on_cpu::block->inside.arrive_and_wait(); }
 
-inline double __shfl_xor_sync(unsigned, double value, int other) {
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int other) {
   const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp;
   auto& warp = *cuda_on_cpu::block->warps[threadIdx.x / cuda_on_cpu::kWarp];
   warp.values[lane] = value;
   warp.barrier.arrive_and_wait();
-  const double theirs = warp.values[lane ^ static_cast<unsigned>(other)];
+  const T theirs = static_cast<T>(warp.values[lane ^ static_cast<unsigned>(other)]);
   warp.barrier.arrive_and_wait();
   return theirs;
 }

@@ -20,6 +20,9 @@ class Block;
 namespace cpu {
 class Engine;
 }
+namespace cuda {
+class Graphs;
+}
 class Layout;
 class Linear;
 class Norm;
@@ -59,6 +62,11 @@ enum class CpuPath {
 /// they have changed. Changes that torch does not count are not seen: those through `data_ptr`, or
 /// in Python through `.data` or `numpy()`; load the weights again after them. Weights made in
 /// inference mode are not counted either and take the reference path.
+///
+/// On a GPU what the second call like an earlier one does is recorded as a CUDA graph: the same
+/// number and size of images, the same request, the same weights in the same place. Later ones
+/// replay it, on any stream. A call waits for nothing on the GPU; its work is ordered behind the
+/// current stream's. While the caller captures a graph of their own, the model is part of that.
 ///
 /// `images` are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are
 /// the config's, or with `dynamic_img_size` any multiples of the patch size; then M, gh and gw are
@@ -122,6 +130,13 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// \throws c10::Error where the model is frozen.
   void set_cpu_path(CpuPath path);
 
+  /// Whether forwards on a GPU are recorded and replayed: yes, unless the environment variable
+  /// DSM_EXT_CUDA_GRAPHS was 0 when the model was made.
+  bool cuda_graphs() const;
+  /// Forgets what was recorded, either way: do that after a change of torch's settings, such as
+  /// TF32's, which a recording keeps as they were.
+  void set_cuda_graphs(bool on);
+
   /// Packs the weights and lets go of the originals, half of the memory. The tensors of the large
   /// parameters are left empty, here and where they came from; the model runs as before, on the
   /// CPU, and must no longer be moved, converted, loaded or saved. It may run beside `forward`, not
@@ -139,18 +154,20 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   void check_not_frozen() const;  // likewise
   void check_images(const at::Tensor& images) const;
   std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
-  Sequence embed(const at::Tensor& images, const Layout& layout) const;
+  std::vector<int64_t> where_weights_lie() const;
+  Sequence embed(const at::Tensor& patches, const Layout& layout) const;
   at::Tensor logits(const Sequence& sequence, bool proportional) const;
-  Passed run(const at::Tensor& images, const Layout& layout, const Wanted& wanted) const;
+  Passed run(const at::Tensor& patches, const Layout& layout, const Wanted& wanted) const;
   Passed pass(const at::Tensor& images, const Wanted& wanted) const;
 
   Config config_;
-  mutable std::mutex mutex_;                                          // guards the next six
+  mutable std::mutex mutex_;                                          // guards the next seven
   std::shared_ptr<const Layout> layout_;                              // for the config's image size
   mutable std::vector<std::shared_ptr<const Layout>> other_layouts_;  // for others lately seen
   mutable std::shared_ptr<cpu::Engine> engine_;  // null until the fast path is taken
   bool frozen_ = false;
   CpuPath cpu_path_;
+  bool cuda_graphs_;
   std::vector<std::pair<std::string, at::Tensor>> all_parameters_;
 
   at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // those that there are
@@ -158,6 +175,8 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::shared_ptr<Norm> embed_norm_, norm_pre_, norm_, fc_norm_;
   std::shared_ptr<AttentionPool> attn_pool_;
   std::vector<std::shared_ptr<Block>> blocks_;
+
+  std::unique_ptr<cuda::Graphs> graphs_;  // has a lock of its own
 };
 
 TORCH_MODULE(VisionTransformer);

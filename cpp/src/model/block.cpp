@@ -18,9 +18,8 @@ class SequentialBlock : public Block {
  private:
   // The attention's projection and what follows up to the merge steps; `x` is what it is added to.
   at::Tensor project(const at::Tensor& attended, const at::Tensor& x) const {
-    return scale(ls1_, (*proj_)(normalize(attn_norm_, attended))).add_(x);
+    return residual(x, *proj_, normalize(attn_norm_, attended), ls1_);
   }
-  at::Tensor mlp(const at::Tensor& x) const { return scale(ls2_, (*mlp_)((*norm2_)(x))).add_(x); }
 
   int64_t channels_, heads_;
   std::shared_ptr<Norm> norm1_, q_norm_, k_norm_, attn_norm_, norm2_;
@@ -57,8 +56,8 @@ void SequentialBlock::forward(
   const auto q = normalize(q_norm_, qkv[0]), k = normalize(k_norm_, qkv[1]);
   const auto bias = sequence.bias(layout.schedule().proportional());
   sequence.tokens = project(attend(q, k, qkv[2], bias), sequence.tokens);
-  merge_steps(sequence, k, plan, layout);
-  sequence.tokens = mlp(sequence.tokens);
+  const auto normed = merge_steps(sequence, k, plan, layout, norm2_.get());
+  sequence.tokens = mlp_->added_to(sequence.tokens, normed, ls2_);
 }
 
 at::Tensor SequentialBlock::forward_rows(
@@ -68,7 +67,8 @@ at::Tensor SequentialBlock::forward_rows(
   const auto kv = split_heads(qkv_->rows(x, channels_, 2 * channels_), 2, heads_);
   const auto attended = attend(
       normalize(q_norm_, q[0]), normalize(k_norm_, kv[0]), kv[1], sequence.bias(proportional));
-  return mlp(project(attended, sequence.tokens.narrow(1, 0, rows)));
+  const auto projected = project(attended, sequence.tokens.narrow(1, 0, rows));
+  return mlp_->added_to(projected, (*norm2_)(projected), ls2_);
 }
 
 // x + attn(in_norm(x)) + mlp(in_norm(x)), then the merge steps.
@@ -80,6 +80,10 @@ class ParallelBlock : public Block {
   at::Tensor forward_rows(const Sequence& sequence, int64_t rows, bool proportional) const override;
 
  private:
+  // Attention's and the MLP's outputs, added to x.
+  at::Tensor project(
+      const at::Tensor& attended, const at::Tensor& hidden, const at::Tensor& x) const;
+
   int64_t channels_, heads_, hidden_;
   Activation activation_;
   std::shared_ptr<Norm> in_norm_, q_norm_, k_norm_;
@@ -121,9 +125,8 @@ void ParallelBlock::forward(
   const auto k = normalize(k_norm_, qkv[1]);
   const auto attended = attend(
       normalize(q_norm_, qkv[0]), k, qkv[2], sequence.bias(layout.schedule().proportional()));
-  auto sum = (*attn_out_proj_)(attended).add_((*mlp_out_proj_)(activate(activation_, hidden)));
-  sequence.tokens = scale(ls_, sum).add_(sequence.tokens);
-  merge_steps(sequence, k, plan, layout);
+  sequence.tokens = project(attended, hidden, sequence.tokens);
+  merge_steps(sequence, k, plan, layout, nullptr);
 }
 
 at::Tensor ParallelBlock::forward_rows(
@@ -138,8 +141,17 @@ at::Tensor ParallelBlock::forward_rows(
   const auto kv = split_heads(in_proj_->rows(x, hidden_ + channels_, 2 * channels_), 2, heads_);
   const auto attended = attend(
       normalize(q_norm_, q[0]), normalize(k_norm_, kv[0]), kv[1], sequence.bias(proportional));
-  auto sum = (*attn_out_proj_)(attended).add_((*mlp_out_proj_)(activate(activation_, hidden)));
-  return scale(ls_, sum).add_(sequence.tokens.narrow(1, 0, rows));
+  return project(attended, hidden, sequence.tokens.narrow(1, 0, rows));
+}
+
+at::Tensor ParallelBlock::project(
+    const at::Tensor& attended, const at::Tensor& hidden, const at::Tensor& x) const {
+  const auto activated = activate(activation_, hidden);
+  if (ls_ == nullptr) {
+    return mlp_out_proj_->added_to(attn_out_proj_->added_to(x, attended), activated);
+  }
+  return at::addcmul(
+      x, mlp_out_proj_->added_to((*attn_out_proj_)(attended), activated), ls_->gamma);
 }
 
 at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
@@ -148,11 +160,17 @@ at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
 
 }  // namespace
 
+at::Tensor Sequence::sizes() const {
+  return size.defined()
+             ? size
+             : at::ones({tokens.size(0), tokens.size(1)}, tokens.options().dtype(at::kFloat));
+}
+
 std::optional<at::Tensor> Sequence::bias(bool proportional) const {
   if (!proportional || !size.defined()) {
     return std::nullopt;
   }
-  return size.log().to(tokens.scalar_type()).unsqueeze(1).unsqueeze(1);
+  return log_size.view({size.size(0), 1, 1, -1}).narrow(3, 0, size.size(1));
 }
 
 std::shared_ptr<Block> Block::make(const Config& config) {
@@ -162,30 +180,49 @@ std::shared_ptr<Block> Block::make(const Config& config) {
   return std::make_shared<SequentialBlock>(config);
 }
 
-void Block::merge_steps(
-    Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout) {
+at::Tensor Block::merge_steps(
+    Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout,
+    const Norm* norm) {
   if (plan.steps.empty()) {
-    return;
+    return norm == nullptr ? at::Tensor() : (*norm)(sequence.tokens);
   }
-  auto metric = keys.mean({1}, /*keepdim=*/false, at::kFloat);  // [B, N, D]
-  if (!sequence.size.defined()) {
-    sequence.size = at::ones({metric.size(0), metric.size(1)}, metric.options());
-  }
+  const int64_t prefix = layout.config().prefix();
+  at::Tensor metric;  // [B, N, D]; the keys' own before the first step
+  at::Tensor normed;
   for (const auto& step : plan.steps) {
+    const bool last = &step == &plan.steps.back();
     std::optional<at::Tensor> order;
     if (step.regroup) {
-      order = layout.window_order(metric.device());
+      order = layout.window_order(keys.device());
     }
-    const auto destination = match(metric, step.r, layout.config().prefix(), step.windows, order);
-    if (&step != &plan.steps.back()) {
-      metric = std::get<0>(merge(metric, sequence.size, destination, step.tokens_out));
+    const auto destination = metric.defined()
+                                 ? match(metric, step.r, prefix, step.windows, order)
+                                 : match_keys(keys, step.r, prefix, step.windows, order);
+    if (!last) {
+      if (!metric.defined()) {
+        metric = keys.mean({1}, /*keepdim=*/false, at::kFloat);
+      }
+      metric = std::get<0>(merge(metric, sequence.sizes(), destination, step.tokens_out));
     }
-    std::tie(sequence.tokens, sequence.size) =
-        merge(sequence.tokens, sequence.size, destination, step.tokens_out);
+    if (last && norm != nullptr) {
+      auto merged = merge_and_normalize(
+          sequence.tokens, sequence.size, destination, step.tokens_out, norm->parameters());
+      normed = merged.normed;
+      sequence.tokens = merged.tokens;
+      sequence.size = merged.size;
+      sequence.log_size = merged.log_size;
+    } else {
+      std::tie(sequence.tokens, sequence.size) =
+          merge(sequence.tokens, sequence.sizes(), destination, step.tokens_out);
+    }
     if (sequence.source.defined()) {
       sequence.source = compose(sequence.source, destination);
     }
   }
+  if (norm == nullptr) {
+    sequence.log_size = log_sizes(sequence.size, sequence.tokens.scalar_type());
+  }
+  return normed;
 }
 
 }  // namespace dsm_ext

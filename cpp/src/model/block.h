@@ -7,9 +7,12 @@ namespace dsm_ext {
 
 /// The tokens between two blocks, and what became of the patches.
 struct Sequence {
-  at::Tensor tokens;  // [B, N, C]
-  at::Tensor size;    // [B, N] float32; undefined while every token stands for one patch
-  at::Tensor source;  // [B, gh * gw] int32; undefined when nobody traces
+  at::Tensor tokens;    // [B, N, C]
+  at::Tensor size;      // [B, N] float32; undefined while every token stands for one patch
+  at::Tensor log_size;  // its logarithms, padded: `log_sizes`; undefined likewise
+  at::Tensor source;    // [B, gh * gw] int32; undefined when nobody traces
+
+  at::Tensor sizes() const;  // [B, N] float32, ones where there is no `size`
 
   /// What the sizes add to attention's scores: [B, 1, 1, N] in the tokens' dtype, or none.
   std::optional<at::Tensor> bias(bool proportional) const;
@@ -30,8 +33,11 @@ class Block : public Parameters {
 
  protected:
   /// Carries out the block's merge steps; the metric is the mean of the keys [B, H, N, D].
-  static void merge_steps(
-      Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout);
+  /// \param norm  Of the tokens that are left, or null.
+  /// \return      What it gives; undefined without one.
+  static at::Tensor merge_steps(
+      Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout,
+      const Norm* norm);
 };
 
 }  // namespace dsm_ext

@@ -22,10 +22,14 @@ Linear::Linear(at::IntArrayRef weight_shape, bool with_bias) {
   }
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+at::Tensor Linear::operator()(const at::Tensor& x) const { return linear(x, weight, bias); }
+
+at::Tensor Linear::added_to(const at::Tensor& addend, const at::Tensor& x) const {
+  return linear(x, weight, bias, addend);
+}
 
 at::Tensor Linear::rows(const at::Tensor& x, int64_t begin, int64_t count) const {
-  return at::linear(
+  return linear(
       x, weight.narrow(0, begin, count), bias.defined() ? bias.narrow(0, begin, count) : bias);
 }
 
@@ -36,11 +40,6 @@ Norm::Norm(const Config& config, int64_t channels) : kind_(config.norm_layer), e
   }
 }
 
-at::Tensor Norm::operator()(const at::Tensor& x) const {
-  return kind_ == NormKind::layer_norm ? at::layer_norm(x, weight.sizes(), weight, bias, eps_)
-                                       : at::rms_norm(x, weight.sizes(), weight, eps_);
-}
-
 LayerScale::LayerScale(int64_t channels) { own("gamma", channels, gamma); }
 
 at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x) {
@@ -49,6 +48,12 @@ at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x) {
 
 at::Tensor scale(const std::shared_ptr<LayerScale>& scale, at::Tensor x) {
   return scale == nullptr ? x : x.mul_(scale->gamma);
+}
+
+at::Tensor residual(
+    const at::Tensor& x, const Linear& linear, const at::Tensor& input,
+    const std::shared_ptr<LayerScale>& scale) {
+  return scale == nullptr ? linear.added_to(x, input) : at::addcmul(x, linear(input), scale->gamma);
 }
 
 at::Tensor activate(Activation activation, at::Tensor x) {
@@ -82,7 +87,14 @@ Mlp::Mlp(const Config& config, MlpKind kind, int64_t hidden)
   fc2_ = add<Linear>(*this, "fc2", std::vector{c, hidden}, bias);
 }
 
-at::Tensor Mlp::operator()(const at::Tensor& x) const {
+at::Tensor Mlp::operator()(const at::Tensor& x) const { return (*fc2_)(hidden(x)); }
+
+at::Tensor Mlp::added_to(
+    const at::Tensor& addend, const at::Tensor& x, const std::shared_ptr<LayerScale>& scale) const {
+  return residual(addend, *fc2_, hidden(x), scale);
+}
+
+at::Tensor Mlp::hidden(const at::Tensor& x) const {
   at::Tensor hidden;
   if (kind_ == MlpKind::swiglu) {
     hidden = activate(activation_, (*fc1_g_)(x)).mul_((*fc1_x_)(x));
@@ -92,7 +104,7 @@ at::Tensor Mlp::operator()(const at::Tensor& x) const {
   } else {
     hidden = activate(activation_, (*fc1_)(x));
   }
-  return (*fc2_)(normalize(norm_, hidden));
+  return normalize(norm_, hidden);
 }
 
 at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads) {

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "../ops/fused.h"
 #include "dsm_ext/config.h"
 
 namespace dsm_ext {
@@ -30,6 +31,9 @@ class Linear : public Parameters {
   Linear(at::IntArrayRef weight_shape, bool with_bias);
   at::Tensor operator()(const at::Tensor& x) const;
 
+  /// The same, added to `addend`.
+  at::Tensor added_to(const at::Tensor& addend, const at::Tensor& x) const;
+
   /// The same for some of the outputs.
   at::Tensor rows(const at::Tensor& x, int64_t begin, int64_t count) const;
 
@@ -39,7 +43,9 @@ class Linear : public Parameters {
 class Norm : public Parameters {
  public:
   Norm(const Config& config, int64_t channels);
-  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor operator()(const at::Tensor& x) const { return dsm_ext::normalize(x, parameters()); }
+
+  NormParameters parameters() const { return {weight, bias, eps_, kind_ == NormKind::rms_norm}; }
 
   at::Tensor weight, bias;
 
@@ -59,6 +65,11 @@ class LayerScale : public Parameters {
 at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x);
 at::Tensor scale(const std::shared_ptr<LayerScale>& scale, at::Tensor x);  // x is overwritten
 
+/// x + scale(linear(input)), where there is a scale.
+at::Tensor residual(
+    const at::Tensor& x, const Linear& linear, const at::Tensor& input,
+    const std::shared_ptr<LayerScale>& scale);
+
 at::Tensor activate(Activation activation, at::Tensor x);  // x is overwritten
 
 /// timm's `Mlp`, `GluMlp` or `SwiGLU`.
@@ -67,7 +78,14 @@ class Mlp : public Parameters {
   Mlp(const Config& config, MlpKind kind, int64_t hidden);
   at::Tensor operator()(const at::Tensor& x) const;
 
+  /// The same, multiplied by the scale where there is one, and added to `addend`.
+  at::Tensor added_to(
+      const at::Tensor& addend, const at::Tensor& x,
+      const std::shared_ptr<LayerScale>& scale) const;
+
  private:
+  at::Tensor hidden(const at::Tensor& x) const;  // what fc2 takes
+
   MlpKind kind_;
   Activation activation_;
   std::shared_ptr<Linear> fc1_, fc1_g_, fc1_x_, fc2_;
@@ -84,7 +102,7 @@ std::shared_ptr<Layer> add(torch::nn::Module& to, const char* name, Arguments&&.
 at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads);
 
 /// softmax(q k^T / sqrt(D) + bias) v for q, k and v [B, H, N, D], heads side by side [B, N, H * D].
-/// \param bias  [B, 1, 1, N], or none.
+/// \param bias  [B, 1, 1, N], or none; rows that begin at multiples of 8 are not copied.
 at::Tensor attend(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     const std::optional<at::Tensor>& bias);

@@ -25,6 +25,8 @@ struct Wanted {
   int64_t depth(const Config& config) const {
     return logits || features || trace ? config.depth : blocks.empty() ? 0 : blocks.back() + 1;
   }
+
+  bool operator==(const Wanted&) const = default;
 };
 
 /// What it gives; what was not asked for is undefined.

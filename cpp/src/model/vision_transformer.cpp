@@ -13,20 +13,21 @@
 #include "attention_pool.h"
 #include "block.h"
 #include "cpu/engine.h"
+#include "cuda/graphs.h"
 
 namespace dsm_ext {
 namespace {
 
-CpuPath cpu_path_of_environment() {
-  const char* value = std::getenv("DSM_EXT_CPU");
-  if (value == nullptr || std::string_view(value) == "fast") {
-    return CpuPath::fast;
+// Whether an environment variable has the first of two values, which it has where it is not set.
+bool environment(const char* name, const char* first, const char* second) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || std::string_view(value) == first) {
+    return true;
   }
   TORCH_CHECK_VALUE(
-      std::string_view(value) == "reference",
-      "dsm_ext: expected the environment variable DSM_EXT_CPU to be fast or reference, got ",
-      value);
-  return CpuPath::reference;
+      std::string_view(value) == second, "dsm_ext: expected the environment variable ", name,
+      " to be ", first, " or ", second, ", got ", value);
+  return false;
 }
 
 }  // namespace
@@ -34,7 +35,10 @@ CpuPath cpu_path_of_environment() {
 VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
     : config_(config),
       layout_(std::make_shared<Layout>(config, std::move(schedule))),
-      cpu_path_(cpu_path_of_environment()) {
+      cpu_path_(
+          environment("DSM_EXT_CPU", "fast", "reference") ? CpuPath::fast : CpuPath::reference),
+      cuda_graphs_(environment("DSM_EXT_CUDA_GRAPHS", "1", "0")),
+      graphs_(std::make_unique<cuda::Graphs>()) {
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   const int64_t c = config_.embed_dim, classes = config_.num_classes;
   const int64_t positions = config_.patches() + (config_.no_embed_class ? 0 : config_.prefix());
@@ -127,9 +131,12 @@ Plan VisionTransformerImpl::plan() const { return layout()->plan(); }
 
 void VisionTransformerImpl::set_schedule(const Schedule& schedule) {
   auto layout = std::make_shared<Layout>(config_, schedule);
-  const std::lock_guard lock(mutex_);
-  layout_ = std::move(layout);
-  other_layouts_.clear();
+  {
+    const std::lock_guard lock(mutex_);
+    layout_ = std::move(layout);
+    other_layouts_.clear();
+  }
+  graphs_->clear();
 }
 
 CpuPath VisionTransformerImpl::cpu_path() const {
@@ -142,6 +149,32 @@ void VisionTransformerImpl::set_cpu_path(CpuPath path) {
   check_not_frozen();
   cpu_path_ = path;
   engine_.reset();
+}
+
+bool VisionTransformerImpl::cuda_graphs() const {
+  const std::lock_guard lock(mutex_);
+  return cuda_graphs_;
+}
+
+void VisionTransformerImpl::set_cuda_graphs(bool on) {
+  {
+    const std::lock_guard lock(mutex_);
+    cuda_graphs_ = on;
+  }
+  graphs_->clear();
+}
+
+// All that a recording takes for granted of the weights: their values may change.
+std::vector<int64_t> VisionTransformerImpl::where_weights_lie() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<int64_t> where;
+  where.reserve(4 * all_parameters_.size());
+  for (const auto& [name, tensor] : all_parameters_) {
+    where.push_back(reinterpret_cast<intptr_t>(tensor.const_data_ptr()));
+    where.push_back(static_cast<int64_t>(tensor.scalar_type()));
+    where.insert(where.end(), tensor.strides().begin(), tensor.strides().end());
+  }
+  return where;
 }
 
 void VisionTransformerImpl::check_not_frozen() const {

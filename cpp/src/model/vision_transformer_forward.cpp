@@ -7,8 +7,10 @@
 #include "attention_pool.h"
 #include "block.h"
 #include "cpu/engine.h"
+#include "cuda/graphs.h"
 #include "dsm_ext/ops.h"
 #include "pass.h"
+#include "patches.h"
 #include "positions.h"
 
 namespace dsm_ext {
@@ -19,13 +21,6 @@ class Inference {
   at::NoGradGuard no_grad_;
   c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
 };
-
-at::Tensor ones_of(const Sequence& sequence) {
-  return sequence.size.defined() ? sequence.size
-                                 : at::ones(
-                                       {sequence.tokens.size(0), sequence.tokens.size(1)},
-                                       sequence.tokens.options().dtype(at::kFloat));
-}
 
 // Each patch's token, and in front of them the prefix tokens.
 at::Tensor unmerged(const at::Tensor& tokens, const at::Tensor& source, int64_t prefix) {
@@ -73,31 +68,31 @@ void VisionTransformerImpl::check_images(const at::Tensor& images) const {
       "images.detach()");
 }
 
-Sequence VisionTransformerImpl::embed(const at::Tensor& images, const Layout& layout) const {
-  const int64_t b = images.size(0), c = config_.embed_dim;
-  auto tokens = at::conv2d(images, patch_embed_->weight, patch_embed_->bias, config_.patch_size)
-                    .flatten(2)
-                    .transpose(1, 2);  // [B, gh * gw, C]
-  tokens = normalize(embed_norm_, tokens);
-  at::Tensor positions;
+Sequence VisionTransformerImpl::embed(const at::Tensor& patches, const Layout& layout) const {
+  const int64_t b = patches.size(0), c = config_.embed_dim, prefix = config_.prefix();
+  const auto grid =
+      normalize(embed_norm_, linear(patches, patch_embed_->weight.flatten(1), patch_embed_->bias));
+  at::Tensor positions;  // [1, N, C], or without rows for the prefix
   if (config_.pos_embed) {
     positions = resample_positions(pos_embed_, config_, layout.config().grid());
   }
-  if (positions.defined() && config_.no_embed_class) {
-    tokens = tokens + positions;
-  }
-  std::vector<at::Tensor> parts;
-  for (const auto& token : {cls_token_, dist_token_, reg_token_}) {
-    if (token.defined()) {
-      parts.push_back(token.expand({b, token.size(1), c}));
+  const int64_t without = config_.no_embed_class ? prefix : 0;
+  auto tokens = at::empty({b, prefix + grid.size(1), c}, patches.options());
+  int64_t begin = 0;
+  for (const auto& part : {cls_token_, dist_token_, reg_token_, grid}) {
+    if (!part.defined()) {
+      continue;
     }
+    const int64_t count = part.size(1);
+    auto rows = tokens.narrow(1, begin, count);
+    if (positions.defined() && begin >= without) {
+      at::add_out(rows, part.expand({b, count, c}), positions.narrow(1, begin - without, count));
+    } else {
+      rows.copy_(part);
+    }
+    begin += count;
   }
-  parts.push_back(tokens);
-  tokens = at::cat(parts, 1);
-  if (positions.defined() && !config_.no_embed_class) {
-    tokens.add_(positions);
-  }
-  return {normalize(norm_pre_, tokens), {}, {}};
+  return {normalize(norm_pre_, tokens), {}, {}, {}};
 }
 
 // Of normalised tokens: at least those that are pooled.
@@ -124,8 +119,8 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
       break;
     case Pool::map: {
       auto bias = sequence.bias(proportional);
-      if (bias) {
-        bias = bias->narrow(3, first, count);
+      if (bias && first > 0) {
+        bias = bias->narrow(3, first, count).clone();  // kernels want rows that begin aligned
       }
       x = (*attn_pool_)(tokens.narrow(1, first, count), bias);
     }
@@ -140,15 +135,15 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
 
 // By ATen's operators and ours.
 Passed VisionTransformerImpl::run(
-    const at::Tensor& images, const Layout& layout, const Wanted& wanted) const {
+    const at::Tensor& patches, const Layout& layout, const Wanted& wanted) const {
   const bool proportional = layout.schedule().proportional();
   const bool whole = wanted.whole(config_);
   Passed passed;
-  auto sequence = embed(images, layout);
+  auto sequence = embed(patches, layout);
   if (wanted.trace || !wanted.blocks.empty()) {
-    sequence.source = at::arange(layout.config().patches(), images.options().dtype(at::kInt))
+    sequence.source = at::arange(layout.config().patches(), patches.options().dtype(at::kInt))
                           .add_(config_.prefix())
-                          .repeat({images.size(0), 1});
+                          .repeat({patches.size(0), 1});
   }
   auto next = wanted.blocks.begin();
   for (int64_t i = 0; i < wanted.depth(config_); ++i) {
@@ -160,7 +155,7 @@ Passed VisionTransformerImpl::run(
     if (next != wanted.blocks.end() && *next == i) {
       passed.blocks.push_back(
           {wanted.norm ? normalize(norm_, sequence.tokens) : sequence.tokens,
-           sequence.source.clone(), ones_of(sequence).clone()});
+           sequence.source.clone(), sequence.sizes().clone()});
       ++next;
     }
   }
@@ -175,7 +170,7 @@ Passed VisionTransformerImpl::run(
   }
   if (wanted.trace) {
     passed.source = sequence.source;
-    passed.size = ones_of(sequence);
+    passed.size = sequence.sizes();
   }
   return passed;
 }
@@ -190,7 +185,13 @@ Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wante
   if (const auto engine = this->engine()) {
     return engine->forward(images, *layout, wanted);
   }
-  return run(images, *layout, wanted);
+  const auto run = [&](const at::Tensor& patches) { return this->run(patches, *layout, wanted); };
+  if (cuda::Graphs::takes(images.device()) && cuda_graphs()) {
+    return graphs_->forward(images, layout, wanted, where_weights_lie(), run);
+  }
+  const auto patches = empty_patches(layout->config(), images.size(0), images.options());
+  copy_patches(images, layout->config(), patches);
+  return run(patches);
 }
 
 at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {

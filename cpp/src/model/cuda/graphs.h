@@ -1,0 +1,42 @@
+#pragma once
+
+#include <c10/util/FunctionRef.h>
+
+#include <memory>
+#include <vector>
+
+#include "../layout.h"
+#include "../pass.h"
+
+namespace dsm_ext::cuda {
+
+/// A model's forwards as CUDA graphs: a call that is like an earlier one is recorded, and replayed
+/// from then on. All memory that a recording needs belongs to it. Calls may come from several
+/// threads and on several streams; on the device replays follow each other, so that recordings
+/// share the memory of what they only pass on.
+class Graphs {
+ public:
+  /// The forward of patches, without synchronisation; called while it is recorded, too.
+  using Run = c10::function_ref<Passed(const at::Tensor& patches)>;
+
+  Graphs();
+  ~Graphs();
+
+  /// Whether calls may be recorded: on a GPU, and not while the caller records one of their own.
+  static bool takes(const at::Device& device);
+
+  /// \param images   [B, in_chans, height, width] on the weights' device.
+  /// \param weights  Where and how the weights lie.
+  Passed forward(
+      const at::Tensor& images, const std::shared_ptr<const Layout>& layout, const Wanted& wanted,
+      const std::vector<int64_t>& weights, Run run);
+
+  /// Forgets all recordings. Replays that have begun end as they would have.
+  void clear();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace dsm_ext::cuda

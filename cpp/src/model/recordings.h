@@ -1,0 +1,88 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pass.h"
+
+namespace dsm_ext {
+
+/// What two calls must have in common for a recording of the one to stand for the other.
+struct Call {
+  std::shared_ptr<const void> layout;  // which; kept, so that its address is not given to another
+  int64_t images;
+  Wanted wanted;
+
+  bool operator==(const Call&) const = default;
+};
+
+/// Recordings of calls that were seen before, for the weights as they lie now. Not thread-safe.
+template <typename Recording>
+class Recordings {
+ public:
+  enum class Advice {
+    run,     // seen for the first time, or cannot be recorded
+    record,  // seen for the second time: run it, record it, `keep` it
+    replay,
+  };
+
+  struct Found {
+    Advice advice;
+    Recording* recording = nullptr;  // to replay
+  };
+
+  /// Takes note of a call.
+  /// \param weights  Where the weights are; when that has changed, no recording is right any more.
+  Found find(const Call& call, const std::vector<int64_t>& weights) {
+    if (weights != weights_) {
+      entries_.clear();
+      weights_ = weights;
+    }
+    const auto found = std::find_if(
+        entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.call == call; });
+    if (found == entries_.end()) {
+      constexpr size_t kKept = 16;
+      if (entries_.size() == kKept) {
+        entries_.erase(entries_.begin());
+      }
+      entries_.push_back({call, nullptr, false});
+      return {Advice::run};
+    }
+    std::rotate(found, found + 1, entries_.end());  // the one not seen for longest goes first
+    const auto& entry = entries_.back();
+    if (entry.recording != nullptr) {
+      return {Advice::replay, entry.recording.get()};
+    }
+    return {entry.refused ? Advice::run : Advice::record};
+  }
+
+  /// Of the call that was found last.
+  /// \param recording  Null where it cannot be recorded: it will not be advised again.
+  void keep(std::unique_ptr<Recording> recording) {
+    entries_.back().refused = recording == nullptr;
+    entries_.back().recording = std::move(recording);
+  }
+
+  /// Whether there is any recording.
+  bool any() const {
+    return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
+      return entry.recording != nullptr;
+    });
+  }
+
+  void clear() { entries_.clear(); }
+
+ private:
+  struct Entry {
+    Call call;
+    std::unique_ptr<Recording> recording;
+    bool refused;
+  };
+
+  std::vector<int64_t> weights_;
+  std::vector<Entry> entries_;  // the one seen last at the end
+};
+
+}  // namespace dsm_ext

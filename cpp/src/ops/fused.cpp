@@ -1,0 +1,107 @@
+#include "fused.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "dsm_ext/ops.h"
+
+namespace dsm_ext {
+namespace {
+
+using MaybeTensor = std::optional<at::Tensor>;
+
+MaybeTensor maybe(const at::Tensor& tensor) {
+  return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
+}
+
+template <typename Function>
+auto find(const char* name, Function* /*of*/) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+// What the operators mean, by ATen's and ours.
+
+at::Tensor composed_norm(
+    const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, double eps, bool rms) {
+  return rms ? at::rms_norm(x, weight.sizes(), weight, eps)
+             : at::layer_norm(x, weight.sizes(), weight, bias, eps);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_merge_norm(
+    const at::Tensor& x, const MaybeTensor& size, const at::Tensor& destination, int64_t tokens,
+    const at::Tensor& weight, const MaybeTensor& bias, double eps, bool rms) {
+  const auto ones = [&] { return at::ones({x.size(0), x.size(1)}, x.options().dtype(at::kFloat)); };
+  const auto [merged, sizes] = merge(x, size ? *size : ones(), destination, tokens);
+  return {
+      merged, composed_norm(merged, weight, bias, eps, rms), sizes,
+      log_sizes(sizes, x.scalar_type())};
+}
+
+at::Tensor composed_match_keys(
+    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
+    const MaybeTensor& order) {
+  return match(keys.mean({1}, /*keepdim=*/false, at::kFloat), r, prefix, windows, order);
+}
+
+at::Tensor composed_linear(
+    const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
+    const MaybeTensor& addend) {
+  auto out = at::linear(input, weight, bias);
+  return addend ? out.add_(*addend) : out;
+}
+
+}  // namespace
+
+at::Tensor normalize(const at::Tensor& x, const NormParameters& norm) {
+  static const auto op = find("dsm_ext::_norm", &composed_norm);
+  return op.call(x, norm.weight, maybe(norm.bias), norm.eps, norm.rms);
+}
+
+FusedMerge merge_and_normalize(
+    const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t tokens,
+    const NormParameters& norm) {
+  static const auto op = find("dsm_ext::_merge_norm", &composed_merge_norm);
+  auto [merged, normed, sizes, log_size] = op.call(
+      x, maybe(size), destination, tokens, norm.weight, maybe(norm.bias), norm.eps, norm.rms);
+  return {merged, normed, sizes, log_size};
+}
+
+at::Tensor match_keys(
+    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
+    const std::optional<at::Tensor>& order) {
+  static const auto op = find("dsm_ext::_match_keys", &composed_match_keys);
+  return op.call(keys, r, prefix, windows, order);
+}
+
+at::Tensor linear(
+    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+    const at::Tensor& addend) {
+  static const auto op = find("dsm_ext::_linear", &composed_linear);
+  return op.call(input, weight, maybe(bias), maybe(addend));
+}
+
+at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype) {
+  const int64_t tokens = size.size(1);
+  auto rows = at::zeros({size.size(0), padded_bias(tokens)}, size.options().dtype(dtype));
+  rows.narrow(1, 0, tokens).copy_(size.log());
+  return rows;
+}
+
+TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
+  m.def("_norm(Tensor x, Tensor weight, Tensor? bias, float eps, bool rms) -> Tensor");
+  m.def(
+      "_merge_norm(Tensor x, Tensor? size, Tensor destination, int tokens, Tensor weight, "
+      "Tensor? bias, float eps, bool rms) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order) -> Tensor");
+  m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
+  m.impl("_norm", &composed_norm);
+  m.impl("_merge_norm", &composed_merge_norm);
+  m.impl("_match_keys", &composed_match_keys);
+  m.impl("_linear", &composed_linear);
+}
+
+}  // namespace dsm_ext

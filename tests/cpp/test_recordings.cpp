@@ -1,0 +1,104 @@
+// What is recorded, what is replayed, and when a recording is no longer right.
+
+#include <gtest/gtest.h>
+
+#include "recordings.h"
+
+namespace {
+
+using dsm_ext::Call;
+using Weights = std::vector<int64_t>;
+
+// One that says when it goes.
+struct Recording {
+  explicit Recording(int& alive) : alive_(alive) { ++alive_; }
+  ~Recording() { --alive_; }
+
+  int& alive_;
+};
+
+using Recordings = dsm_ext::Recordings<Recording>;
+using Advice = Recordings::Advice;
+
+Call call(int64_t images, const std::shared_ptr<const void>& layout) {
+  return {layout, images, {.logits = true}};
+}
+
+class RecordingsTest : public testing::Test {
+ protected:
+  static std::shared_ptr<const void> make_layout() { return std::make_shared<int>(); }
+
+  void record(const Call& call) {
+    recordings.find(call, weights);
+    ASSERT_EQ(recordings.find(call, weights).advice, Advice::record);
+    recordings.keep(std::make_unique<Recording>(alive));
+  }
+
+  Advice advice(const Call& call) { return recordings.find(call, weights).advice; }
+
+  int alive = 0;
+  std::shared_ptr<const void> layout = make_layout();
+  Weights weights = {1, 2, 3};
+  Recordings recordings;
+};
+
+TEST_F(RecordingsTest, TheSecondCallIsRecordedTheThirdReplayed) {
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+  EXPECT_FALSE(recordings.any());
+  EXPECT_EQ(advice(call(2, layout)), Advice::record);
+  recordings.keep(std::make_unique<Recording>(alive));
+  EXPECT_TRUE(recordings.any());
+  const auto found = recordings.find(call(2, layout), weights);
+  EXPECT_EQ(found.advice, Advice::replay);
+  EXPECT_NE(found.recording, nullptr);
+}
+
+TEST_F(RecordingsTest, OtherCallsHaveTheirOwn) {
+  record(call(2, layout));
+  EXPECT_EQ(advice(call(3, layout)), Advice::run);
+  EXPECT_EQ(advice(call(2, make_layout())), Advice::run);  // another schedule or size
+  auto other = call(2, layout);
+  other.wanted.trace = true;
+  EXPECT_EQ(advice(other), Advice::run);
+  other.wanted.blocks = {1};
+  EXPECT_EQ(advice(other), Advice::run);
+  EXPECT_EQ(advice(call(2, layout)), Advice::replay);
+}
+
+TEST_F(RecordingsTest, MovedWeightsEndThem) {
+  record(call(2, layout));
+  weights[1] = 7;
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+  EXPECT_EQ(alive, 0);
+}
+
+TEST_F(RecordingsTest, WhatCannotBeRecordedGoesOnWithout) {
+  advice(call(2, layout));
+  EXPECT_EQ(advice(call(2, layout)), Advice::record);
+  recordings.keep(nullptr);
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+  EXPECT_FALSE(recordings.any());
+}
+
+TEST_F(RecordingsTest, TheOneNotSeenForLongestGoesFirst) {
+  record(call(1, layout));
+  record(call(2, layout));
+  for (int64_t images = 3; images <= 16; ++images) {
+    advice(call(images, layout));
+  }
+  EXPECT_EQ(advice(call(1, layout)), Advice::replay);  // seen again
+  EXPECT_EQ(advice(call(17, layout)), Advice::run);    // takes the second's place
+  EXPECT_EQ(alive, 1);
+  EXPECT_EQ(advice(call(1, layout)), Advice::replay);
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+}
+
+TEST_F(RecordingsTest, ClearingForgetsAll) {
+  record(call(2, layout));
+  recordings.clear();
+  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(advice(call(2, layout)), Advice::run);
+}
+
+}  // namespace

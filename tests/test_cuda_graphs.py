@@ -1,0 +1,196 @@
+"""Forwards on a GPU that are recorded and replayed: the same bits as those that are not."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from models import images_for, small
+
+import dsm_ext
+
+CALLS = 4  # plain, recorded, replayed twice
+
+
+def pair(schedule="dsm:r=16", dtype=torch.float32, **kwargs):
+    """A model that records, one that does not, and images for them."""
+    model = small(**kwargs).to("cuda", dtype)
+    recording, plain = (dsm_ext.from_timm(model, schedule) for _ in range(2))
+    plain.cuda_graphs = False
+    return recording, plain, images_for(model, 3).to("cuda", dtype)
+
+
+def test_the_switch(monkeypatch):
+    model = small()
+    assert dsm_ext.from_timm(model, "dense").cuda_graphs
+    monkeypatch.setenv("DSM_EXT_CUDA_GRAPHS", "0")
+    fast = dsm_ext.from_timm(model, "dense")
+    assert not fast.cuda_graphs
+    fast.cuda_graphs = True
+    assert copy.deepcopy(fast).cuda_graphs
+    monkeypatch.setenv("DSM_EXT_CUDA_GRAPHS", "yes")
+    with pytest.raises(ValueError, match="DSM_EXT_CUDA_GRAPHS to be 1 or 0, got yes"):
+        dsm_ext.from_timm(model, "dense")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("schedule", ["dense", "dsm:r=16", "tome:r=8"])
+def test_replays_have_the_same_bits(schedule, dtype):
+    recording, plain, images = pair(schedule, dtype)
+    for _ in range(CALLS):
+        images = torch.randn_like(images)
+        assert torch.equal(recording(images), plain(images))
+        for own, other in zip(recording.trace(images), plain.trace(images), strict=True):
+            assert torch.equal(own, other)
+        features = plain.forward_features(images, dense=True)
+        assert torch.equal(recording.forward_features(images, dense=True), features)
+        (own,), (other,) = (m.forward_intermediates(images, [1]) for m in (recording, plain))
+        assert torch.equal(own.tokens, other.tokens)
+
+
+@pytest.mark.cuda
+def test_results_are_the_callers():
+    recording, _, images = pair()
+    results = [recording(images) for _ in range(CALLS)]
+    kept = results[-1].clone()
+    recording(images + 1)
+    assert torch.equal(results[-1], kept)
+    assert len({result.data_ptr() for result in results}) == CALLS
+
+
+@pytest.mark.cuda
+def test_values_of_weights_are_seen_and_so_is_their_moving():
+    recording, plain, images = pair()
+    for _ in range(CALLS):
+        recording(images)
+    with torch.no_grad():  # both share them
+        recording.get_parameter("blocks.1.attn.qkv.weight").mul_(0.5)
+    assert torch.equal(recording(images), plain(images))
+    recording.to("cpu")
+    recording.to("cuda")
+    for _ in range(CALLS):
+        assert torch.equal(recording(images), plain(images))
+    recording.half()
+    plain.half()
+    for _ in range(CALLS):
+        assert torch.equal(recording(images.half()), plain(images.half()))
+
+
+@pytest.mark.cuda
+def test_schedules_and_sizes_change():
+    recording, plain, images = pair(dynamic_img_size=True)
+    for schedule in ("dsm:r=16", "tome:r=8", "dsm:r=16"):
+        recording.schedule = plain.schedule = schedule
+        for size in (56, 40):
+            part = images[:, :, :size, :size]
+            for batch in (1, 3):
+                for _ in range(CALLS):
+                    assert torch.equal(recording(part[:batch]), plain(part[:batch]))
+
+
+@pytest.mark.cuda
+def test_many_windows_can_be_recorded():
+    recording, plain, images = pair("dsm:r=256,skip=0,local=2,window=2", img_size=128)
+    assert len(recording.plan.blocks[0].steps[0].windows) == 256  # more than a launch takes
+    for _ in range(CALLS):
+        assert torch.equal(recording(images), plain(images))
+
+
+@pytest.mark.cuda
+def test_streams_and_threads():
+    recording, plain, images = pair()
+    batches = [torch.randn_like(images) for _ in range(24)]
+    expected = [plain(batch) for batch in batches]
+    torch.cuda.synchronize()
+
+    def run(batch):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            result = recording(batch)
+            torch.cuda.current_stream().synchronize()
+            return result
+
+    with ThreadPoolExecutor(4) as pool:
+        for own, other in zip(pool.map(run, batches), expected, strict=True):
+            assert torch.equal(own, other)
+
+
+@pytest.mark.cuda
+def test_no_call_waits():
+    recording, plain, images = pair()
+    for _ in range(CALLS):
+        recording(images)
+        plain(images)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        recording(images)
+        plain(images)
+        recording.trace(images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.cuda
+def test_memory_does_not_grow():
+    recording, _, images = pair()
+    for _ in range(CALLS):
+        recording(images)
+    held = torch.cuda.memory_allocated()
+    for _ in range(20):
+        recording(images)
+    assert torch.cuda.memory_allocated() == held
+    recording.cuda_graphs = False
+    assert torch.cuda.memory_allocated() <= held
+
+
+@pytest.mark.cuda
+def test_part_of_a_graph_of_the_callers():
+    recording, plain, images = pair()
+    for _ in range(CALLS):
+        recording(images)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = recording(images)
+    images.copy_(torch.randn_like(images))
+    graph.replay()
+    assert torch.equal(result, plain(images))
+
+
+@pytest.mark.cuda
+def test_usable_after_out_of_memory():
+    recording, plain, images = pair()
+    total = torch.cuda.get_device_properties(0).total_memory
+    most = int(total // images[0].numel() // images.element_size() * 0.5)
+    large = torch.empty(1, *images.shape[1:], device="cuda").expand(most, -1, -1, -1)
+    for _ in range(2):
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            recording(large)
+    torch.cuda.empty_cache()
+    for _ in range(CALLS):
+        assert torch.equal(recording(images), plain(images))
+
+
+@pytest.mark.cuda
+def test_inference_mode_and_not():
+    recording, plain, images = pair()
+    for inference in (False, True, False, True, False, True):
+        with torch.inference_mode(inference):
+            assert torch.equal(recording(images), plain(images))
+
+
+@pytest.mark.cuda
+def test_images_elsewhere_are_refused():
+    recording, _, images = pair()
+    with pytest.raises(ValueError, match="expected images on cuda:0 like the weights, got cpu"):
+        recording(images.cpu())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_several_devices():
+    recording, plain, images = pair()
+    for device in ("cuda:1", "cuda:0", "cuda:1"):
+        recording.to(device)
+        plain.to(device)
+        for _ in range(CALLS):
+            assert torch.equal(recording(images.to(device)), plain(images.to(device)))
