@@ -27,7 +27,8 @@ void translate(std::exception_ptr error) {
   } catch (const c10::NotImplementedError& e) {
     PyErr_SetString(PyExc_NotImplementedError, e.what_without_backtrace());
   } catch (const c10::OutOfMemoryError& e) {
-    PyErr_SetString(PyExc_MemoryError, e.what_without_backtrace());
+    const auto kind = py::module_::import("torch").attr("OutOfMemoryError");
+    PyErr_SetString(kind.ptr(), e.what_without_backtrace());
   } catch (const py::cast_error& e) {
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const c10::Error& e) {

@@ -10,7 +10,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 def pytest_configure(config):
     config.addinivalue_line("markers", "cuda: needs a CUDA device")
     # timm embeds patches by a convolution, which would round float32 to TF32.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def pytest_collection_modifyitems(items):

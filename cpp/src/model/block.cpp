@@ -146,12 +146,10 @@ at::Tensor ParallelBlock::forward_rows(
 
 at::Tensor ParallelBlock::project(
     const at::Tensor& attended, const at::Tensor& hidden, const at::Tensor& x) const {
-  const auto activated = activate(activation_, hidden);
-  if (ls_ == nullptr) {
-    return mlp_out_proj_->added_to(attn_out_proj_->added_to(x, attended), activated);
-  }
-  return at::addcmul(
-      x, mlp_out_proj_->added_to((*attn_out_proj_)(attended), activated), ls_->gamma);
+  // The two are added to each other first, where little is rounded away.
+  const auto sum =
+      mlp_out_proj_->added_to((*attn_out_proj_)(attended), activate(activation_, hidden));
+  return ls_ == nullptr ? at::add(x, sum) : at::addcmul(x, sum, ls_->gamma);
 }
 
 at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
