@@ -2,6 +2,7 @@
 # make test   pytest, the C++ tests, and the fuzzers for a minute
 # make check  formatters and types, changing nothing
 # make format
+# make stand-in  the tests that need a GPU, on a stand-in for one
 # make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers
 # make fuzz   fuzzers on the readers of files, for an hour
 # make bench  speed and memory beside peers, and the README's tables of it: about two hours
@@ -22,7 +23,7 @@ export DSM_EXT_BUILD_DIR := $(BUILD)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 cxx_files := $(shell find benchmarks cpp cuda examples python tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test check format sanitize fuzz bench gpu-report build clean
+.PHONY: demo test check format stand-in sanitize fuzz bench gpu-report build clean
 
 demo: build
 	dsm-ext demo
@@ -42,6 +43,9 @@ format: $(VENV)/.packages
 	ruff check --fix
 	ruff format
 	clang-format -i $(cxx_files)
+
+stand-in: build
+	bash tests/stand_in/run.sh $(BUILD) -q
 
 sanitize: $(VENV)/.packages
 	bash tests/cpp/sanitize.sh

@@ -100,7 +100,7 @@ const void* data(const at::Tensor& tensor) {
 
 at::Tensor linear_kernel(
     const at::Tensor& input_, const at::Tensor& weight_, const std::optional<at::Tensor>& bias_,
-    const std::optional<at::Tensor>& addend_) {
+    const std::optional<at::Tensor>& addend_, bool gelu_tanh) {
   const c10::cuda::CUDAGuard guard(input_.device());
   const auto input = input_.contiguous(), weight = weight_.contiguous();
   const auto bias = bias_ ? bias_->contiguous() : at::Tensor();
@@ -112,7 +112,9 @@ at::Tensor linear_kernel(
       .type = type_of(input.scalar_type()),
       .tf32 = input.scalar_type() == at::kFloat && allows_tf32(),
       .bias = bias.defined(),
-      .addend = addend.defined()};
+      .addend = addend.defined(),
+      // Its hardware tanh is as exact as half precision is.
+      .gelu_tanh = gelu_tanh && input.scalar_type() != at::kFloat};
   auto sizes = input.sizes().vec();
   sizes.back() = shape.outputs;
   auto out = at::empty(sizes, input.options());
@@ -129,7 +131,7 @@ at::Tensor linear_kernel(
   }
   if (!algorithm) {
     out = at::linear(input, weight, bias_);
-    return addend.defined() ? out.add_(addend) : out;
+    return gelu_tanh ? at::gelu_(out, "tanh") : addend.defined() ? out.add_(addend) : out;
   }
   const auto workspace = at::empty(kWorkspaceBytes, input.options().dtype(at::kByte));
   const float alpha = 1, beta = shape.addend ? 1 : 0;
@@ -139,7 +141,7 @@ at::Tensor linear_kernel(
       shape.addend ? addend.const_data_ptr() : out.const_data_ptr(), &product.out,
       out.mutable_data_ptr(), &product.out, &*algorithm, workspace.mutable_data_ptr(),
       kWorkspaceBytes, c10::cuda::getCurrentCUDAStream()));
-  return out;
+  return gelu_tanh && !shape.gelu_tanh ? at::gelu_(out, "tanh") : out;
 }
 
 }  // namespace

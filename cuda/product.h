@@ -6,7 +6,8 @@
 
 #include <cstdint>
 
-// A linear layer as cuBLASLt describes it: out = input weight^T + bias + addend. Matrices there are
+// A linear layer as cuBLASLt describes it: out = input weight^T + bias + addend, or GELU of that,
+// which is there the tanh form. Matrices there are
 // column by column, so the rows here are its columns: out^T [outputs, rows] = weight^T transposed
 // [outputs, inputs] times input^T [inputs, rows]. The sum is float32 and rounded once.
 
@@ -24,7 +25,7 @@ struct ProductShape {
   int64_t rows, inputs, outputs;
   cudaDataType_t type;  // of all four
   bool tf32;            // whether float32 values may be rounded to TF32
-  bool bias, addend;
+  bool bias, addend, gelu_tanh;
 
   auto operator<=>(const ProductShape&) const = default;
 };
@@ -36,8 +37,11 @@ struct Product {
     const auto compute = shape.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     DSM_EXT_CUBLAS_CHECK(cublasLtMatmulDescInit(&operation, compute, CUDA_R_32F));
     set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+        shape.gelu_tanh ? shape.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU
+        : shape.bias    ? CUBLASLT_EPILOGUE_BIAS
+                        : CUBLASLT_EPILOGUE_DEFAULT);
     if (shape.bias) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
     const auto lay_out = [&](cublasLtMatrixLayoutOpaque_t& layout, int64_t rows, int64_t columns) {

@@ -1,17 +1,19 @@
 #pragma once
 
 // Runs the text of CUDA kernels on the CPU, so that their arithmetic and indices are tested on
-// machines without a GPU: one std::thread for each thread of a block, one block after another.
-// Under the thread sanitizer (`make sanitize`) a missing __syncthreads shows as a data race. What
-// none of it shows: races between blocks, memory spaces, speed.
+// machines without a GPU, one block after another. Under the thread sanitizer (`make sanitize`) a
+// missing __syncthreads shows as a data race. What none of it shows: races between blocks, memory
+// spaces, speed.
 
 #include <atomic>
-#include <barrier>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <memory>
-#include <thread>
 #include <vector>
+
+#include "fibers.h"
 
 namespace cuda_on_cpu {
 
@@ -24,47 +26,57 @@ constexpr unsigned kWarp = 32;
 // What the threads of a block share.
 struct Block {
   struct Warp {
-    std::barrier<> barrier{kWarp};
+    Barrier barrier{kWarp};
     double values[kWarp] = {};
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)
-      : inside(threads), behind(threads), shared(shared_bytes / sizeof(double) + 1) {
+      : inside(threads),
+        behind(threads),
+        shared(shared_bytes / sizeof(double) + 2, std::numeric_limits<double>::quiet_NaN()) {
     for (unsigned i = 0; i < threads / kWarp; ++i) {
       warps.push_back(std::make_unique<Warp>());
     }
   }
 
-  std::barrier<> inside, behind;  // __syncthreads, and the end of a block
-  std::vector<double> shared;     // dynamic shared memory
+  // Dynamic shared memory, aligned as widely as a pack of values.
+  void* shared_memory() {
+    const auto address = reinterpret_cast<uintptr_t>(shared.data());
+    return reinterpret_cast<void*>((address + 15) / 16 * 16);
+  }
+
+  Barrier inside, behind;  // __syncthreads, and the end of a block
+  std::vector<double> shared;
   std::vector<std::unique_ptr<Warp>> warps;
 };
 
-inline Block* block = nullptr;
-inline thread_local Index thread_index, block_index;
-inline Index block_dim;
+struct Thread {
+  Index thread, block, threads;
+  Block* shared;
+};
+
+inline thread_local Thread* thread = nullptr;
 
 /// Calls `kernel` as a launch of so many blocks and threads would. Threads are a multiple of 32.
 template <typename Kernel>
 void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel& kernel) {
   Block state(threads, shared_bytes);
-  block = &state;
-  block_dim = {threads};
-  std::vector<std::thread> all;
-  for (unsigned t = 0; t < threads; ++t) {
-    all.emplace_back([&, t] {
-      thread_index = {t};
-      for (int64_t b = 0; b < blocks; ++b) {
-        block_index = {static_cast<unsigned>(b)};
-        kernel();
-        state.behind.arrive_and_wait();
-      }
-    });
-  }
-  for (auto& thread : all) {
-    thread.join();
-  }
-  block = nullptr;
+  run_together(threads, [&](unsigned t) {
+    Thread own{{t}, {}, {threads}, &state};
+    for (int64_t b = 0; b < blocks; ++b) {
+      own.block = {static_cast<unsigned>(b)};
+      thread = &own;
+      kernel();
+      wait(state.behind);
+    }
+  });
+}
+
+/// Waits for the others, who may take one's place meanwhile.
+inline void wait_for_others(Barrier& barrier) {
+  auto* own = thread;
+  wait(barrier);
+  thread = own;
 }
 
 }  // namespace cuda_on_cpu
@@ -73,11 +85,11 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel&
 #define __device__
 #define __host__
 #define __shared__ static
-#define threadIdx cuda_on_cpu::thread_index
-#define blockIdx cuda_on_cpu::block_index
-#define blockDim cuda_on_cpu::block_dim
+#define threadIdx cuda_on_cpu::thread->thread
+#define blockIdx cuda_on_cpu::thread->block
+#define blockDim cuda_on_cpu::thread->threads
 #define DSM_EXT_DYNAMIC_SHARED(Type, name) \
-  Type* name = reinterpret_cast<Type*>(cuda_on_cpu::block->shared.data())
+  Type* name = static_cast<Type*>(cuda_on_cpu::thread->shared->shared_memory())
 
 namespace dsm_ext::cuda {
 
@@ -85,16 +97,16 @@ using std::isfinite;
 using std::log;
 using std::sqrt;
 
-inline void __syncthreads() { cuda_on_cpu::block->inside.arrive_and_wait(); }
+inline void __syncthreads() { cuda_on_cpu::wait_for_others(cuda_on_cpu::thread->shared->inside); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int other) {
   const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp;
-  auto& warp = *cuda_on_cpu::block->warps[threadIdx.x / cuda_on_cpu::kWarp];
+  auto& warp = *cuda_on_cpu::thread->shared->warps[threadIdx.x / cuda_on_cpu::kWarp];
   warp.values[lane] = value;
-  warp.barrier.arrive_and_wait();
+  cuda_on_cpu::wait_for_others(warp.barrier);
   const T theirs = static_cast<T>(warp.values[lane ^ static_cast<unsigned>(other)]);
-  warp.barrier.arrive_and_wait();
+  cuda_on_cpu::wait_for_others(warp.barrier);
   return theirs;
 }
 

@@ -46,9 +46,9 @@ at::Tensor composed_match_keys(
 
 at::Tensor composed_linear(
     const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
-    const MaybeTensor& addend) {
+    const MaybeTensor& addend, bool gelu_tanh) {
   auto out = at::linear(input, weight, bias);
-  return addend ? out.add_(*addend) : out;
+  return gelu_tanh ? at::gelu_(out, "tanh") : addend ? out.add_(*addend) : out;
 }
 
 }  // namespace
@@ -76,9 +76,9 @@ at::Tensor match_keys(
 
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-    const at::Tensor& addend) {
+    const at::Tensor& addend, bool gelu_tanh) {
   static const auto op = find("dsm_ext::_linear", &composed_linear);
-  return op.call(input, weight, maybe(bias), maybe(addend));
+  return op.call(input, weight, maybe(bias), maybe(addend), gelu_tanh);
 }
 
 at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype) {
@@ -94,7 +94,9 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
       "_merge_norm(Tensor x, Tensor? size, Tensor destination, int tokens, Tensor weight, "
       "Tensor? bias, float eps, bool rms) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order) -> Tensor");
-  m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend) -> Tensor");
+  m.def(
+      "_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, bool gelu_tanh) -> "
+      "Tensor");
 }
 
 TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {

@@ -43,15 +43,17 @@ at::Tensor match_keys(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order);
 
-/// input weight^T + bias + addend, rounded once where the device can.
+/// input weight^T + bias + addend, or gelu(input weight^T + bias), rounded once where the device
+/// can.
 /// \param input   [..., inputs].
 /// \param weight  [outputs, inputs].
 /// \param bias    [outputs], or undefined.
 /// \param addend  [..., outputs], or undefined.
+/// \param gelu_tanh  Whether GELU follows, by its tanh form; then there is no addend.
 /// \return        [..., outputs], contiguous.
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-    const at::Tensor& addend = {});
+    const at::Tensor& addend = {}, bool gelu_tanh = false);
 
 /// The logarithms of sizes [B, N] as attention's kernels read them.
 /// \return  [B, padded_bias(N)], zero behind the first N.

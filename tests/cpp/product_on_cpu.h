@@ -1,0 +1,117 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <cublasLt.h>
+
+// Carries out on the CPU what is described to cuBLASLt, as its documentation says it is meant. The
+// descriptors are read back by its own functions, which need no GPU.
+
+namespace product_on_cpu {
+
+inline void check(cublasStatus_t status, size_t written, size_t size) {
+  TORCH_CHECK(status == CUBLAS_STATUS_SUCCESS && written == size, "no such attribute");
+}
+
+template <typename Value>
+Value get(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute) {
+  Value value{};
+  size_t written = 0;
+  const auto status =
+      cublasLtMatrixLayoutGetAttribute(layout, attribute, &value, sizeof value, &written);
+  check(status, written, sizeof value);
+  return value;
+}
+
+template <typename Value>
+Value get(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute) {
+  Value value{};
+  size_t written = 0;
+  const auto status =
+      cublasLtMatmulDescGetAttribute(operation, attribute, &value, sizeof value, &written);
+  check(status, written, sizeof value);
+  return value;
+}
+
+inline at::ScalarType dtype_of(int32_t type) {
+  switch (type) {
+    case CUDA_R_32F:
+      return at::kFloat;
+    case CUDA_R_16F:
+      return at::kHalf;
+    case CUDA_R_16BF:
+      return at::kBFloat16;
+    default:
+      TORCH_CHECK(false, "a type that is not expected: ", type);
+  }
+}
+
+/// A matrix column by column, `ld` apart.
+inline at::Tensor matrix(cublasLtMatrixLayout_t layout, const void* data) {
+  TORCH_CHECK(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_ORDER) == CUBLASLT_ORDER_COL);
+  TORCH_CHECK(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) == 1);
+  const auto rows = static_cast<int64_t>(get<uint64_t>(layout, CUBLASLT_MATRIX_LAYOUT_ROWS));
+  const auto columns = static_cast<int64_t>(get<uint64_t>(layout, CUBLASLT_MATRIX_LAYOUT_COLS));
+  return at::from_blob(
+      const_cast<void*>(data), {rows, columns},
+      {1, get<int64_t>(layout, CUBLASLT_MATRIX_LAYOUT_LD)},
+      dtype_of(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_TYPE)));
+}
+
+/// A product whose descriptors may end before it is carried out.
+struct Product {
+  Product(
+      cublasLtMatmulDesc_t operation, const void* a_data, cublasLtMatrixLayout_t a_layout,
+      const void* b_data, cublasLtMatrixLayout_t b_layout, float factor, const void* c_data,
+      cublasLtMatrixLayout_t c_layout, void* d_data, cublasLtMatrixLayout_t d_layout)
+      : a(operand(operation, CUBLASLT_MATMUL_DESC_TRANSA, a_layout, a_data)),
+        b(operand(operation, CUBLASLT_MATMUL_DESC_TRANSB, b_layout, b_data)),
+        c(matrix(c_layout, c_data)),
+        d(matrix(d_layout, d_data)),
+        beta(factor),
+        epilogue(get<int32_t>(operation, CUBLASLT_MATMUL_DESC_EPILOGUE)) {
+    if (epilogue & CUBLASLT_EPILOGUE_BIAS) {
+      bias = at::from_blob(
+          get<void*>(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER), {d.size(0), 1}, d.options());
+    }
+  }
+
+  /// D = epilogue(A B + beta C), summed in float32 and rounded once.
+  void carry_out() const {
+    auto sum = a.to(at::kFloat).matmul(b.to(at::kFloat));
+    if (beta != 0) {
+      sum = sum + c.to(at::kFloat) * beta;
+    }
+    if (bias.defined()) {
+      sum = sum + bias.to(at::kFloat);
+    }
+    switch (epilogue) {
+      case CUBLASLT_EPILOGUE_DEFAULT:
+      case CUBLASLT_EPILOGUE_BIAS:
+        break;
+      case CUBLASLT_EPILOGUE_GELU:
+      case CUBLASLT_EPILOGUE_GELU_BIAS:
+        sum = at::gelu(sum, "tanh");
+        break;
+      default:
+        TORCH_CHECK(false, "an epilogue that is not expected: ", epilogue);
+    }
+    at::Tensor(d).copy_(sum);
+  }
+
+  at::Tensor a, b, c, d, bias;
+  float beta;
+  int32_t epilogue;
+
+ private:
+  static at::Tensor operand(
+      cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute,
+      cublasLtMatrixLayout_t layout, const void* data) {
+    const auto transposed = get<int32_t>(operation, attribute);
+    TORCH_CHECK(transposed == CUBLAS_OP_N || transposed == CUBLAS_OP_T);
+    const auto whole = matrix(layout, data);
+    return transposed == CUBLAS_OP_T ? whole.t() : whole;
+  }
+};
+
+}  // namespace product_on_cpu

@@ -1,0 +1,61 @@
+// The library's own kernels: their text, compiled for the CPU, with the arguments of the launch.
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "cuda_on_cpu.h"
+#include "match_kernel.cuh"
+#include "merge_kernel.cuh"
+#include "norm_kernel.cuh"
+#include "runtime.h"
+#include "unmerge_kernel.cuh"
+
+namespace {
+
+using stand_in::Launch;
+using stand_in::Work;
+
+/// A launch of a kernel whose parameters are what its pointer says.
+template <typename... Parameters>
+Work launch_of(void (*kernel)(Parameters...), const Launch& launch) {
+  const auto read = [&]<size_t... kIndices>(std::index_sequence<kIndices...>) {
+    return std::tuple<std::remove_cv_t<Parameters>...>(
+        *static_cast<std::remove_cv_t<Parameters>*>(launch.arguments[kIndices])...);
+  };
+  const auto arguments = read(std::index_sequence_for<Parameters...>{});
+  return [=, blocks = launch.blocks, threads = launch.threads, shared = launch.shared_bytes] {
+    cuda_on_cpu::launch(blocks, threads, shared, [&] { std::apply(kernel, arguments); });
+  };
+}
+
+template <typename T>
+Work launch_for(const std::string& type, const Launch& launch) {
+  const auto is = [&](const std::string& name, const std::string& arguments) {
+    return launch.kernel.find(
+               " dsm_ext::cuda::" + name + "_kernel_impl<" + type + arguments + ">") !=
+           std::string::npos;
+  };
+  using namespace dsm_ext::cuda;
+  return is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
+         : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
+         : is("merge", ", 1") ? launch_of(&merge_kernel_impl<T, 1>, launch)
+         : is("merge", ", 4") ? launch_of(&merge_kernel_impl<T, 4>, launch)
+         : is("norm", ", 1")  ? launch_of(&norm_kernel_impl<T, 1>, launch)
+         : is("norm", ", 4")  ? launch_of(&norm_kernel_impl<T, 4>, launch)
+         : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
+                              : Work();
+}
+
+const bool given = [] {
+  stand_in::set_launcher([](const Launch& launch) {
+    auto work = launch_for<float>("float", launch);
+    work = work ? work : launch_for<at::Half>("c10::Half", launch);
+    return work ? work : launch_for<at::BFloat16>("c10::BFloat16", launch);
+  });
+  return true;
+}();
+
+}  // namespace
