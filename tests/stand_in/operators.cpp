@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
@@ -74,11 +75,15 @@ Place place_of(const at::Tensor& tensor) {
 void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   const auto arguments = torch::jit::pop(*stack, schema.arguments().size());
-  auto options = at::TensorOptions(at::kCUDA);
+  c10::Device device(at::kCUDA, c10::cuda::current_device());
   std::vector<c10::IValue> own;
   for (const auto& argument : arguments) {
     own.push_back(value_on_cpu(argument));
+    if (argument.isTensor() && argument.toTensor().defined() && argument.toTensor().is_cuda()) {
+      device = argument.toTensor().device();
+    }
   }
+  const c10::cuda::CUDAGuard guard(device);
   const auto call = [op, own] {
     const c10::InferenceMode mode;
     torch::jit::Stack results(own.begin(), own.end());
@@ -105,7 +110,7 @@ void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       given = given.defined()
                   ? given.resize_(result.sizes())
                   : at::empty_strided(
-                        result.sizes(), result.strides(), options.dtype(result.scalar_type()));
+                        result.sizes(), result.strides(), result.options().device(device));
       places[i] = place_of(given);
       if (places[i].data != nullptr) {
         places[i].take(result);

@@ -20,4 +20,4 @@ cmake --build "$build" --target stand_in
 folder=$(realpath "$build")/tests/stand_in
 export DSM_EXT_STAND_IN=$folder/libstand_in.so
 LD_LIBRARY_PATH=$folder LD_PRELOAD=$folder/libstand_in_runtime.so PYTHONPATH=tests/stand_in \
-  python -m pytest -p plugin -m cuda -p no:cacheprovider "$@"
+  python -m pytest -p plugin -m cuda -p no:cacheprovider "${@:-tests}"

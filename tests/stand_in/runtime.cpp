@@ -19,7 +19,8 @@ namespace {
 
 using stand_in::Work;
 
-constexpr size_t kMemory = size_t{4} << 30;
+constexpr size_t kMemory = size_t{4} << 30;  // of all devices together
+constexpr int kDevices = 2;
 constexpr int kSharedBytes = 232448;  // to a block, on request, as on compute capability 9.0
 constexpr size_t kSharedUnasked = 48 << 10;
 
@@ -49,8 +50,15 @@ State& state() {
   return all;
 }
 
+// Its major part.
+int compute_capability() {
+  const char* given = std::getenv("DSM_EXT_STAND_IN_CAPABILITY");
+  return given == nullptr ? 9 : std::atoi(given);
+}
+
 std::unique_lock<std::recursive_mutex> locked() { return std::unique_lock(state().mutex); }
 
+thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
@@ -143,15 +151,23 @@ extern "C" {
 // Devices
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice, "there is one device");
+  if (device < 0 || device >= kDevices) {
+    return fail(cudaErrorInvalidDevice, "no such device");
+  }
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
+  *can = 0;
+  return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
@@ -164,7 +180,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::strcpy(properties->name, "a stand-in, no GPU");
-  properties->major = 9;
+  properties->major = compute_capability();
   properties->multiProcessorCount = 4;
   properties->totalGlobalMem = kMemory;
   properties->warpSize = 32;
@@ -180,7 +196,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+      *value = compute_capability();
       break;
     case cudaDevAttrMultiProcessorCount:
       *value = 4;
