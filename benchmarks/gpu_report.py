@@ -159,7 +159,7 @@ def main() -> int:
         print("no CUDA device is present: built, and nothing measured")
         return 1
     steps = {
-        "tests": lambda: tests(left(120, keep=240)),
+        "tests": lambda: tests(left(180, keep=240)),
         "memcheck": lambda: memory_check("memcheck", left(45, keep=210)),
         "racecheck": lambda: memory_check("racecheck", left(45, keep=180)),
         "benchmark": lambda: benchmark(left()),

@@ -31,7 +31,7 @@ class Library {
   cublasLtHandle_t handle() const { return handle_; }
 
   /// None where cuBLASLt has no algorithm for such a product.
-  std::optional<cublasLtMatmulAlgo_t> algorithm(const ProductShape& shape, Product& product) {
+  std::optional<cublasLtMatmulAlgo_t> algorithm(const ProductShape& shape) {
     const std::lock_guard lock(mutex_);
     if (const auto found = algorithms_.find(shape); found != algorithms_.end()) {
       return found->second;
@@ -40,11 +40,13 @@ class Library {
     if (algorithms_.size() == kKept) {
       algorithms_.clear();
     }
-    return algorithms_[shape] = choose(product);
+    return algorithms_[shape] = choose(shape);
   }
 
  private:
-  std::optional<cublasLtMatmulAlgo_t> choose(Product& product) const {
+  std::optional<cublasLtMatmulAlgo_t> choose(const ProductShape& shape) const {
+    // The address of the bias is looked at, not read: it says how others will be aligned.
+    Product product(shape, reinterpret_cast<const void*>(uintptr_t{kAlignment}));
     cublasLtMatmulPreferenceOpaque_t preference;
     DSM_EXT_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -127,7 +129,7 @@ at::Tensor linear_kernel(
   std::optional<cublasLtMatmulAlgo_t> algorithm;
   if (std::all_of(
           all.begin(), all.end(), [](const auto& x) { return !x.defined() || aligned(x); })) {
-    algorithm = library.algorithm(shape, product);
+    algorithm = library.algorithm(shape);
   }
   if (!algorithm) {
     out = at::linear(input, weight, bias_);
