@@ -261,10 +261,13 @@ class VisionTransformer(nn.Module):
     def _share(self, check_finite: bool = False) -> None:
         parameters = dict(self.named_parameters())
         self._core.load_parameters(list(parameters.items()), check_finite)
-        self._links = [
-            (self.get_submodule(name.rpartition(".")[0])._parameters, name.rpartition(".")[2], p)
-            for name, p in parameters.items()
-        ]
+        places = [(name.rpartition("."), parameter) for name, parameter in parameters.items()]
+        self._links = _C.Links(
+            [
+                (self.get_submodule(owner)._parameters, leaf, parameter)
+                for (owner, _, leaf), parameter in places
+            ]
+        )
 
     def _shared_core(self) -> _C.VisionTransformer:
         if torch.compiler.is_exporting():
@@ -272,10 +275,8 @@ class VisionTransformer(nn.Module):
                 "dsm_ext.VisionTransformer: the model is one compiled call that torch.export "
                 "cannot look into; export dsm_ext.reference.forward with ops=dsm_ext in its place"
             )
-        for owner, leaf, parameter in self._links:
-            if owner[leaf] is not parameter:
-                self._share(check_finite=True)
-                break
+        if not self._links.hold():
+            self._share(check_finite=True)
         return self._core
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VisionTransformer:

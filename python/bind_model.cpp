@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "bind.h"
 
 using namespace py::literals;
@@ -25,9 +27,31 @@ py::dict dict_of(const dsm_ext::Profile& profile) {
       "after"_a = parts[count - 1]);
 }
 
+// Where a module's parameters stand in Python, to see when one has been replaced by another: each a
+// dictionary, the name in it, and the parameter that was there.
+class Links {
+ public:
+  explicit Links(std::vector<std::tuple<py::dict, py::str, py::object>> links)
+      : links_(std::move(links)) {}
+
+  bool hold() const {
+    return std::all_of(links_.begin(), links_.end(), [](const auto& link) {
+      const auto& [owner, name, parameter] = link;
+      return PyDict_GetItem(owner.ptr(), name.ptr()) == parameter.ptr();
+    });
+  }
+
+ private:
+  std::vector<std::tuple<py::dict, py::str, py::object>> links_;
+};
+
 }  // namespace
 
 void bind_model(py::module_& m) {
+  py::class_<Links>(m, "Links")
+      .def(py::init<std::vector<std::tuple<py::dict, py::str, py::object>>>(), "links"_a)
+      .def("hold", &Links::hold);
+
   using Model = dsm_ext::VisionTransformerImpl;
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Model, std::shared_ptr<Model>>(m, "VisionTransformer")

@@ -12,12 +12,10 @@ at::Tensor empty_patches(const Config& config, int64_t images, const at::TensorO
 void copy_patches(const at::Tensor& images, const Config& config, const at::Tensor& patches) {
   const auto [gh, gw] = config.grid();
   const auto [ph, pw] = config.patch_size;
-  patches.view({images.size(0), gh, gw, config.in_chans, ph, pw})
-      .copy_(images.narrow(2, 0, gh * ph)
-                 .narrow(3, 0, gw * pw)
-                 .unflatten(2, {gh, ph})
-                 .unflatten(4, {gw, pw})
-                 .permute({0, 2, 4, 1, 3, 5}));
+  const at::DimVector shape = {images.size(0), gh, gw, config.in_chans, ph, pw};
+  const auto s = images.strides();
+  patches.view(shape).copy_(
+      images.as_strided(shape, {s[0], ph * s[2], pw * s[3], s[1], s[2], s[3]}));
 }
 
 }  // namespace dsm_ext
