@@ -26,6 +26,11 @@ install(
   DESTINATION ${package_dir}
   COMPONENT core)
 
-# torch's libraries: beside the package where pip puts both, else where they were at the build.
-set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH
-                                         "$ORIGIN/../../torch/lib;${DSM_EXT_TORCH_ROOT}/lib")
+# torch's libraries, and CUDA's: beside the package where pip puts them, else where they were at the
+# build.
+set(rpath $ORIGIN/../../torch/lib ${DSM_EXT_TORCH_ROOT}/lib)
+if(DSM_EXT_CUDA_SOURCES_BUILT)
+  cmake_path(GET DSM_EXT_CUBLASLT PARENT_PATH cublaslt)
+  list(APPEND rpath $ORIGIN/../../nvidia/cu${DSM_EXT_TORCH_CUDA}/lib ${cublaslt})
+endif()
+set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH "${rpath}")

@@ -9,7 +9,7 @@
 // What the launchers share. The kernels' own files (.cuh) know no torch header.
 
 // Shared memory whose size the launch says.
-#define DSM_EXT_DYNAMIC_SHARED(Type, name) extern __shared__ Type name[]
+#define DSM_EXT_DYNAMIC_SHARED(Type, name) extern __shared__ __align__(16) Type name[]
 
 namespace dsm_ext::cuda {
 
@@ -34,7 +34,8 @@ inline void check_device(const char* op) {
       major, ".", attribute(cudaDevAttrComputeCapabilityMinor));
 }
 
-/// Lets a kernel have so much dynamic shared memory; it has no other.
+/// Lets a kernel have as much dynamic shared memory as there is, where it needs more than every
+/// device has without asking; it has no other. Always the same: threads launch it at once.
 /// \throws c10::NotImplementedError where the device has less.
 template <typename Kernel>
 void allow_shared(const char* op, Kernel* kernel, int64_t bytes) {
@@ -47,7 +48,7 @@ void allow_shared(const char* op, Kernel* kernel, int64_t bytes) {
       " bytes of shared memory, and there are ", most);
   C10_CUDA_CHECK(cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-      static_cast<int>(bytes)));
+      static_cast<int>(most)));
 }
 
 }  // namespace dsm_ext::cuda

@@ -22,6 +22,8 @@ using cuda::ProductShape;
 
 constexpr uint64_t kWorkspaceBytes = 32 << 20;  // what cuBLAS advises for Hopper
 constexpr uint32_t kAlignment = 16;             // of addresses that are looked for
+// Where several blocks share a sum, its parts stay in float32.
+constexpr uint32_t kReduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 
 /// cuBLASLt on a device, and the algorithms that it chose for the shapes it has seen.
 class Library {
@@ -54,6 +56,7 @@ class Library {
           cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value));
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, kReduction);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kAlignment);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kAlignment);
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kAlignment);
@@ -103,6 +106,14 @@ const void* data(const at::Tensor& tensor) {
 at::Tensor linear_kernel(
     const at::Tensor& input_, const at::Tensor& weight_, const std::optional<at::Tensor>& bias_,
     const std::optional<at::Tensor>& addend_, bool gelu_tanh) {
+  for (const auto& other : {std::optional(weight_), bias_, addend_}) {
+    TORCH_CHECK_TYPE(
+        !other || other->scalar_type() == input_.scalar_type(), "dsm_ext.linear: expected all of ",
+        input_.scalar_type(), " like the input, got ", other->scalar_type());
+    TORCH_CHECK_VALUE(
+        !other || other->device() == input_.device(), "dsm_ext.linear: expected all on ",
+        input_.device(), " like the input, got ", other->device());
+  }
   const c10::cuda::CUDAGuard guard(input_.device());
   const auto input = input_.contiguous(), weight = weight_.contiguous();
   const auto bias = bias_ ? bias_->contiguous() : at::Tensor();

@@ -53,7 +53,12 @@ class VisionTransformer(nn.Module):
 
     On a GPU what the second call like an earlier one does is recorded as a CUDA graph (the same
     number and size of images, the same method, the same weights in the same place), and later ones
-    replay it, on any stream; ``cuda_graphs`` turns that off. No call waits for the GPU.
+    replay it, on any stream, one behind the other. Up to 16 recordings are kept; together they
+    hold a forward's activations, each its patches and results besides. CUDA forbids other threads
+    to wait for the whole device (``torch.cuda.synchronize()``) while one records: where they do,
+    turn it off (``cuda_graphs``). No call waits for the GPU, but the first of a schedule or image
+    size. In a graph that the caller captures the model must have been called so before, and must
+    keep its schedule.
 
     Images are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are the
     config's, or with ``dynamic_img_size`` any multiples of the patch size.

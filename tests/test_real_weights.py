@@ -32,34 +32,36 @@ def images(data, model):
     return torch.stack([transform(read_image(path)) for path in paths])
 
 
-def test_dense_equals_timm(model, images):
-    fast = dsm_ext.from_timm(model, "dense")
+def test_dense_equals_timm(model, images, device):
+    fast = dsm_ext.from_timm(model, "dense", device=device)
     with torch.no_grad():
-        assert_close(fast(images), model(images))
+        assert_close(fast(images.to(device)).cpu(), model(images))
 
 
 @pytest.mark.parametrize(
     "schedule",
     ["dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8"],
 )
-def test_merging_equals_the_reference(model, images, schedule):
+def test_merging_equals_the_reference(model, images, schedule, device):
     # In float64: in float32 the reference itself was seen 1.3e-5 of the scale away from it.
-    fast = dsm_ext.from_timm(model, schedule)
+    fast = dsm_ext.from_timm(model, schedule, device=device)
     exact = copy.deepcopy(model).double()
     with recorded_margins() as margins:
         logits, source, size = reference.trace(exact, images.double(), fast.schedule)
     clear = far_from_ties(torch.stack(margins).amin(0))
-    trace = fast.trace(images)
+    trace = dsm_ext.Trace(*(tensor.cpu() for tensor in fast.trace(images.to(device))))
     assert torch.equal(trace.source[clear].long(), source[clear])
     assert torch.equal(trace.size[clear], size[clear])
     assert_close(trace.logits[clear], logits[clear])
-    assert_close(fast(images)[clear], logits[clear])
+    assert_close(fast(images.to(device)).cpu()[clear], logits[clear])
 
 
-def test_bfloat16_agrees_with_float32(model, images):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_agrees_with_float32(model, images, dtype, device):
     exact = dsm_ext.from_timm(model, "dsm")(images).argmax(1)
-    half = dsm_ext.from_timm(model, "dsm", dtype=torch.bfloat16)(images.bfloat16()).argmax(1)
-    assert (exact == half).float().mean() > 0.9
+    half = dsm_ext.from_timm(model, "dsm", dtype=dtype, device=device)
+    answers = half(images.to(device, dtype)).argmax(1).cpu()
+    assert (exact == answers).float().mean() > 0.9
 
 
 def test_classify_says_what_is_there(data, capsys):

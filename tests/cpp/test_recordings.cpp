@@ -74,8 +74,10 @@ TEST_F(RecordingsTest, MovedWeightsEndThem) {
 
 TEST_F(RecordingsTest, WhatCannotBeRecordedGoesOnWithout) {
   advice(call(2, layout));
-  EXPECT_EQ(advice(call(2, layout)), Advice::record);
-  recordings.keep(nullptr);
+  for (int tries = 0; tries < 3; ++tries) {
+    EXPECT_EQ(advice(call(2, layout)), Advice::record);
+    recordings.keep(nullptr);
+  }
   EXPECT_EQ(advice(call(2, layout)), Advice::run);
   EXPECT_EQ(advice(call(2, layout)), Advice::run);
   EXPECT_FALSE(recordings.any());

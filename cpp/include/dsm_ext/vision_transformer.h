@@ -65,8 +65,13 @@ enum class CpuPath {
 ///
 /// On a GPU what the second call like an earlier one does is recorded as a CUDA graph: the same
 /// number and size of images, the same request, the same weights in the same place. Later ones
-/// replay it, on any stream. A call waits for nothing on the GPU; its work is ordered behind the
-/// current stream's. While the caller captures a graph of their own, the model is part of that.
+/// replay it, on any stream, one behind the other. Up to 16 recordings are kept; together they hold
+/// a forward's activations, each its patches and results besides. CUDA forbids other threads to
+/// wait for the whole device (`torch.cuda.synchronize()`) while one records: where they do, turn it
+/// off. Calls wait for nothing on the GPU, but the first of a schedule or image size; their work is
+/// ordered behind the current stream's. While the caller captures a graph of their own, the model
+/// is part of that: it must have been called so before, and keep its schedule for as long as that
+/// graph is replayed.
 ///
 /// `images` are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are
 /// the config's, or with `dynamic_img_size` any multiples of the patch size; then M, gh and gw are

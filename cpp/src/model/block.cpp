@@ -217,7 +217,7 @@ at::Tensor Block::merge_steps(
       sequence.source = compose(sequence.source, destination);
     }
   }
-  if (norm == nullptr) {
+  if (norm == nullptr && layout.schedule().proportional()) {
     sequence.log_size = log_sizes(sequence.size, sequence.tokens.scalar_type());
   }
   return normed;

@@ -46,10 +46,6 @@ at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x) {
   return norm == nullptr ? x : (*norm)(x);
 }
 
-at::Tensor scale(const std::shared_ptr<LayerScale>& scale, at::Tensor x) {
-  return scale == nullptr ? x : x.mul_(scale->gamma);
-}
-
 at::Tensor residual(
     const at::Tensor& x, const Linear& linear, const at::Tensor& input,
     const std::shared_ptr<LayerScale>& scale) {
@@ -87,8 +83,6 @@ Mlp::Mlp(const Config& config, MlpKind kind, int64_t hidden)
   fc2_ = add<Linear>(*this, "fc2", std::vector{c, hidden}, bias);
 }
 
-at::Tensor Mlp::operator()(const at::Tensor& x) const { return (*fc2_)(hidden(x)); }
-
 at::Tensor Mlp::added_to(
     const at::Tensor& addend, const at::Tensor& x, const std::shared_ptr<LayerScale>& scale) const {
   return residual(addend, *fc2_, hidden(x), scale);
@@ -118,9 +112,17 @@ at::Tensor attend(
     const std::optional<at::Tensor>& bias) {
   std::optional<at::Tensor> mask;
   if (bias) {
-    mask = bias->expand({q.size(0), 1, q.size(2), k.size(2)});
+    mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
   }
-  return at::scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2);
+  at::Tensor attended;  // [B, H, N, D]
+  if (mask && q.is_cuda() && q.size(3) % 8 == 0) {
+    // cuDNN, which torch might choose, would make a plan for each number of tokens.
+    attended = std::get<0>(
+        at::_scaled_dot_product_efficient_attention(q, k, v, mask, /*compute_log_sumexp=*/false));
+  } else {
+    attended = at::scaled_dot_product_attention(q, k, v, mask);
+  }
+  return attended.transpose(1, 2).flatten(2);
 }
 
 }  // namespace dsm_ext

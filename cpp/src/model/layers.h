@@ -63,7 +63,6 @@ class LayerScale : public Parameters {
 
 /// The same, where there is one; x itself where not.
 at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x);
-at::Tensor scale(const std::shared_ptr<LayerScale>& scale, at::Tensor x);  // x is overwritten
 
 /// x + scale(linear(input)), where there is a scale.
 at::Tensor residual(
@@ -76,9 +75,8 @@ at::Tensor activate(Activation activation, at::Tensor x);  // x is overwritten
 class Mlp : public Parameters {
  public:
   Mlp(const Config& config, MlpKind kind, int64_t hidden);
-  at::Tensor operator()(const at::Tensor& x) const;
 
-  /// The same, multiplied by the scale where there is one, and added to `addend`.
+  /// Its output, multiplied by the scale where there is one, and added to `addend`.
   at::Tensor added_to(
       const at::Tensor& addend, const at::Tensor& x,
       const std::shared_ptr<LayerScale>& scale) const;

@@ -47,7 +47,7 @@ class Recordings {
       if (entries_.size() == kKept) {
         entries_.erase(entries_.begin());
       }
-      entries_.push_back({call, nullptr, false});
+      entries_.push_back({call, nullptr, 0});
       return {Advice::run};
     }
     std::rotate(found, found + 1, entries_.end());  // the one not seen for longest goes first
@@ -55,13 +55,13 @@ class Recordings {
     if (entry.recording != nullptr) {
       return {Advice::replay, entry.recording.get()};
     }
-    return {entry.refused ? Advice::run : Advice::record};
+    return {entry.failures < kTries ? Advice::record : Advice::run};
   }
 
   /// Of the call that was found last.
-  /// \param recording  Null where it cannot be recorded: it will not be advised again.
+  /// \param recording  Null where it failed: that is tried again twice.
   void keep(std::unique_ptr<Recording> recording) {
-    entries_.back().refused = recording == nullptr;
+    entries_.back().failures += recording == nullptr ? 1 : 0;
     entries_.back().recording = std::move(recording);
   }
 
@@ -75,10 +75,12 @@ class Recordings {
   void clear() { entries_.clear(); }
 
  private:
+  static constexpr int kTries = 3;
+
   struct Entry {
     Call call;
     std::unique_ptr<Recording> recording;
-    bool refused;
+    int failures;
   };
 
   std::vector<int64_t> weights_;

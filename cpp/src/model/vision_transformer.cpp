@@ -168,7 +168,8 @@ void VisionTransformerImpl::set_cuda_graphs(bool on) {
 std::vector<int64_t> VisionTransformerImpl::where_weights_lie() const {
   const std::lock_guard lock(mutex_);
   std::vector<int64_t> where;
-  where.reserve(4 * all_parameters_.size());
+  where.reserve(4 * all_parameters_.size() + 1);
+  where.push_back(patch_embed_->weight.device().index());
   for (const auto& [name, tensor] : all_parameters_) {
     where.push_back(reinterpret_cast<intptr_t>(tensor.const_data_ptr()));
     where.push_back(static_cast<int64_t>(tensor.scalar_type()));
@@ -210,10 +211,13 @@ void VisionTransformerImpl::freeze() {
 }
 
 void VisionTransformerImpl::take_parameters() {
-  const std::lock_guard lock(mutex_);
-  check_not_frozen();
-  all_parameters_ = named_parameters().pairs();
-  engine_.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    check_not_frozen();
+    all_parameters_ = named_parameters().pairs();
+    engine_.reset();
+  }
+  graphs_->clear();
 }
 
 // Null where the plain path is to run.

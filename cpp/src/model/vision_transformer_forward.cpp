@@ -118,11 +118,13 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
       }
       break;
     case Pool::map: {
-      auto bias = sequence.bias(proportional);
-      if (bias && first > 0) {
-        bias = bias->narrow(3, first, count).clone();  // kernels want rows that begin aligned
+      Sequence pooled{
+          .tokens = tokens.narrow(1, first, count), .size = {}, .log_size = {}, .source = {}};
+      if (sequence.size.defined()) {
+        pooled.size = sequence.size.narrow(1, first, count);
+        pooled.log_size = log_sizes(pooled.size, tokens.scalar_type());
       }
-      x = (*attn_pool_)(tokens.narrow(1, first, count), bias);
+      x = (*attn_pool_)(pooled.tokens, pooled.bias(proportional));
     }
   }
   x = normalize(fc_norm_, x);

@@ -5,10 +5,14 @@
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/util/ScopeExit.h>
+#include <torch/headeronly/version.h>
 
+#include <map>
 #include <mutex>
 #include <optional>
 
@@ -20,32 +24,36 @@ namespace {
 
 using Pool = decltype(at::cuda::graph_pool_handle());
 
+// A stream of a device's on which nothing but recording happens: what libraries keep for a stream
+// is not shared with other work. It stays: the allocator remembers where memory came from.
+c10::cuda::CUDAStream recording_stream(at::Device device) {
+  static std::mutex mutex;
+  static auto& streams = *new std::map<c10::DeviceIndex, cudaStream_t>();
+  const std::lock_guard lock(mutex);
+  auto& stream = streams[device.index()];
+  if (stream == nullptr) {
+    C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  }
+  return c10::cuda::getStreamFromExternal(stream, device.index());
+}
+
 struct Recording {
+  explicit Recording(at::Device device) : stream(recording_stream(device)), done(at::kCUDA) {}
+  ~Recording() {
+    try {
+      done.block(
+          stream);  // its memory was allocated there, and is let go of behind the last replay
+    } catch (const c10::Error& error) {
+      TORCH_WARN("dsm_ext.VisionTransformer: ", error.what_without_backtrace());
+    }
+  }
+
+  c10::Stream stream;
+  c10::Event done;  // with the last replay
   at::cuda::CUDAGraph graph;
   // In the graph's own memory:
   at::Tensor patches;
   Passed passed;
-};
-
-// A stream that is nobody else's: what libraries keep for a stream is not shared with other work.
-class OwnStream {
- public:
-  explicit OwnStream(at::Device device) : device_(device) {
-    const c10::cuda::CUDAGuard guard(device);
-    C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  }
-  ~OwnStream() { C10_CUDA_CHECK_WARN(cudaStreamDestroy(stream_)); }
-  OwnStream(const OwnStream&) = delete;
-  OwnStream& operator=(const OwnStream&) = delete;
-
-  at::Device device() const { return device_; }
-  c10::cuda::CUDAStream get() const {
-    return c10::cuda::getStreamFromExternal(stream_, device_.index());
-  }
-
- private:
-  at::Device device_;
-  cudaStream_t stream_ = nullptr;
 };
 
 at::Tensor copy(const at::Tensor& tensor) { return tensor.defined() ? tensor.clone() : tensor; }
@@ -59,31 +67,51 @@ Passed copy(const Passed& passed) {
   return copied;
 }
 
-// Null where it cannot be done; then calls like this one go on without.
+// Ends a capture that went wrong, whatever else goes wrong with it.
+void abandon(
+    at::cuda::CUDAGraph& graph, [[maybe_unused]] Pool pool, [[maybe_unused]] at::Device device) {
+  try {
+    graph.capture_end();
+  } catch (const std::exception&) {  // the first error is the one that tells
+#if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 14
+    try {  // there the allocator would go on serving the pool
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool);
+    } catch (const std::exception&) {
+    }
+#endif
+  }
+  static_cast<void>(cudaGetLastError());
+}
+
+// Null where it cannot be done now.
 std::unique_ptr<Recording> record(
-    const OwnStream& stream, Pool pool, const Config& config, int64_t images,
+    at::Device device, Pool pool, const Config& config, int64_t images,
     const at::TensorOptions& options, Graphs::Run run) {
-  const c10::cuda::CUDAStreamGuard guard(stream.get());
+  static std::mutex mutex;  // torch keeps a list of captures without a lock
+  const std::lock_guard lock(mutex);
+  const c10::cuda::CUDAStreamGuard guard(recording_stream(device));
   const c10::InferenceMode ordinary(false);  // the tensors are written to by later calls
   const at::NoGradGuard no_grad;
-  auto recording = std::make_unique<Recording>();
+  auto recording = std::make_unique<Recording>(device);
+  bool captures = false;
   try {
     // Other threads go on allocating; what this one allocates comes from the pool.
     recording->graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+    captures = true;
     recording->patches = empty_patches(config, images, options);
     recording->passed = run(recording->patches);
+    captures = false;
     recording->graph.capture_end();
     return recording;
-  } catch (const c10::Error& error) {
-    try {
-      recording->graph.capture_end();
-    } catch (const c10::Error&) {  // the first error is the one that tells
+  } catch (const std::exception& error) {
+    if (captures) {
+      abandon(recording->graph, pool, device);
     }
-    static_cast<void>(cudaGetLastError());
+    const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
     TORCH_WARN(
-        "dsm_ext.VisionTransformer: batches of ", images,
-        " images cannot be recorded as a CUDA graph, and run without: ",
-        error.what_without_backtrace());
+        "dsm_ext.VisionTransformer: a forward of ", images,
+        " images could not be recorded as a CUDA graph, and runs without: ",
+        of_torch != nullptr ? of_torch->what_without_backtrace() : error.what());
     return nullptr;
   }
 }
@@ -92,10 +120,9 @@ std::unique_ptr<Recording> record(
 
 struct Graphs::State {
   std::mutex mutex;  // guards all; held while a call is put on its stream
-  std::optional<OwnStream> stream;
-  std::optional<c10::Event> done;  // with the last replay
   Pool pool{};
-  Recordings<Recording> recordings;  // destroyed first
+  std::optional<c10::Event> done;  // with the last replay of any
+  Recordings<Recording> recordings;
 };
 
 Graphs::Graphs() : state_(std::make_unique<State>()) {}
@@ -107,7 +134,9 @@ bool Graphs::takes(const at::Device& device) {
     return false;
   }
   const c10::cuda::CUDAGuard guard(device);
-  return c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
+  // Memory of other allocators lies elsewhere from replay to replay.
+  return c10::cuda::CUDACachingAllocator::name() == "native" &&
+         c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
 }
 
 Passed Graphs::forward(
@@ -130,23 +159,23 @@ Passed Graphs::forward(
   if (found.advice == Advice::record) {
     auto passed = run_now();  // this sets up what this thread and device need and a graph may not
     if (!state_->recordings.any()) {
-      if (!state_->stream || state_->stream->device() != images.device()) {
-        state_->stream.emplace(images.device());
-        state_->done.emplace(at::kCUDA);
-      }
+      state_->done.emplace(at::kCUDA);               // it may be another device now
       state_->pool = at::cuda::graph_pool_handle();  // one whose graphs are gone cannot be used
     }
     state_->recordings.keep(
-        record(*state_->stream, state_->pool, config, images.size(0), images.options(), run));
+        record(images.device(), state_->pool, config, images.size(0), images.options(), run));
     return passed;
   }
+  auto& recording = *found.recording;
   const c10::Stream stream = c10::cuda::getCurrentCUDAStream();
   state_->done->block(stream);
-  copy_patches(images, config, found.recording->patches);
-  found.recording->graph.replay();
-  auto passed = copy(found.recording->passed);
-  state_->done->record(stream);
-  return passed;
+  const auto end = c10::make_scope_exit([&] {  // also where there is no memory for the results
+    state_->done->record(stream);
+    recording.done.record(stream);
+  });
+  copy_patches(images, config, recording.patches);
+  recording.graph.replay();
+  return copy(recording.passed);
 }
 
 void Graphs::clear() {

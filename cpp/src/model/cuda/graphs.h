@@ -11,9 +11,9 @@
 namespace dsm_ext::cuda {
 
 /// A model's forwards as CUDA graphs: a call that is like an earlier one is recorded, and replayed
-/// from then on. All memory that a recording needs belongs to it. Calls may come from several
-/// threads and on several streams; on the device replays follow each other, so that recordings
-/// share the memory of what they only pass on.
+/// from then on. Calls may come from several threads and on several streams; on the device replays
+/// follow each other, so that recordings share the memory of what they only pass on. Their patches
+/// and results are their own; weights and window orders are the model's.
 class Graphs {
  public:
   /// The forward of patches, without synchronisation; called while it is recorded, too.
