@@ -187,6 +187,14 @@ def test_images_elsewhere_are_refused():
 
 
 @pytest.mark.cuda
+def test_parts_of_another_dtype_are_refused():
+    _, plain, images = pair(dtype=torch.bfloat16)
+    plain.get_submodule("blocks.2.mlp.fc1").float()
+    with pytest.raises(TypeError, match="expected all of BFloat16 like the input, got Float"):
+        plain(images)
+
+
+@pytest.mark.cuda
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_several_devices():
     recording, plain, images = pair()
