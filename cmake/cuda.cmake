@@ -29,8 +29,10 @@ function(dsm_ext_try_cuda)
         PARENT_SCOPE)
     return()
   endif()
-  # cuBLASLt comes with pip's torch or with the toolkit; the one that torch loads goes first.
-  set(from_pip ${DSM_EXT_TORCH_ROOT}/../nvidia/cu${DSM_EXT_TORCH_CUDA})
+  # cuBLASLt comes with pip's torch, since CUDA 13 in one folder with the rest, or with the toolkit; the
+  # one that torch loads goes first.
+  set(from_pip ${DSM_EXT_TORCH_ROOT}/../nvidia/cu${DSM_EXT_TORCH_CUDA}
+               ${DSM_EXT_TORCH_ROOT}/../nvidia/cublas)
   cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH toolkit)
   set(toolkit ${toolkit}/.. $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
   find_path(DSM_EXT_CUBLASLT_INCLUDE cublasLt.h NO_DEFAULT_PATH PATHS ${from_pip} ${toolkit}
@@ -40,7 +42,7 @@ function(dsm_ext_try_cuda)
     PATHS ${from_pip} ${toolkit}
     PATH_SUFFIXES lib lib64 targets/x86_64-linux/lib targets/sbsa-linux/lib)
   if(NOT DSM_EXT_CUBLASLT_INCLUDE OR NOT DSM_EXT_CUBLASLT)
-    set(why "no cuBLASLt was found, with its header, in ${from_pip} or the CUDA toolkit" PARENT_SCOPE)
+    set(why "no cuBLASLt was found, with its header, beside torch or in the CUDA toolkit" PARENT_SCOPE)
     return()
   endif()
   set(why "torch ${DSM_EXT_TORCH_VERSION} is built for CUDA ${DSM_EXT_TORCH_CUDA}, the compiler is ${version}"

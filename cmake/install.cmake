@@ -31,6 +31,7 @@ install(
 set(rpath $ORIGIN/../../torch/lib ${DSM_EXT_TORCH_ROOT}/lib)
 if(DSM_EXT_CUDA_SOURCES_BUILT)
   cmake_path(GET DSM_EXT_CUBLASLT PARENT_PATH cublaslt)
-  list(APPEND rpath $ORIGIN/../../nvidia/cu${DSM_EXT_TORCH_CUDA}/lib ${cublaslt})
+  list(APPEND rpath $ORIGIN/../../nvidia/cu${DSM_EXT_TORCH_CUDA}/lib
+       $ORIGIN/../../nvidia/cublas/lib ${cublaslt})
 endif()
 set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH "${rpath}")

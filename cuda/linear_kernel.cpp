@@ -9,7 +9,6 @@
 #include <map>
 #include <mutex>
 #include <optional>
-#include <vector>
 
 #include "fused.h"
 #include "product.h"

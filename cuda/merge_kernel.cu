@@ -11,7 +11,7 @@
 #include "launch.cuh"
 #include "merge.h"
 #include "merge_kernel.cuh"
-#include "norm_of.cuh"
+#include "packed_norm.h"
 
 namespace dsm_ext {
 namespace {

@@ -10,7 +10,7 @@
 #include "fused.h"
 #include "launch.cuh"
 #include "norm_kernel.cuh"
-#include "norm_of.cuh"
+#include "packed_norm.h"
 
 namespace dsm_ext {
 namespace {

@@ -20,6 +20,14 @@ def pair(schedule="dsm:r=16", dtype=torch.float32, **kwargs):
     return recording, plain, images_for(model, 3).to("cuda", dtype)
 
 
+def recorded():
+    """The same, the call already recorded."""
+    recording, plain, images = pair()
+    for _ in range(CALLS):
+        recording(images)
+    return recording, plain, images
+
+
 def test_the_switch(monkeypatch):
     model = small()
     assert dsm_ext.from_timm(model, "dense").cuda_graphs
@@ -61,9 +69,7 @@ def test_results_are_the_callers():
 
 @pytest.mark.cuda
 def test_values_of_weights_are_seen_and_so_is_their_moving():
-    recording, plain, images = pair()
-    for _ in range(CALLS):
-        recording(images)
+    recording, plain, images = recorded()
     with torch.no_grad():  # both share them
         recording.get_parameter("blocks.1.attn.qkv.weight").mul_(0.5)
     assert torch.equal(recording(images), plain(images))
@@ -118,10 +124,9 @@ def test_streams_and_threads():
 @pytest.mark.cuda
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_no_call_waits():
-    recording, plain, images = pair()
-    for _ in range(CALLS):
-        recording(images)
-        plain(images)
+    recording, plain, images = recorded()
+    recording.trace(images)
+    plain(images)
     torch.cuda.set_sync_debug_mode("error")
     try:
         recording(images)
@@ -133,9 +138,7 @@ def test_no_call_waits():
 
 @pytest.mark.cuda
 def test_memory_does_not_grow():
-    recording, _, images = pair()
-    for _ in range(CALLS):
-        recording(images)
+    recording, _, images = recorded()
     held = torch.cuda.memory_allocated()
     for _ in range(20):
         recording(images)
@@ -146,9 +149,7 @@ def test_memory_does_not_grow():
 
 @pytest.mark.cuda
 def test_part_of_a_graph_of_the_callers():
-    recording, plain, images = pair()
-    for _ in range(CALLS):
-        recording(images)
+    recording, plain, images = recorded()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = recording(images)

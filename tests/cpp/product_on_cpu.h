@@ -9,28 +9,26 @@
 
 namespace product_on_cpu {
 
-inline void check(cublasStatus_t status, size_t written, size_t size) {
-  TORCH_CHECK(status == CUBLAS_STATUS_SUCCESS && written == size, "no such attribute");
+/// \param read  The library's function for descriptors of this kind.
+template <typename Value, typename Descriptor, typename Attribute>
+Value read_by(
+    cublasStatus_t (*read)(Descriptor, Attribute, void*, size_t, size_t*), Descriptor descriptor,
+    Attribute attribute) {
+  Value value{};
+  size_t written = 0;
+  const auto status = read(descriptor, attribute, &value, sizeof value, &written);
+  TORCH_CHECK(status == CUBLAS_STATUS_SUCCESS && written == sizeof value, "no such attribute");
+  return value;
 }
 
 template <typename Value>
 Value get(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute) {
-  Value value{};
-  size_t written = 0;
-  const auto status =
-      cublasLtMatrixLayoutGetAttribute(layout, attribute, &value, sizeof value, &written);
-  check(status, written, sizeof value);
-  return value;
+  return read_by<Value>(&cublasLtMatrixLayoutGetAttribute, layout, attribute);
 }
 
 template <typename Value>
 Value get(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute) {
-  Value value{};
-  size_t written = 0;
-  const auto status =
-      cublasLtMatmulDescGetAttribute(operation, attribute, &value, sizeof value, &written);
-  check(status, written, sizeof value);
-  return value;
+  return read_by<Value>(&cublasLtMatmulDescGetAttribute, operation, attribute);
 }
 
 inline at::ScalarType dtype_of(int32_t type) {

@@ -5,8 +5,9 @@
 set -euo pipefail
 build=$1
 shift
-known=2.14
-version=$(python -c "import torch; print('.'.join(torch.__version__.split('.')[:2]))")
+known="2.14 for CUDA 13"
+version=$(python -c "import torch; print('.'.join(torch.__version__.split('.')[:2]), 'for CUDA', \
+  (torch.version.cuda or 'none').split('.')[0])")
 if [ "$version" != "$known" ]; then
   echo "stand-in: written for torch $known, this is $version: not run"
   exit 0

@@ -49,9 +49,8 @@ struct LoadOptions {
 ///
 /// \param schedule  As `Schedule::parse` takes it; none: that of `model_info`.
 /// \throws dsm_ext::Error as `model_info`, and where the weights are not the config's.
-/// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model, or a
-/// device
-///         without memory; c10::TypeError for another dtype.
+/// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model, or for a
+///         device without memory; c10::TypeError for another dtype.
 DSM_EXT_API VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
     const LoadOptions& options = {});

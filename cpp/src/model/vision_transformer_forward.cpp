@@ -120,7 +120,7 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
     case Pool::map: {
       Sequence pooled{
           .tokens = tokens.narrow(1, first, count), .size = {}, .log_size = {}, .source = {}};
-      if (sequence.size.defined()) {
+      if (proportional && sequence.size.defined()) {
         pooled.size = sequence.size.narrow(1, first, count);
         pooled.log_size = log_sizes(pooled.size, tokens.scalar_type());
       }

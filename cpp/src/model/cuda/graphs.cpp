@@ -13,8 +13,8 @@
 #include <torch/headeronly/version.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
-#include <optional>
 
 #include "../patches.h"
 #include "../recordings.h"
@@ -38,18 +38,19 @@ c10::cuda::CUDAStream recording_stream(at::Device device) {
 }
 
 struct Recording {
-  explicit Recording(at::Device device) : stream(recording_stream(device)), done(at::kCUDA) {}
+  Recording(at::Device device, std::shared_ptr<c10::Event> last_replay)
+      : stream(recording_stream(device)), done(std::move(last_replay)) {}
   ~Recording() {
     try {
-      done.block(
-          stream);  // its memory was allocated there, and is let go of behind the last replay
+      // The memory was allocated on this stream, and is let go of behind the last replay.
+      done->block(stream);
     } catch (const c10::Error& error) {
       TORCH_WARN("dsm_ext.VisionTransformer: ", error.what_without_backtrace());
     }
   }
 
   c10::Stream stream;
-  c10::Event done;  // with the last replay
+  std::shared_ptr<c10::Event> done;  // with the last replay of any of the model's
   at::cuda::CUDAGraph graph;
   // In the graph's own memory:
   at::Tensor patches;
@@ -85,14 +86,13 @@ void abandon(
 
 // Null where it cannot be done now.
 std::unique_ptr<Recording> record(
-    at::Device device, Pool pool, const Config& config, int64_t images,
+    std::unique_ptr<Recording> recording, Pool pool, const Config& config, int64_t images,
     const at::TensorOptions& options, Graphs::Run run) {
   static std::mutex mutex;  // torch keeps a list of captures without a lock
   const std::lock_guard lock(mutex);
-  const c10::cuda::CUDAStreamGuard guard(recording_stream(device));
+  const c10::cuda::CUDAStreamGuard guard(c10::cuda::CUDAStream(recording->stream));
   const c10::InferenceMode ordinary(false);  // the tensors are written to by later calls
   const at::NoGradGuard no_grad;
-  auto recording = std::make_unique<Recording>(device);
   bool captures = false;
   try {
     // Other threads go on allocating; what this one allocates comes from the pool.
@@ -105,7 +105,7 @@ std::unique_ptr<Recording> record(
     return recording;
   } catch (const std::exception& error) {
     if (captures) {
-      abandon(recording->graph, pool, device);
+      abandon(recording->graph, pool, options.device());
     }
     const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
     TORCH_WARN(
@@ -121,7 +121,7 @@ std::unique_ptr<Recording> record(
 struct Graphs::State {
   std::mutex mutex;  // guards all; held while a call is put on its stream
   Pool pool{};
-  std::optional<c10::Event> done;  // with the last replay of any
+  std::shared_ptr<c10::Event> done;  // with the last replay of any
   Recordings<Recording> recordings;
 };
 
@@ -159,19 +159,22 @@ Passed Graphs::forward(
   if (found.advice == Advice::record) {
     auto passed = run_now();  // this sets up what this thread and device need and a graph may not
     if (!state_->recordings.any()) {
-      state_->done.emplace(at::kCUDA);               // it may be another device now
+      state_->done = std::make_shared<c10::Event>(at::kCUDA);  // it may be another device now
       state_->pool = at::cuda::graph_pool_handle();  // one whose graphs are gone cannot be used
     }
-    state_->recordings.keep(
-        record(images.device(), state_->pool, config, images.size(0), images.options(), run));
+    state_->recordings.keep(record(
+        std::make_unique<Recording>(images.device(), state_->done), state_->pool, config,
+        images.size(0), images.options(), run));
     return passed;
   }
   auto& recording = *found.recording;
   const c10::Stream stream = c10::cuda::getCurrentCUDAStream();
   state_->done->block(stream);
   const auto end = c10::make_scope_exit([&] {  // also where there is no memory for the results
-    state_->done->record(stream);
-    recording.done.record(stream);
+    try {
+      state_->done->record(stream);
+    } catch (const c10::Error&) {  // the device is lost: what led here says why
+    }
   });
   copy_patches(images, config, recording.patches);
   recording.graph.replay();
