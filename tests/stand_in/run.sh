@@ -12,7 +12,7 @@ if [ "$version" != "$known" ]; then
   echo "stand-in: written for torch $known, this is $version: not run"
   exit 0
 fi
-cmake -S . -B "$build" -DDSM_EXT_TESTS=ON >/dev/null
+cmake -S . -B "$build" -DDSM_EXT_STAND_IN=ON >/dev/null
 if ! grep -q "^DSM_EXT_CUBLASLT:" "$build/CMakeCache.txt"; then
   echo "stand-in: the library is built without CUDA: not run"
   exit 0
