@@ -127,7 +127,7 @@ def kernel_shares(subject: Subject) -> dict[str, float]:
     activities = [kinds.CPU, kinds.CUDA] if on_gpu else [kinds.CPU]
     call = subject.call(subject.dsm)
     call()
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         call()
     seconds: dict[str, float] = {}
     for event in profile.key_averages():

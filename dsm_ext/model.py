@@ -191,15 +191,18 @@ class VisionTransformer(nn.Module):
         return Trace(*self._shared_core().trace(images))
 
     def profile(self, images: Tensor) -> dict[str, Any]:
-        """Where the time of one ``forward`` goes on the CPU's fast path.
+        """Where the time of one ``forward`` goes.
+
+        On the CPU's fast path it is the time of its threads; elsewhere that of one, or on a GPU
+        its own, where the operators run one right behind the other, without a graph. There
+        ``merge`` has the norm behind it, the sizes and their logarithms in it.
 
         Returns:
-            ``wall``: seconds from call to return; ``threads``; ``blocks``: for each block the
+            ``wall``: seconds from beginning to end; ``threads``; ``blocks``: for each block the
             seconds that all threads together spent, by stage; ``before`` and ``after``: the same
             for what precedes the blocks and what follows.
 
         Raises:
-            NotImplementedError: the model does not run on that path.
             ValueError: no images.
         """
         return self._shared_core().profile(images)

@@ -47,9 +47,10 @@ def table(profile: dict[str, Any]) -> str:
     rows = [row(*part, ".3f", 1e3 / threads) for part in parts]
     rows.append(row("all", "", total, ".3f", 1e3 / threads))
     rows.append(row("%", "", total, ".1f", 100 / threads / profile["wall"]))
+    noun = "thread" if threads == 1 else "threads"
     busy = sum(total.values()) / threads / profile["wall"]
     return (
         common.table(["block", "tokens", *stages, "all"], rows)
-        + f"\n{1e3 * profile['wall']:.2f} ms on {threads} threads, {100 * (1 - busy):.1f} % of it "
+        + f"\n{1e3 * profile['wall']:.2f} ms on {threads} {noun}, {100 * (1 - busy):.1f} % of it "
         f"waiting; matching and merging {100 * merging_share(profile):.1f} %"
     )

@@ -51,6 +51,9 @@ Work launch_for(const std::string& type, const Launch& launch) {
 
 const bool given = [] {
   stand_in::set_launcher([](const Launch& launch) {
+    if (launch.kernel.find("spin_kernel") != std::string::npos) {
+      return Work([] {});  // ATen's, which only passes the time
+    }
     auto work = launch_for<float>("float", launch);
     work = work ? work : launch_for<at::Half>("c10::Half", launch);
     return work ? work : launch_for<at::BFloat16>("c10::BFloat16", launch);

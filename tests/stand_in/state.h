@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <set>
@@ -38,6 +39,7 @@ struct State {
   std::set<const void*> streams, events, graphs;  // those that have not ended
   std::map<const void*, std::string> kernels;     // names, by the host's address
   std::map<const void*, int> shared;              // bytes that were asked for
+  std::map<const void*, std::chrono::steady_clock::time_point> times;  // events'
   std::function<Work(const Launch&)> launcher;
 };
 

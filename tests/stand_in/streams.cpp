@@ -61,9 +61,12 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   const auto lock = locked();
   state().events.erase(event);
+  state().times.erase(event);
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  const auto lock = locked();
+  state().times[event] = std::chrono::steady_clock::now();
   return check(state().events, event, "recording");
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
@@ -72,6 +75,15 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 cudaError_t cudaEventQuery(cudaEvent_t event) { return check(state().events, event, "query"); }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return check(state().events, event, "waiting");
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  const auto lock = locked();
+  if (state().times.count(begin) == 0 || state().times.count(end) == 0) {
+    return fail(cudaErrorInvalidResourceHandle, "the time between events that were not recorded");
+  }
+  const auto passed = state().times[end] - state().times[begin];
+  *milliseconds = std::chrono::duration<float, std::milli>(passed).count();
+  return cudaSuccess;
 }
 
 // Graphs

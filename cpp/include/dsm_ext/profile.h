@@ -16,7 +16,7 @@ enum class Stage : int64_t {
   match,      ///< The metric, matching, sizes and their logarithms.
   attention,  ///< The log-size bias included.
   proj,       ///< With the residual.
-  merge,
+  merge,      ///< In one with norm2 on a GPU, and with the sizes and their logarithms.
   norm2,
   fc1,   ///< With the activation.
   fc2,   ///< With the residual.
@@ -27,10 +27,11 @@ constexpr int64_t kStages = 11;
 /// timm's name for it, or the paper's.
 DSM_EXT_API const char* to_string(Stage stage);
 
-/// The time of one forward, in seconds.
+/// The time of one forward, in seconds: on the CPU's fast path as its threads spent it, elsewhere
+/// as it passed on the CPU, or on the GPU by its own clock.
 struct DSM_EXT_API Profile {
-  double wall = 0;      ///< From call to return.
-  int64_t threads = 1;  ///< Threads that could work.
+  double wall = 0;      ///< From beginning to end.
+  int64_t threads = 1;  ///< Threads whose time is counted.
   /// For each block, the seconds that all threads together spent in each stage; before them one
   /// entry for what precedes the blocks, and after them one for what follows.
   std::vector<std::array<double, kStages>> seconds;

@@ -28,6 +28,7 @@ class Linear;
 class Norm;
 struct Passed;
 struct Sequence;
+class Stopwatch;
 struct Wanted;
 
 /// What `VisionTransformer::trace` returns.
@@ -109,8 +110,9 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// Logits, and where each patch went. Here the last block runs whole, with its merge steps.
   Trace trace(const at::Tensor& images) const;
 
-  /// Where the time of one forward goes, by block and stage. The pass is that of `forward`.
-  /// \throws c10::NotImplementedError off the fast path; c10::ValueError where B is 0.
+  /// Where the time of one forward goes, by block and stage. The pass is that of `forward`; on a
+  /// GPU it is not replayed, but its operators run one right behind the other.
+  /// \throws c10::ValueError where B is 0.
   Profile profile(const at::Tensor& images) const;
 
   /// Takes the tensors as the model's own, by timm's names: nothing is copied.
@@ -162,7 +164,9 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::vector<int64_t> where_weights_lie() const;
   Sequence embed(const at::Tensor& patches, const Layout& layout) const;
   at::Tensor logits(const Sequence& sequence, bool proportional) const;
-  Passed run(const at::Tensor& patches, const Layout& layout, const Wanted& wanted) const;
+  Passed run(
+      const at::Tensor& patches, const Layout& layout, const Wanted& wanted,
+      Stopwatch* watch = nullptr) const;
   Passed pass(const at::Tensor& images, const Wanted& wanted) const;
 
   Config config_;

@@ -22,7 +22,7 @@ at::Tensor AttentionPool::operator()(
   const auto q = split_heads((*q_)(latent_).expand({tokens.size(0), -1, -1}), 1, heads_);
   const auto kv = split_heads((*kv_)(tokens), 2, heads_);
   const auto x = (*proj_)(attend(q[0], kv[0], kv[1], bias));  // [B, 1, C]
-  return mlp_->added_to(x, (*norm_)(x), nullptr).select(1, 0);
+  return mlp_->added_to(x, mlp_->hidden((*norm_)(x)), nullptr).select(1, 0);
 }
 
 }  // namespace dsm_ext

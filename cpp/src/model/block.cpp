@@ -21,6 +21,9 @@ class SequentialBlock : public Block {
     return residual(x, *proj_, normalize(attn_norm_, attended), ls1_);
   }
 
+  // x + mlp(normed), where `normed` is norm2's.
+  at::Tensor add_mlp(const Sequence& sequence, const at::Tensor& x, const at::Tensor& normed) const;
+
   int64_t channels_, heads_;
   std::shared_ptr<Norm> norm1_, q_norm_, k_norm_, attn_norm_, norm2_;
   std::shared_ptr<Linear> qkv_, proj_;
@@ -52,23 +55,43 @@ SequentialBlock::SequentialBlock(const Config& config)
 
 void SequentialBlock::forward(
     Sequence& sequence, const PlannedBlock& plan, const Layout& layout) const {
-  const auto qkv = split_heads((*qkv_)((*norm1_)(sequence.tokens)), 3, heads_);
+  auto x = (*norm1_)(sequence.tokens);
+  sequence.mark(Stage::norm1);
+  const auto qkv = split_heads((*qkv_)(x), 3, heads_);
   const auto q = normalize(q_norm_, qkv[0]), k = normalize(k_norm_, qkv[1]);
-  const auto bias = sequence.bias(layout.schedule().proportional());
-  sequence.tokens = project(attend(q, k, qkv[2], bias), sequence.tokens);
-  const auto normed = merge_steps(sequence, k, plan, layout, norm2_.get());
-  sequence.tokens = mlp_->added_to(sequence.tokens, normed, ls2_);
+  sequence.mark(Stage::qkv);
+  x = attend(q, k, qkv[2], sequence.bias(layout.schedule().proportional()));
+  sequence.mark(Stage::attention);
+  sequence.tokens = project(x, sequence.tokens);
+  sequence.mark(Stage::proj);
+  x = merge_steps(sequence, k, plan, layout, norm2_.get());
+  sequence.tokens = add_mlp(sequence, sequence.tokens, x);
 }
 
 at::Tensor SequentialBlock::forward_rows(
     const Sequence& sequence, int64_t rows, bool proportional) const {
   const auto x = (*norm1_)(sequence.tokens);
+  sequence.mark(Stage::norm1);
   const auto q = split_heads(qkv_->rows(x.narrow(1, 0, rows), 0, channels_), 1, heads_);
   const auto kv = split_heads(qkv_->rows(x, channels_, 2 * channels_), 2, heads_);
-  const auto attended = attend(
-      normalize(q_norm_, q[0]), normalize(k_norm_, kv[0]), kv[1], sequence.bias(proportional));
+  const auto normed_q = normalize(q_norm_, q[0]), normed_k = normalize(k_norm_, kv[0]);
+  sequence.mark(Stage::qkv);
+  const auto attended = attend(normed_q, normed_k, kv[1], sequence.bias(proportional));
+  sequence.mark(Stage::attention);
   const auto projected = project(attended, sequence.tokens.narrow(1, 0, rows));
-  return mlp_->added_to(projected, (*norm2_)(projected), ls2_);
+  sequence.mark(Stage::proj);
+  const auto normed = (*norm2_)(projected);
+  sequence.mark(Stage::norm2);
+  return add_mlp(sequence, projected, normed);
+}
+
+at::Tensor SequentialBlock::add_mlp(
+    const Sequence& sequence, const at::Tensor& x, const at::Tensor& normed) const {
+  const auto hidden = mlp_->hidden(normed);
+  sequence.mark(Stage::fc1);
+  auto sum = mlp_->added_to(x, hidden, ls2_);
+  sequence.mark(Stage::fc2);
+  return sum;
 }
 
 // x + attn(in_norm(x)) + mlp(in_norm(x)), then the merge steps.
@@ -82,7 +105,8 @@ class ParallelBlock : public Block {
  private:
   // Attention's and the MLP's outputs, added to x.
   at::Tensor project(
-      const at::Tensor& attended, const at::Tensor& hidden, const at::Tensor& x) const;
+      const Sequence& sequence, const at::Tensor& attended, const at::Tensor& hidden,
+      const at::Tensor& x) const;
 
   int64_t channels_, heads_, hidden_;
   Activation activation_;
@@ -116,22 +140,26 @@ ParallelBlock::ParallelBlock(const Config& config)
 
 void ParallelBlock::forward(
     Sequence& sequence, const PlannedBlock& plan, const Layout& layout) const {
-  const auto parts = (*in_proj_)((*in_norm_)(sequence.tokens));
+  const auto x = (*in_norm_)(sequence.tokens);
+  sequence.mark(Stage::norm1);
+  const auto parts = (*in_proj_)(x);
   auto hidden = parts.narrow(2, 0, hidden_);
   if (mlp_bias_.defined()) {
     hidden = hidden + mlp_bias_;
   }
   const auto qkv = split_heads(parts.narrow(2, hidden_, 3 * channels_), 3, heads_);
-  const auto k = normalize(k_norm_, qkv[1]);
-  const auto attended = attend(
-      normalize(q_norm_, qkv[0]), k, qkv[2], sequence.bias(layout.schedule().proportional()));
-  sequence.tokens = project(attended, hidden, sequence.tokens);
+  const auto q = normalize(q_norm_, qkv[0]), k = normalize(k_norm_, qkv[1]);
+  sequence.mark(Stage::qkv);
+  const auto attended = attend(q, k, qkv[2], sequence.bias(layout.schedule().proportional()));
+  sequence.mark(Stage::attention);
+  sequence.tokens = project(sequence, attended, hidden, sequence.tokens);
   merge_steps(sequence, k, plan, layout, nullptr);
 }
 
 at::Tensor ParallelBlock::forward_rows(
     const Sequence& sequence, int64_t rows, bool proportional) const {
   const auto x = (*in_norm_)(sequence.tokens);
+  sequence.mark(Stage::norm1);
   const auto first = x.narrow(1, 0, rows);
   auto hidden = in_proj_->rows(first, 0, hidden_);
   if (mlp_bias_.defined()) {
@@ -139,17 +167,25 @@ at::Tensor ParallelBlock::forward_rows(
   }
   const auto q = split_heads(in_proj_->rows(first, hidden_, channels_), 1, heads_);
   const auto kv = split_heads(in_proj_->rows(x, hidden_ + channels_, 2 * channels_), 2, heads_);
-  const auto attended = attend(
-      normalize(q_norm_, q[0]), normalize(k_norm_, kv[0]), kv[1], sequence.bias(proportional));
-  return project(attended, hidden, sequence.tokens.narrow(1, 0, rows));
+  const auto normed_q = normalize(q_norm_, q[0]), normed_k = normalize(k_norm_, kv[0]);
+  sequence.mark(Stage::qkv);
+  const auto attended = attend(normed_q, normed_k, kv[1], sequence.bias(proportional));
+  sequence.mark(Stage::attention);
+  return project(sequence, attended, hidden, sequence.tokens.narrow(1, 0, rows));
 }
 
 at::Tensor ParallelBlock::project(
-    const at::Tensor& attended, const at::Tensor& hidden, const at::Tensor& x) const {
+    const Sequence& sequence, const at::Tensor& attended, const at::Tensor& hidden,
+    const at::Tensor& x) const {
+  const auto projected = (*attn_out_proj_)(attended);
+  sequence.mark(Stage::proj);
+  const auto activated = activate(activation_, hidden);
+  sequence.mark(Stage::fc1);
   // The two are added to each other first, where little is rounded away.
-  const auto sum =
-      mlp_out_proj_->added_to((*attn_out_proj_)(attended), activate(activation_, hidden));
-  return ls_ == nullptr ? at::add(x, sum) : at::addcmul(x, sum, ls_->gamma);
+  auto sum = mlp_out_proj_->added_to(projected, activated);
+  sum = ls_ == nullptr ? at::add(x, sum) : at::addcmul(x, sum, ls_->gamma);
+  sequence.mark(Stage::fc2);
+  return sum;
 }
 
 at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
@@ -182,7 +218,12 @@ at::Tensor Block::merge_steps(
     Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout,
     const Norm* norm) {
   if (plan.steps.empty()) {
-    return norm == nullptr ? at::Tensor() : (*norm)(sequence.tokens);
+    if (norm == nullptr) {
+      return {};
+    }
+    auto normed = (*norm)(sequence.tokens);
+    sequence.mark(Stage::norm2);
+    return normed;
   }
   const int64_t prefix = layout.config().prefix();
   at::Tensor metric;  // [B, N, D]; the keys' own before the first step
@@ -202,6 +243,7 @@ at::Tensor Block::merge_steps(
       }
       metric = std::get<0>(merge(metric, sequence.sizes(), destination, step.tokens_out));
     }
+    sequence.mark(Stage::match);
     if (last && norm != nullptr) {
       auto merged = merge_and_normalize(
           sequence.tokens, sequence.size, destination, step.tokens_out, norm->parameters());
@@ -216,9 +258,11 @@ at::Tensor Block::merge_steps(
     if (sequence.source.defined()) {
       sequence.source = compose(sequence.source, destination);
     }
+    sequence.mark(Stage::merge);
   }
   if (norm == nullptr && layout.schedule().proportional()) {
     sequence.log_size = log_sizes(sequence.size, sequence.tokens.scalar_type());
+    sequence.mark(Stage::match);
   }
   return normed;
 }

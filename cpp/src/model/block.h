@@ -2,6 +2,7 @@
 
 #include "layers.h"
 #include "layout.h"
+#include "stopwatch.h"
 
 namespace dsm_ext {
 
@@ -11,8 +12,23 @@ struct Sequence {
   at::Tensor size;      // [B, N] float32; undefined while every token stands for one patch
   at::Tensor log_size;  // its logarithms, padded: `log_sizes`; undefined likewise
   at::Tensor source;    // [B, gh * gw] int32; undefined when nobody traces
+  Stopwatch* watch = nullptr;
 
   at::Tensor sizes() const;  // [B, N] float32, ones where there is no `size`
+
+  /// What was done since the last mark was this stage, for who measures.
+  void mark(Stage stage) const {
+    if (watch != nullptr) {
+      watch->mark(stage);
+    }
+  }
+
+  /// Another block, or what comes behind them.
+  void begin_part() const {
+    if (watch != nullptr) {
+      watch->begin_part();
+    }
+  }
 
   /// What the sizes add to attention's scores: [B, 1, 1, N] in the tokens' dtype, or none.
   std::optional<at::Tensor> bias(bool proportional) const;

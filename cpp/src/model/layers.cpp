@@ -84,8 +84,9 @@ Mlp::Mlp(const Config& config, MlpKind kind, int64_t hidden)
 }
 
 at::Tensor Mlp::added_to(
-    const at::Tensor& addend, const at::Tensor& x, const std::shared_ptr<LayerScale>& scale) const {
-  return residual(addend, *fc2_, hidden(x), scale);
+    const at::Tensor& addend, const at::Tensor& hidden,
+    const std::shared_ptr<LayerScale>& scale) const {
+  return residual(addend, *fc2_, hidden, scale);
 }
 
 at::Tensor Mlp::hidden(const at::Tensor& x) const {

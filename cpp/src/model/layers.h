@@ -76,14 +76,15 @@ class Mlp : public Parameters {
  public:
   Mlp(const Config& config, MlpKind kind, int64_t hidden);
 
-  /// Its output, multiplied by the scale where there is one, and added to `addend`.
+  /// What fc2 takes.
+  at::Tensor hidden(const at::Tensor& x) const;
+
+  /// fc2's output, multiplied by the scale where there is one, and added to `addend`.
   at::Tensor added_to(
-      const at::Tensor& addend, const at::Tensor& x,
+      const at::Tensor& addend, const at::Tensor& hidden,
       const std::shared_ptr<LayerScale>& scale) const;
 
  private:
-  at::Tensor hidden(const at::Tensor& x) const;  // what fc2 takes
-
   MlpKind kind_;
   Activation activation_;
   std::shared_ptr<Linear> fc1_, fc1_g_, fc1_x_, fc2_;

@@ -18,4 +18,10 @@ void copy_patches(const at::Tensor& images, const Config& config, const at::Tens
       images.as_strided(shape, {s[0], ph * s[2], pw * s[3], s[1], s[2], s[3]}));
 }
 
+at::Tensor cut_into_patches(const at::Tensor& images, const Config& config) {
+  auto patches = empty_patches(config, images.size(0), images.options());
+  copy_patches(images, config, patches);
+  return patches;
+}
+
 }  // namespace dsm_ext

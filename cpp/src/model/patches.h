@@ -13,4 +13,7 @@ at::Tensor empty_patches(const Config& config, int64_t images, const at::TensorO
 /// pixels that fill no patch are left out.
 void copy_patches(const at::Tensor& images, const Config& config, const at::Tensor& patches);
 
+/// The same into memory of its own.
+at::Tensor cut_into_patches(const at::Tensor& images, const Config& config);
+
 }  // namespace dsm_ext

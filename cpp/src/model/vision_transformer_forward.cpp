@@ -137,11 +137,13 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
 
 // By ATen's operators and ours.
 Passed VisionTransformerImpl::run(
-    const at::Tensor& patches, const Layout& layout, const Wanted& wanted) const {
+    const at::Tensor& patches, const Layout& layout, const Wanted& wanted, Stopwatch* watch) const {
   const bool proportional = layout.schedule().proportional();
   const bool whole = wanted.whole(config_);
   Passed passed;
   auto sequence = embed(patches, layout);
+  sequence.watch = watch;
+  sequence.mark(Stage::embed);
   if (wanted.trace || !wanted.blocks.empty()) {
     sequence.source = at::arange(layout.config().patches(), patches.options().dtype(at::kInt))
                           .add_(config_.prefix())
@@ -149,6 +151,7 @@ Passed VisionTransformerImpl::run(
   }
   auto next = wanted.blocks.begin();
   for (int64_t i = 0; i < wanted.depth(config_); ++i) {
+    sequence.begin_part();
     if (!whole && i + 1 == config_.depth) {
       sequence.tokens = blocks_[i]->forward_rows(sequence, config_.pooled_tokens(), proportional);
     } else {
@@ -161,6 +164,7 @@ Passed VisionTransformerImpl::run(
       ++next;
     }
   }
+  sequence.begin_part();
   if (wanted.logits || wanted.features) {
     sequence.tokens = normalize(norm_, sequence.tokens);
   }
@@ -170,6 +174,7 @@ Passed VisionTransformerImpl::run(
   if (wanted.logits) {
     passed.logits = logits(sequence, proportional);
   }
+  sequence.mark(Stage::head);
   if (wanted.trace) {
     passed.source = sequence.source;
     passed.size = sequence.sizes();
@@ -191,9 +196,7 @@ Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wante
   if (cuda::Graphs::takes(images.device()) && cuda_graphs()) {
     return graphs_->forward(images, layout, wanted, where_weights_lie(), run);
   }
-  const auto patches = empty_patches(layout->config(), images.size(0), images.options());
-  copy_patches(images, layout->config(), patches);
-  return run(patches);
+  return run(cut_into_patches(images, layout->config()));
 }
 
 at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
@@ -228,16 +231,18 @@ Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
 Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
   check_images(images);
   const Inference guard;
-  const auto engine = this->engine();
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      engine != nullptr,
-      "dsm_ext.VisionTransformer: only the CPU's fast path (float32, DSM_EXT_CPU not reference) is "
-      "profiled");
   TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
-  Profile profile;
+  const auto layout = this->layout(images);
   const bool none = config_.global_pool == Pool::none;
-  engine->forward(images, *layout(images), {.logits = !none, .features = none}, &profile);
-  return profile;
+  const Wanted wanted{.logits = !none, .features = none};
+  if (const auto engine = this->engine()) {
+    Profile profile;
+    engine->forward(images, *layout, wanted, &profile);
+    return profile;
+  }
+  Stopwatch watch(images.device());
+  run(cut_into_patches(images, layout->config()), *layout, wanted, &watch);
+  return watch.read();
 }
 
 }  // namespace dsm_ext

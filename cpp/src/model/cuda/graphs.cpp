@@ -145,11 +145,7 @@ Passed Graphs::forward(
   using Advice = Recordings<Recording>::Advice;
   const c10::cuda::CUDAGuard guard(images.device());
   const auto& config = layout->config();
-  const auto run_now = [&] {
-    const auto patches = empty_patches(config, images.size(0), images.options());
-    copy_patches(images, config, patches);
-    return run(patches);
-  };
+  const auto run_now = [&] { return run(cut_into_patches(images, config)); };
   std::unique_lock lock(state_->mutex);
   const auto found = state_->recordings.find({layout, images.size(0), wanted}, weights);
   if (found.advice == Advice::run) {

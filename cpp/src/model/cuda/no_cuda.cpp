@@ -1,8 +1,9 @@
-// In place of graphs.cpp where the library is built without CUDA.
+// In place of the other files here where the library is built without CUDA.
 
 #include <c10/util/Exception.h>
 
 #include "graphs.h"
+#include "hold.h"
 
 namespace dsm_ext::cuda {
 
@@ -21,5 +22,7 @@ Passed Graphs::forward(
 }
 
 void Graphs::clear() {}
+
+void hold(const at::Device&) { TORCH_INTERNAL_ASSERT(false); }
 
 }  // namespace dsm_ext::cuda
