@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dsm_ext import reference
+from dsm_ext.cli import profile
 from dsm_ext.cli.common import timm_model, write_json
 from dsm_ext.from_timm import from_timm
 from dsm_ext.measure import environment, synchronized, time_in_turn
@@ -81,22 +82,38 @@ class Subject:
             "reference eager": self.call(self.referenced()),
         }
 
-    def compiled(self) -> Calls:
-        """torch.compile at its most thorough, and TensorRT where it is installed."""
+    def compiled(self) -> tuple[Calls, dict[str, str]]:
+        """torch.compile at its most thorough, and TensorRT where it is installed.
+
+        Returns:
+            The calls of those that ran, and what the others said.
+        """
         mode = "max-autotune" if self.images.is_cuda else "default"
-        calls = {
-            "timm compiled": self.call(torch.compile(self.timm, mode=mode)),
-            "reference compiled": self.call(torch.compile(self.referenced(), mode=mode)),
+        torch.compiler.reset()  # it would remember other batches, and compile for any
+        peers: dict[str, Callable[[], Callable[[Tensor], Any]]] = {
+            "timm compiled": lambda: torch.compile(self.timm, mode=mode, dynamic=False),
+            "reference compiled": lambda: torch.compile(
+                self.referenced(), mode=mode, dynamic=False
+            ),
         }
         if importlib.util.find_spec("torch_tensorrt") is not None:
-            import torch_tensorrt
+            peers["timm tensorrt"] = self.tensorrt
+        calls, failed = {}, {}
+        for name, compile_it in peers.items():
+            try:
+                call = self.call(compile_it())
+                call()
+                calls[name] = call
+            except Exception as error:  # whatever it is, the others go on
+                failed[name] = f"{type(error).__name__}: {error}"[:1500]
+        return calls, failed
 
-            precisions = {self.images.dtype}
-            engine = torch_tensorrt.compile(
-                self.timm, ir="dynamo", inputs=[self.images], enabled_precisions=precisions
-            )
-            calls["timm tensorrt"] = self.call(engine)
-        return calls
+    def tensorrt(self) -> Callable[[Tensor], Any]:
+        """Typed as the model is, replayed as a CUDA graph from now on."""
+        import torch_tensorrt
+
+        engine = torch_tensorrt.compile(self.timm, ir="dynamo", inputs=[self.images])
+        return torch_tensorrt.runtime.enable_cudagraphs(engine).__enter__()
 
     def saved(self) -> dict[str, float]:
         """Multiply-adds for logits, in billions."""
@@ -120,6 +137,16 @@ def host_seconds(subject: Subject, calls: int = 20) -> float:
     return passed / calls
 
 
+def stage_seconds(subject: Subject, runs: int = 5) -> dict[str, dict[str, float]]:
+    """What each stage of a forward takes: dense, with DSM, and that without the log-size bias."""
+    unbiased = from_timm(subject.timm, "dsm:proportional=false")
+    models = {"dense": subject.dense, "dsm": subject.dsm, "dsm unbiased": unbiased}
+    return {
+        name: profile.totals(profile.measure(model, subject.images, runs))
+        for name, model in models.items()
+    }
+
+
 def kernel_shares(subject: Subject) -> dict[str, float]:
     """The share of each kernel in the device's time of one forward, the largest first."""
     on_gpu = subject.images.is_cuda
@@ -127,10 +154,10 @@ def kernel_shares(subject: Subject) -> dict[str, float]:
     activities = [kinds.CPU, kinds.CUDA] if on_gpu else [kinds.CPU]
     call = subject.call(subject.dsm)
     call()
-    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiled:
         call()
     seconds: dict[str, float] = {}
-    for event in profile.key_averages():
+    for event in profiled.key_averages():
         took = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         if took > 0:
             seconds[event.key] = seconds.get(event.key, 0.0) + took
@@ -180,16 +207,19 @@ def run(
             result["left_out"].append(f"{size}, batch {batch}")
             continue
         subject = Subject(SIZES[size], batch, device, dtype)
-        calls = subject.eager()
+        calls, failed = subject.eager(), {}
         if (size, batch) in with_compiled:
             if clock.has(COMPILE_SECONDS):
-                calls |= subject.compiled()
+                peers, failed = subject.compiled()
+                calls |= peers
             else:
                 result["left_out"].append(f"{size}, batch {batch}, compiled")
         row: dict[str, Any] = {"model": SIZES[size], "size": size, "batch": batch}
         row["gmacs"] = subject.saved()
         row["images_per_second"] = time_in_turn(calls, batch, rounds, least)
+        row["failed"] = failed
         row["host_seconds"] = host_seconds(subject)
+        row["stages"] = stage_seconds(subject)
         row["kernels"] = kernel_shares(subject)
         row["merging_share"] = merging_share(row["kernels"])
         if batch == order[0][1]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dsm_ext.cli.profile import STAGES
+
 
 def _median(row: dict[str, Any], name: str) -> float | None:
     rate = row["images_per_second"].get(name)
@@ -25,6 +27,12 @@ def _over_arithmetic(row: dict[str, Any]) -> float | None:
     return faster / (row["gmacs"]["dense"] / row["gmacs"]["dsm"]) if faster else None
 
 
+def _bias(row: dict[str, Any]) -> float:
+    """What the sizes add to attention, as a share of the forward."""
+    with_it, without = row["stages"]["dsm"], row["stages"]["dsm unbiased"]
+    return (with_it["attention"] - without["attention"]) / sum(with_it.values())
+
+
 # Label, figure of a row, digits, goal and least.
 LINES = [
     ("dense, images/s", lambda r: _median(r, "dsm_ext dense"), 0, ""),
@@ -39,7 +47,8 @@ LINES = [
     ("DSM to its reference compiled", lambda r: _ratio(r, "dsm_ext dsm", "reference compiled"), 2,
      "1.5 / 1.2"),
     ("matching and merging, % of DSM's time", lambda r: 100 * r["merging_share"], 1,
-     "3 / 6 at 256"),
+     "with the bias 3 / 6 at 256"),
+    ("the bias, % of DSM's time", lambda r: 100 * _bias(r), 1, ""),
     ("host time of a call, us", lambda r: 1e6 * r["host_seconds"], 0, "10 / 30 at 1"),
     ("DSM, ms a batch", _milliseconds, 2, "0.3 / 0.5 for S at 1"),
 ]  # fmt: skip
@@ -59,7 +68,22 @@ def gpu(result: dict[str, Any]) -> str:
         if any(value is not None for value in values):
             cells = ["–" if value is None else f"{value:.{digits}f}" for value in values]
             lines.append(f"| {label} | {' | '.join(cells)} | {goal} |")
-    return "\n".join(lines) + "\n\n" + _caption(result)
+    return "\n".join([*lines, "", *_stages(rows), "", _caption(result)])
+
+
+def _stages(rows: list[dict[str, Any]]) -> list[str]:
+    """What each stage takes of a forward, dense and with DSM, in %."""
+    columns = [(row, kind) for row in rows for kind in ("dense", "dsm")]
+    heads = [f"{row['size']}, {row['batch']}, {kind}" for row, kind in columns]
+    lines = [f"| % of the time | {' | '.join(heads)} |", f"|---|{'---:|' * len(columns)}"]
+    for stage in STAGES:
+        cells = []
+        for row, kind in columns:
+            seconds = row["stages"][kind]
+            share = 100 * seconds.get(stage, 0) / sum(seconds.values())
+            cells.append(f"{share:.1f}" if stage in seconds else "")
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return lines
 
 
 def _caption(result: dict[str, Any]) -> str:
@@ -71,6 +95,9 @@ def _caption(result: dict[str, Any]) -> str:
         f"tests: {tests.get('passed', 0)} passed, {len(tests.get('failed', []))} failed",
         *(f"{tool}: {_said(result[tool])}" for tool in ("memcheck", "racecheck")),
     ]
+    for row in bench.get("rows", []):
+        for peer, said in row["failed"].items():
+            parts.append(f"{peer} failed on {row['size']}, {row['batch']}: {said.splitlines()[0]}")
     if bench.get("left_out"):
         parts.append(f"no time for {', '.join(bench['left_out'])}")
     return "; ".join(parts) + "."

@@ -1,5 +1,6 @@
 """What `make gpu-report` does, as far as it can be seen without a GPU."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,16 +13,25 @@ import gpu_report
 from gpu_tables import gpu
 
 
+def compile_modules_alone(model, mode, dynamic):
+    """In place of torch.compile, which would take a minute."""
+    assert not dynamic
+    if not isinstance(model, torch.nn.Module):
+        raise RuntimeError("no module\nbut a function")
+    return model
+
+
 @pytest.fixture(scope="module")
 def measured():
     """The benchmark itself, on the CPU, of a small model under the name of another."""
     patch = pytest.MonkeyPatch()
     patch.setitem(gpu_bench.SIZES, "S", "test_vit")
+    patch.setattr(torch, "compile", compile_modules_alone)
     written = []
     try:
         result = gpu_bench.run(
-            [("S", 1), ("S", 2)], [], gpu_bench.Clock(1e6), torch.device("cpu"), torch.bfloat16,
-            rounds=2, write=lambda r: written.append(len(r["rows"])), least=0.01,
+            [("S", 1), ("S", 2)], [("S", 2)], gpu_bench.Clock(1e6), torch.device("cpu"),
+            torch.bfloat16, rounds=2, write=lambda r: written.append(len(r["rows"])), least=0.01,
         )  # fmt: skip
     finally:
         patch.undo()
@@ -34,11 +44,16 @@ def test_rows(measured):
     for row, batch in zip(result["rows"], (1, 2), strict=True):
         assert row["batch"] == batch
         names = {"timm eager", "dsm_ext dense", "dsm_ext dsm", "reference eager"}
+        names |= {"timm compiled"} if batch == 2 else set()
         assert row["images_per_second"].keys() == names
         assert row["host_seconds"] > 0
+        assert row["stages"]["dsm"].keys() - row["stages"]["dense"].keys() == {"match", "merge"}
         assert sum(row["kernels"].values()) == pytest.approx(1)
         assert 0 <= row["merging_share"] < 1
         assert row["gmacs"]["dsm"] < row["gmacs"]["dense"]
+    assert result["rows"][1]["failed"] == {
+        "reference compiled": "RuntimeError: no module\nbut a function"
+    }
     error = result["rows"][0]["error"]
     assert 0 < error["dsm_ext"] <= 2 * error["timm"]
     assert {"machine", "versions", "commit"} <= result.keys()
@@ -71,7 +86,12 @@ def test_table(measured):
     table = gpu(result)
     assert table.startswith("|  | S, 1 | S, 2 | goal / least |\n")
     assert "| DSM to our dense, to the arithmetic saved |" in table
-    assert "compiled" not in table  # nobody measured it
+    assert re.search(r"^\| dense to timm compiled \| – \| \d\.\d\d \|", table, re.MULTILINE)
+    assert "| DSM to its reference compiled" not in table
+    assert "reference compiled failed on S, 2: RuntimeError: no module;" in table
+    assert "| % of the time | S, 1, dense | S, 1, dsm | S, 2, dense | S, 2, dsm |\n" in table
+    (match,) = re.findall(r"^\| match \|  \| (.*) \|  \| (.*) \|$", table, re.MULTILINE)
+    assert all(0 < float(share) < 100 for share in match)
     assert "a GPU, driver 1, CUDA 13.0" in table
     assert "7 passed, 1 failed; memcheck: no fault; racecheck: not run" in table
     assert "no time for L, batch 8" in table

@@ -28,6 +28,12 @@ def merging_share(profile: dict[str, Any]) -> float:
     return spent / (profile["wall"] * profile["threads"])
 
 
+def totals(profile: dict[str, Any]) -> dict[str, float]:
+    """Seconds by stage, of all blocks and what is around them."""
+    parts = [profile["before"], *profile["blocks"], profile["after"]]
+    return {s: sum(p.get(s, 0.0) for p in parts) for s in STAGES if any(s in p for p in parts)}
+
+
 def table(profile: dict[str, Any]) -> str:
     """Milliseconds of wall time by block and stage, each stage spread over the threads."""
     threads = profile["threads"]
@@ -37,8 +43,8 @@ def table(profile: dict[str, Any]) -> str:
         (str(i), str(n), b) for i, (n, b) in enumerate(zip(profile["tokens"], blocks, strict=True))
     ]
     parts += [("after", "", profile["after"])]
-    stages = [s for s in STAGES if any(s in part for _, _, part in parts)]
-    total = {s: sum(part.get(s, 0.0) for _, _, part in parts) for s in stages}
+    total = totals(profile)
+    stages = list(total)
 
     def row(label: str, tokens: str, part: dict[str, float], form: str, scale: float) -> list[str]:
         cells = [f"{part[s] * scale:{form}}" if s in part else "" for s in stages]
