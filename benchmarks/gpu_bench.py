@@ -9,6 +9,7 @@ left out is listed. The file is written behind each measurement. Random weights,
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -64,7 +65,7 @@ class Subject:
         self.images = torch.randn(batch, config.in_chans, *config.img_size).to(device, dtype)
 
     def referenced(self) -> Callable[[Tensor], Tensor]:
-        schedule = self.dsm.schedule
+        schedule = reference.plain(self.dsm.schedule)  # else it would compile in pieces
         return lambda images: reference.forward(self.timm, images, schedule)
 
     def call(self, model: Callable[[Tensor], Any]) -> Callable[[], Any]:
@@ -90,11 +91,10 @@ class Subject:
         """
         mode = "max-autotune" if self.images.is_cuda else "default"
         torch.compiler.reset()  # it would remember other batches, and compile for any
+        whole = functools.partial(torch.compile, mode=mode, dynamic=False, fullgraph=True)
         peers: dict[str, Callable[[], Callable[[Tensor], Any]]] = {
-            "timm compiled": lambda: torch.compile(self.timm, mode=mode, dynamic=False),
-            "reference compiled": lambda: torch.compile(
-                self.referenced(), mode=mode, dynamic=False
-            ),
+            "timm compiled": lambda: whole(self.timm),
+            "reference compiled": lambda: whole(self.referenced()),
         }
         if importlib.util.find_spec("torch_tensorrt") is not None:
             peers["timm tensorrt"] = self.tensorrt
@@ -194,7 +194,7 @@ def run(
     write: Callable[[dict[str, Any]], None],
     least: float = 0.2,
 ) -> dict[str, Any]:
-    """Every row, ``write`` called with the result behind each.
+    """Every row, ``write`` called with the result behind each, and before its peers compile.
 
     Args:
         order: names in ``SIZES`` and batches; compiled: those with compiled peers beside them.
@@ -207,25 +207,27 @@ def run(
             result["left_out"].append(f"{size}, batch {batch}")
             continue
         subject = Subject(SIZES[size], batch, device, dtype)
-        calls, failed = subject.eager(), {}
-        if (size, batch) in with_compiled:
-            if clock.has(COMPILE_SECONDS):
-                peers, failed = subject.compiled()
-                calls |= peers
-            else:
-                result["left_out"].append(f"{size}, batch {batch}, compiled")
-        row: dict[str, Any] = {"model": SIZES[size], "size": size, "batch": batch}
+        calls = subject.eager()
+        row: dict[str, Any] = {"model": SIZES[size], "size": size, "batch": batch, "failed": {}}
         row["gmacs"] = subject.saved()
         row["images_per_second"] = time_in_turn(calls, batch, rounds, least)
-        row["failed"] = failed
         row["host_seconds"] = host_seconds(subject)
         row["stages"] = stage_seconds(subject)
         row["kernels"] = kernel_shares(subject)
         row["merging_share"] = merging_share(row["kernels"])
-        if batch == order[0][1]:
-            row["error"] = precision(subject)
         result["rows"].append(row)
         write(result)
+        if (size, batch) in with_compiled:
+            if clock.has(COMPILE_SECONDS):
+                peers, row["failed"] = subject.compiled()
+                # All of them again, so that they have been in turn.
+                row["images_per_second"] = time_in_turn(calls | peers, batch, rounds, least)
+                write(result)
+            else:
+                result["left_out"].append(f"{size}, batch {batch}, compiled")
+        if batch == order[0][1]:
+            row["error"] = precision(subject)  # the last, since weights change their place for it
+            write(result)
         del subject, calls
         if device.type == "cuda":
             torch.cuda.empty_cache()

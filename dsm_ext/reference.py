@@ -64,21 +64,21 @@ def match(
 
 def _groups(
     n: int, r: int, prefix: int, windows: Sequence[int], order: Tensor | None, device: torch.device
-) -> Iterator[tuple[Tensor, int, int, Tensor]]:
+) -> Iterator[tuple[Tensor, int, int, Tensor | int]]:
     """Tokens [G, T] of the groups of one length, where A begins, removals, begin of output."""
     if not windows:  # one group; positions count the prefix, so an odd one puts B first
-        yield torch.arange(prefix, n, device=device)[None], prefix % 2, r, torch.tensor(prefix)
+        yield torch.arange(prefix, n, device=device)[None], prefix % 2, r, prefix
         return
     if order is None:
         order = torch.arange(n - prefix, device=device)
     parts = (prefix + order.long()).split(list(windows))
-    removed = [min(r, t // 2) for t in windows]
-    base = torch.tensor(windows).sub(torch.tensor(removed)).cumsum(0).roll(1)
-    base[0] = 0
+    left = [t - min(r, t // 2) for t in windows]
+    base = [prefix + sum(left[:g]) for g in range(len(windows))]
     for length in sorted(set(windows)):
         chosen = [g for g, t in enumerate(windows) if t == length]
         tokens = torch.stack([parts[g] for g in chosen])
-        yield tokens, 0, min(r, length // 2), (prefix + base[chosen, None]).to(device)
+        begins = torch.cat([torch.full((1, 1), base[g], device=device) for g in chosen])
+        yield tokens, 0, min(r, length // 2), begins
 
 
 def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -98,13 +98,15 @@ def unmerge(x: Tensor, source: Tensor) -> Tensor:
     return x.gather(1, source.long()[..., None].expand(-1, -1, x.shape[2]))
 
 
-def window_order(grid: tuple[int, int], window: int) -> tuple[Tensor, list[int]]:
+def window_order(
+    grid: tuple[int, int], window: int, device: torch.device | None = None
+) -> tuple[Tensor, list[int]]:
     """The patches of a grid in window-major order, and how many each window has.
 
     The grid is cut into ceil(gh / w) x ceil(gw / w) windows, as evenly as can be.
     """
     gh, gw = grid
-    patches = torch.arange(gh * gw).view(gh, gw)
+    patches = torch.arange(gh * gw, device=device).view(gh, gw)
     windows = [
         part.flatten()
         for rows in patches.tensor_split(math.ceil(gh / window), dim=0)
@@ -253,8 +255,8 @@ def _match_step(
         return ops.match(metric, r, prefix=prefix), n - r, []
     order = None
     if not windows:
-        order, windows = window_order(grid, step.window)
-        order = order.to(metric.device, torch.int32)
+        order, windows = window_order(grid, step.window, metric.device)
+        order = order.int()
     r = math.ceil(step.r / len(windows))
     left = [t - min(r, t // 2) for t in windows]
     r = min(r, max(windows) // 2)

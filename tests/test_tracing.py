@@ -4,6 +4,8 @@ import pytest
 import torch
 from models import images_for, small
 from tolerance import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import dsm_ext
 from dsm_ext import Schedule, reference
@@ -38,6 +40,36 @@ def test_compiles_without_a_graph_break(merging):
     images = images_for(merging.model, 2).to(merging.model.cls_token.device)
     compiled = torch.compile(merging, fullgraph=True, backend="aot_eager")
     assert_close(compiled(images), merging(images))
+
+
+def test_the_reference_compiles_whole(device):
+    """Else a benchmark that compiles it would measure its pieces."""
+    model = small().to(device)
+    images = images_for(model, 2).to(device)
+    compiled = torch.compile(
+        lambda x: reference.forward(model, x, PLAIN), fullgraph=True, backend="eager"
+    )
+    assert_close(compiled(images), reference.forward(model, images, SCHEDULE))
+
+
+class OnGpu(TorchDispatchMode):
+    """Whatever is computed, it is on a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            assert not isinstance(tensor, torch.Tensor) or tensor.is_cuda, func
+        return result
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("window", [4, 7])
+def test_the_reference_leaves_the_gpu_for_nothing(window):
+    """torch.compile makes no CUDA graph of what does."""
+    model = small().cuda()
+    images = images_for(model, 2).cuda()
+    with OnGpu():
+        reference.forward(model, images, Schedule.dsm(4, 16, 1, 2, window))
 
 
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11's own
