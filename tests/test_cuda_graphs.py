@@ -6,10 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from models import images_for, small
+from timm.models.vision_transformer import Block, ParallelScalingBlock
 
 import dsm_ext
 
 CALLS = 4  # plain, recorded, replayed twice
+
+
+@pytest.fixture(autouse=True)
+def all_were_recorded(capfd):
+    """A model that cannot record a forward says so, and goes on without: nothing else would show."""
+    yield
+    assert "could not be recorded" not in capfd.readouterr().err
 
 
 def pair(schedule="dsm:r=16", dtype=torch.float32, **kwargs):
@@ -55,6 +63,19 @@ def test_replays_have_the_same_bits(schedule, dtype):
         assert torch.equal(recording.forward_features(images, dense=True), features)
         (own,), (other,) = (m.forward_intermediates(images, [1]) for m in (recording, plain))
         assert torch.equal(own.tokens, other.tokens)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("block", [Block, ParallelScalingBlock])
+def test_matching_beside_attention(block):
+    """On a stream of its own while it is recorded, all steps of a block."""
+    steps = [dsm_ext.Local(16, 7), dsm_ext.Global(8)]
+    schedule = dsm_ext.Schedule([None, steps, dsm_ext.Global(8), None])
+    recording, plain, images = pair(schedule, block_fn=block)
+    for _ in range(CALLS):
+        images = torch.randn_like(images)
+        for own, other in zip(recording.trace(images), plain.trace(images), strict=True):
+            assert torch.equal(own, other)
 
 
 @pytest.mark.cuda

@@ -31,7 +31,9 @@ void put(void* stream, Work work) {
     const auto lock = locked();
     const auto found = state().captures.find(stream);
     if (found != state().captures.end()) {
-      found->second.graph->work.push_back(work);
+      auto& [graph, id, origin, after] = found->second;
+      graph->nodes.push_back({work, after, !origin});
+      after = {graph->nodes.size() - 1};
     }
   }
   work();  // while it captures, too, for what is read then to be sound

@@ -1,5 +1,6 @@
 // Streams, events and graphs.
 
+#include <algorithm>
 #include <utility>
 
 #include "state.h"
@@ -22,6 +23,43 @@ cudaError_t check(const std::set<const void*>& all, const void* handle, const ch
   return handle == nullptr || all.count(handle) != 0
              ? cudaSuccess
              : fail(cudaErrorInvalidResourceHandle, std::string(what) + " of what has ended");
+}
+
+// Some nodes, and all that they come behind.
+std::set<size_t> up_to(const Graph& graph, std::vector<size_t> nodes) {
+  std::set<size_t> all;
+  while (!nodes.empty()) {
+    const auto node = nodes.back();
+    nodes.pop_back();
+    if (all.insert(node).second) {
+      const auto& after = graph.nodes[node].after;
+      nodes.insert(nodes.end(), after.begin(), after.end());
+    }
+  }
+  return all;
+}
+
+// An order in which a GPU might do the work: what lies aside as early as may be, or as late.
+std::vector<size_t> order_of(const Graph& graph, bool aside_first) {
+  std::vector<size_t> order;
+  std::vector<bool> done(graph.nodes.size());
+  const auto next = [&](bool any) {
+    for (size_t node = 0; node < done.size(); ++node) {
+      const auto& [work, after, aside] = graph.nodes[node];
+      const bool ready =
+          std::all_of(after.begin(), after.end(), [&](size_t before) { return done[before]; });
+      if (!done[node] && ready && (any || aside == aside_first)) {
+        return node;
+      }
+    }
+    return done.size();
+  };
+  while (order.size() < done.size()) {
+    const auto preferred = next(false);
+    order.push_back(preferred < done.size() ? preferred : next(true));
+    done[order.back()] = true;
+  }
+  return order;
 }
 
 }  // namespace
@@ -52,7 +90,25 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
              ? fail(cudaErrorStreamCaptureUnsupported, "waiting for a stream that captures")
              : check(state().streams, stream, "waiting");
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const auto lock = locked();
+  auto& captures = state().captures;
+  const auto& recorded = state().recorded[event];
+  const auto own = captures.find(stream);
+  const auto other = std::find_if(captures.begin(), captures.end(), [&](const auto& entry) {
+    return entry.second.id == recorded.capture;
+  });
+  if (recorded.capture == 0 ? own != captures.end()
+                            : other == captures.end() ||
+                                  (own != captures.end() && own->second.id != recorded.capture)) {
+    return fail(cudaErrorStreamCaptureIsolation, "waiting for what is not of the same capture");
+  }
+  if (own != captures.end()) {
+    auto& after = own->second.after;
+    after.insert(after.end(), recorded.after.begin(), recorded.after.end());
+  } else if (recorded.capture != 0) {
+    captures[stream] = {other->second.graph, recorded.capture, false, recorded.after};
+  }
   return check(state().events, event, "waiting");
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -61,12 +117,17 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   const auto lock = locked();
   state().events.erase(event);
-  state().times.erase(event);
+  state().recorded.erase(event);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const auto lock = locked();
-  state().times[event] = std::chrono::steady_clock::now();
+  const auto found = state().captures.find(stream);
+  auto& recorded = state().recorded[event] = {std::chrono::steady_clock::now(), 0, {}};
+  if (found != state().captures.end()) {
+    recorded.capture = found->second.id;
+    recorded.after = found->second.after;
+  }
   return check(state().events, event, "recording");
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
@@ -78,10 +139,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   const auto lock = locked();
-  if (state().times.count(begin) == 0 || state().times.count(end) == 0) {
+  const auto& all = state().recorded;
+  if (all.count(begin) == 0 || all.count(end) == 0) {
     return fail(cudaErrorInvalidResourceHandle, "the time between events that were not recorded");
   }
-  const auto passed = state().times[end] - state().times[begin];
+  const auto passed = all.at(end).time - all.at(begin).time;
   *milliseconds = std::chrono::duration<float, std::milli>(passed).count();
   return cudaSuccess;
 }
@@ -97,7 +159,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stand_in::captures(stream)) {
     return fail(cudaErrorIllegalState, "capture on a stream that cannot");
   }
-  state().captures[stream] = {new Graph, ++state().captured};
+  state().captures[stream] = {new Graph, ++state().captured, true, {}};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
@@ -105,9 +167,24 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (!stand_in::captures(stream)) {
     return fail(cudaErrorIllegalState, "the end of a capture that has not begun");
   }
-  *graph = reinterpret_cast<cudaGraph_t>(state().captures[stream].graph);
-  state().captures.erase(stream);
-  return cudaSuccess;
+  auto& captures = state().captures;
+  const auto ended = captures[stream];
+  *graph = reinterpret_cast<cudaGraph_t>(ended.graph);
+  const auto joined = up_to(*ended.graph, ended.after);
+  bool all_joined = true;
+  for (auto entry = captures.begin(); entry != captures.end();) {
+    const auto& capture = entry->second;
+    if (capture.id != ended.id) {
+      ++entry;
+      continue;
+    }
+    all_joined &= std::all_of(capture.after.begin(), capture.after.end(), [&](size_t node) {
+      return joined.count(node) != 0;
+    });
+    entry = captures.erase(entry);
+  }
+  return all_joined ? cudaSuccess
+                    : fail(cudaErrorStreamCaptureUnjoined, "a stream was not waited for again");
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   *status =
@@ -150,14 +227,15 @@ cudaError_t cudaGraphInstantiateWithFlags(
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   const auto status = check(state().graphs, executable, "launch");
   if (status == cudaSuccess) {
-    for (const auto& work : reinterpret_cast<Graph*>(executable)->work) {
-      stand_in::put(stream, work);
+    auto& graph = *reinterpret_cast<Graph*>(executable);
+    for (const auto node : order_of(graph, graph.launches++ % 2 == 0)) {
+      stand_in::put(stream, graph.nodes[node].work);
     }
   }
   return status;
 }
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count) {
-  *count = reinterpret_cast<Graph*>(graph)->work.size();
+  *count = reinterpret_cast<Graph*>(graph)->nodes.size();
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {

@@ -16,7 +16,7 @@ enum class Stage : int64_t {
   match,      ///< The metric, matching, sizes and their logarithms.
   attention,  ///< The log-size bias included.
   proj,       ///< With the residual.
-  merge,      ///< In one with norm2 on a GPU, and with the sizes and their logarithms.
+  merge,      ///< Off the CPU's fast path with norm2, the sizes and their logarithms.
   norm2,
   fc1,   ///< With the activation.
   fc2,   ///< With the residual.

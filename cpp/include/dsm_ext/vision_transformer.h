@@ -1,10 +1,12 @@
 #pragma once
 
+#include <c10/core/Stream.h>
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -166,7 +168,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   at::Tensor logits(const Sequence& sequence, bool proportional) const;
   Passed run(
       const at::Tensor& patches, const Layout& layout, const Wanted& wanted,
-      Stopwatch* watch = nullptr) const;
+      std::optional<c10::Stream> side, Stopwatch* watch = nullptr) const;
   Passed pass(const at::Tensor& images, const Wanted& wanted) const;
 
   Config config_;

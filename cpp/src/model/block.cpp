@@ -2,8 +2,6 @@
 
 #include <ATen/Functions.h>
 
-#include "dsm_ext/ops.h"
-
 namespace dsm_ext {
 namespace {
 
@@ -60,11 +58,12 @@ void SequentialBlock::forward(
   const auto qkv = split_heads((*qkv_)(x), 3, heads_);
   const auto q = normalize(q_norm_, qkv[0]), k = normalize(k_norm_, qkv[1]);
   sequence.mark(Stage::qkv);
+  const auto matched = match_steps(sequence, k, plan, layout);
   x = attend(q, k, qkv[2], sequence.bias(layout.schedule().proportional()));
   sequence.mark(Stage::attention);
   sequence.tokens = project(x, sequence.tokens);
   sequence.mark(Stage::proj);
-  x = merge_steps(sequence, k, plan, layout, norm2_.get());
+  x = merge_steps(sequence, matched, plan, layout, norm2_.get());
   sequence.tokens = add_mlp(sequence, sequence.tokens, x);
 }
 
@@ -150,10 +149,11 @@ void ParallelBlock::forward(
   const auto qkv = split_heads(parts.narrow(2, hidden_, 3 * channels_), 3, heads_);
   const auto q = normalize(q_norm_, qkv[0]), k = normalize(k_norm_, qkv[1]);
   sequence.mark(Stage::qkv);
+  const auto matched = match_steps(sequence, k, plan, layout);
   const auto attended = attend(q, k, qkv[2], sequence.bias(layout.schedule().proportional()));
   sequence.mark(Stage::attention);
   sequence.tokens = project(sequence, attended, hidden, sequence.tokens);
-  merge_steps(sequence, k, plan, layout, nullptr);
+  merge_steps(sequence, matched, plan, layout, nullptr);
 }
 
 at::Tensor ParallelBlock::forward_rows(
@@ -188,83 +188,13 @@ at::Tensor ParallelBlock::project(
   return sum;
 }
 
-at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
-  return destination.gather(1, source.to(at::kLong));
-}
-
 }  // namespace
-
-at::Tensor Sequence::sizes() const {
-  return size.defined()
-             ? size
-             : at::ones({tokens.size(0), tokens.size(1)}, tokens.options().dtype(at::kFloat));
-}
-
-std::optional<at::Tensor> Sequence::bias(bool proportional) const {
-  if (!proportional || !size.defined()) {
-    return std::nullopt;
-  }
-  return log_size.view({size.size(0), 1, 1, -1}).narrow(3, 0, size.size(1));
-}
 
 std::shared_ptr<Block> Block::make(const Config& config) {
   if (config.block == BlockKind::parallel) {
     return std::make_shared<ParallelBlock>(config);
   }
   return std::make_shared<SequentialBlock>(config);
-}
-
-at::Tensor Block::merge_steps(
-    Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan, const Layout& layout,
-    const Norm* norm) {
-  if (plan.steps.empty()) {
-    if (norm == nullptr) {
-      return {};
-    }
-    auto normed = (*norm)(sequence.tokens);
-    sequence.mark(Stage::norm2);
-    return normed;
-  }
-  const int64_t prefix = layout.config().prefix();
-  at::Tensor metric;  // [B, N, D]; the keys' own before the first step
-  at::Tensor normed;
-  for (const auto& step : plan.steps) {
-    const bool last = &step == &plan.steps.back();
-    std::optional<at::Tensor> order;
-    if (step.regroup) {
-      order = layout.window_order(keys.device());
-    }
-    const auto destination = metric.defined()
-                                 ? match(metric, step.r, prefix, step.windows, order)
-                                 : match_keys(keys, step.r, prefix, step.windows, order);
-    if (!last) {
-      if (!metric.defined()) {
-        metric = keys.mean({1}, /*keepdim=*/false, at::kFloat);
-      }
-      metric = std::get<0>(merge(metric, sequence.sizes(), destination, step.tokens_out));
-    }
-    sequence.mark(Stage::match);
-    if (last && norm != nullptr) {
-      auto merged = merge_and_normalize(
-          sequence.tokens, sequence.size, destination, step.tokens_out, norm->parameters());
-      normed = merged.normed;
-      sequence.tokens = merged.tokens;
-      sequence.size = merged.size;
-      sequence.log_size = merged.log_size;
-    } else {
-      std::tie(sequence.tokens, sequence.size) =
-          merge(sequence.tokens, sequence.sizes(), destination, step.tokens_out);
-    }
-    if (sequence.source.defined()) {
-      sequence.source = compose(sequence.source, destination);
-    }
-    sequence.mark(Stage::merge);
-  }
-  if (norm == nullptr && layout.schedule().proportional()) {
-    sequence.log_size = log_sizes(sequence.size, sequence.tokens.scalar_type());
-    sequence.mark(Stage::match);
-  }
-  return normed;
 }
 
 }  // namespace dsm_ext

@@ -137,11 +137,13 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
 
 // By ATen's operators and ours.
 Passed VisionTransformerImpl::run(
-    const at::Tensor& patches, const Layout& layout, const Wanted& wanted, Stopwatch* watch) const {
+    const at::Tensor& patches, const Layout& layout, const Wanted& wanted,
+    std::optional<c10::Stream> side, Stopwatch* watch) const {
   const bool proportional = layout.schedule().proportional();
   const bool whole = wanted.whole(config_);
   Passed passed;
   auto sequence = embed(patches, layout);
+  sequence.side = side;
   sequence.watch = watch;
   sequence.mark(Stage::embed);
   if (wanted.trace || !wanted.blocks.empty()) {
@@ -192,7 +194,9 @@ Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wante
   if (const auto engine = this->engine()) {
     return engine->forward(images, *layout, wanted);
   }
-  const auto run = [&](const at::Tensor& patches) { return this->run(patches, *layout, wanted); };
+  const auto run = [&](const at::Tensor& patches, std::optional<c10::Stream> side = {}) {
+    return this->run(patches, *layout, wanted, side);
+  };
   if (cuda::Graphs::takes(images.device()) && cuda_graphs()) {
     return graphs_->forward(images, layout, wanted, where_weights_lie(), run);
   }
@@ -241,7 +245,7 @@ Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
     return profile;
   }
   Stopwatch watch(images.device());
-  run(cut_into_patches(images, layout->config()), *layout, wanted, &watch);
+  run(cut_into_patches(images, layout->config()), *layout, wanted, std::nullopt, &watch);
   return watch.read();
 }
 

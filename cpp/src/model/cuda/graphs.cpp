@@ -24,13 +24,16 @@ namespace {
 
 using Pool = decltype(at::cuda::graph_pool_handle());
 
-// A stream of a device's on which nothing but recording happens: what libraries keep for a stream
-// is not shared with other work. It stays: the allocator remembers where memory came from.
-c10::cuda::CUDAStream recording_stream(at::Device device) {
+// The streams of a device's on which nothing but recording happens, one for the forward and one
+// beside it: what libraries keep for a stream is not shared with other work. They stay: the
+// allocator remembers where memory came from.
+enum class Lane { main, side };
+
+c10::cuda::CUDAStream recording_stream(at::Device device, Lane lane) {
   static std::mutex mutex;
-  static auto& streams = *new std::map<c10::DeviceIndex, cudaStream_t>();
+  static auto& streams = *new std::map<std::pair<c10::DeviceIndex, Lane>, cudaStream_t>();
   const std::lock_guard lock(mutex);
-  auto& stream = streams[device.index()];
+  auto& stream = streams[{device.index(), lane}];
   if (stream == nullptr) {
     C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   }
@@ -39,7 +42,9 @@ c10::cuda::CUDAStream recording_stream(at::Device device) {
 
 struct Recording {
   Recording(at::Device device, std::shared_ptr<c10::Event> last_replay)
-      : stream(recording_stream(device)), done(std::move(last_replay)) {}
+      : stream(recording_stream(device, Lane::main)),
+        side(recording_stream(device, Lane::side)),
+        done(std::move(last_replay)) {}
   ~Recording() {
     try {
       // The memory was allocated on this stream, and is let go of behind the last replay.
@@ -49,7 +54,7 @@ struct Recording {
     }
   }
 
-  c10::Stream stream;
+  c10::Stream stream, side;
   std::shared_ptr<c10::Event> done;  // with the last replay of any of the model's
   at::cuda::CUDAGraph graph;
   // In the graph's own memory:
@@ -99,7 +104,7 @@ std::unique_ptr<Recording> record(
     recording->graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     captures = true;
     recording->patches = empty_patches(config, images, options);
-    recording->passed = run(recording->patches);
+    recording->passed = run(recording->patches, recording->side);
     captures = false;
     recording->graph.capture_end();
     return recording;
@@ -145,7 +150,7 @@ Passed Graphs::forward(
   using Advice = Recordings<Recording>::Advice;
   const c10::cuda::CUDAGuard guard(images.device());
   const auto& config = layout->config();
-  const auto run_now = [&] { return run(cut_into_patches(images, config)); };
+  const auto run_now = [&] { return run(cut_into_patches(images, config), std::nullopt); };
   std::unique_lock lock(state_->mutex);
   const auto found = state_->recordings.find({layout, images.size(0), wanted}, weights);
   if (found.advice == Advice::run) {

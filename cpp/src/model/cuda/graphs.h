@@ -1,8 +1,10 @@
 #pragma once
 
+#include <c10/core/Stream.h>
 #include <c10/util/FunctionRef.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "../layout.h"
@@ -16,8 +18,9 @@ namespace dsm_ext::cuda {
 /// and results are their own; weights and window orders are the model's.
 class Graphs {
  public:
-  /// The forward of patches, without synchronisation; called while it is recorded, too.
-  using Run = c10::function_ref<Passed(const at::Tensor& patches)>;
+  /// The forward of patches, without synchronisation. Called while it is recorded, too, and then
+  /// told a stream for what may go on beside the rest.
+  using Run = c10::function_ref<Passed(const at::Tensor& patches, std::optional<c10::Stream> side)>;
 
   Graphs();
   ~Graphs();

@@ -1,0 +1,131 @@
+#include "merging.h"
+
+#include <ATen/Functions.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "dsm_ext/ops.h"
+
+namespace dsm_ext {
+namespace {
+
+at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
+  return destination.gather(1, source.to(at::kLong));
+}
+
+std::vector<at::Tensor> match_here(
+    const Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan,
+    const Layout& layout) {
+  const int64_t prefix = layout.config().prefix();
+  std::vector<at::Tensor> destinations;
+  at::Tensor metric;  // [B, N, D]; the keys' own before the first step
+  at::Tensor size;    // [B, N], of the metric's rows
+  for (const auto& step : plan.steps) {
+    std::optional<at::Tensor> order;
+    if (step.regroup) {
+      order = layout.window_order(keys.device());
+    }
+    destinations.push_back(
+        metric.defined() ? match(metric, step.r, prefix, step.windows, order)
+                         : match_keys(keys, step.r, prefix, step.windows, order));
+    if (&step != &plan.steps.back()) {
+      if (!metric.defined()) {
+        metric = keys.mean({1}, /*keepdim=*/false, at::kFloat);
+        size = sequence.sizes();
+      }
+      std::tie(metric, size) = merge(metric, size, destinations.back(), step.tokens_out);
+    }
+  }
+  return destinations;
+}
+
+}  // namespace
+
+at::Tensor Sequence::sizes() const {
+  return size.defined()
+             ? size
+             : at::ones({tokens.size(0), tokens.size(1)}, tokens.options().dtype(at::kFloat));
+}
+
+std::optional<at::Tensor> Sequence::bias(bool proportional) const {
+  if (!proportional || !size.defined()) {
+    return std::nullopt;
+  }
+  return log_size.view({size.size(0), 1, 1, -1}).narrow(3, 0, size.size(1));
+}
+
+void Sequence::mark(Stage stage) const {
+  if (watch != nullptr) {
+    watch->mark(stage);
+  }
+}
+
+void Sequence::begin_part() const {
+  if (watch != nullptr) {
+    watch->begin_part();
+  }
+}
+
+Matched match_steps(
+    const Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan,
+    const Layout& layout) {
+  if (plan.steps.empty()) {
+    return {};
+  }
+  if (!sequence.side) {
+    Matched matched{match_here(sequence, keys, plan, layout), std::nullopt};
+    sequence.mark(Stage::match);
+    return matched;
+  }
+  // What it allocates comes from the side stream's memory, which it waits for the next time, too.
+  c10::Event ready(keys.device().type());
+  ready.record(c10::impl::VirtualGuardImpl(keys.device().type()).getStream(keys.device()));
+  ready.block(*sequence.side);
+  const c10::StreamGuard guard(*sequence.side);
+  Matched matched{match_here(sequence, keys, plan, layout), c10::Event(keys.device().type())};
+  matched.done->record(*sequence.side);
+  return matched;
+}
+
+at::Tensor merge_steps(
+    Sequence& sequence, const Matched& matched, const PlannedBlock& plan, const Layout& layout,
+    const Norm* norm) {
+  if (plan.steps.empty()) {
+    if (norm == nullptr) {
+      return {};
+    }
+    auto normed = (*norm)(sequence.tokens);
+    sequence.mark(Stage::norm2);
+    return normed;
+  }
+  if (matched.done) {
+    const auto device = sequence.tokens.device();
+    matched.done->block(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  }
+  at::Tensor normed;
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const auto& destination = matched.destinations[i];
+    const int64_t tokens = plan.steps[i].tokens_out;
+    if (norm != nullptr && i + 1 == plan.steps.size()) {
+      auto merged = merge_and_normalize(
+          sequence.tokens, sequence.size, destination, tokens, norm->parameters());
+      normed = merged.normed;
+      sequence.tokens = merged.tokens;
+      sequence.size = merged.size;
+      sequence.log_size = merged.log_size;
+    } else {
+      std::tie(sequence.tokens, sequence.size) =
+          merge(sequence.tokens, sequence.sizes(), destination, tokens);
+    }
+    if (sequence.source.defined()) {
+      sequence.source = compose(sequence.source, destination);
+    }
+  }
+  if (norm == nullptr && layout.schedule().proportional()) {
+    sequence.log_size = log_sizes(sequence.size, sequence.tokens.scalar_type());
+  }
+  sequence.mark(Stage::merge);
+  return normed;
+}
+
+}  // namespace dsm_ext
