@@ -15,7 +15,7 @@ CALLS = 4  # plain, recorded, replayed twice
 
 @pytest.fixture(autouse=True)
 def all_were_recorded(capfd):
-    """A model that cannot record a forward says so, and goes on without: nothing else would show."""
+    """A model that cannot record says so and goes on without, which nothing else would show."""
     yield
     assert "could not be recorded" not in capfd.readouterr().err
 
