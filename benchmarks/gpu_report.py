@@ -31,7 +31,8 @@ TAIL = 1500  # characters of a failed step's output that are kept
 
 def call(command: list[str], seconds: float) -> dict[str, Any]:
     """A step's status, and the end of what it said where it failed."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
     start = time.monotonic()
     try:
         done = subprocess.run(

@@ -105,6 +105,13 @@ def test_shares_are_of_kernels_with_the_names_that_we_give_them():
         assert any(f"{name}_impl(" in source for source in sources)
 
 
+def test_steps_find_what_python_did(monkeypatch, tmp_path):
+    (tmp_path / "carried.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    script = "import carried, dsm_ext; print(dsm_ext.__file__)"
+    assert gpu_report.call([sys.executable, "-c", script], 60)["status"] == 0
+
+
 def test_steps_say_what_failed():
     python = sys.executable
     assert gpu_report.call([python, "-c", "print(1)"], 60)["status"] == 0
