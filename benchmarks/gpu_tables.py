@@ -1,10 +1,8 @@
-"""What a GPU gave, from results/gpu.json, beside the goals."""
+"""What a GPU gave, from results/gpu.json, beside the goals. Needs nothing but the file."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from dsm_ext.cli.profile import STAGES
 
 
 def _median(row: dict[str, Any], name: str) -> float | None:
@@ -76,7 +74,7 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
     columns = [(row, kind) for row in rows for kind in ("dense", "dsm")]
     heads = [f"{row['size']}, {row['batch']}, {kind}" for row, kind in columns]
     lines = [f"| % of the time | {' | '.join(heads)} |", f"|---|{'---:|' * len(columns)}"]
-    for stage in STAGES:
+    for stage in dict.fromkeys(s for row in rows for s in row["stages"]["dsm"]):
         cells = []
         for row, kind in columns:
             seconds = row["stages"][kind]

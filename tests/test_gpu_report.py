@@ -1,6 +1,7 @@
 """What `make gpu-report` does, as far as it can be seen without a GPU."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def test_shares_are_of_kernels_with_the_names_that_we_give_them():
     sources = [p.read_text() for p in (Path(__file__).parent.parent / "cuda").glob("*.cuh")]
     for name in ("match_kernel", "merge_kernel"):
         assert any(f"{name}_impl(" in source for source in sources)
+
+
+def test_it_begins_before_the_package_is_built():
+    script = Path(gpu_report.__file__)
+    command = [sys.executable, "-S", str(script), "--help"]  # without what is installed
+    subprocess.run(command, env={}, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_steps_find_what_python_did(monkeypatch, tmp_path):
