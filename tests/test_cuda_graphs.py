@@ -194,6 +194,56 @@ def test_usable_after_out_of_memory():
 
 
 @pytest.mark.cuda
+def test_a_recording_that_fails_is_tried_again(capfd):
+    recording, plain, images = pair()
+    expected = plain(images)
+    for _ in range(2):  # what a call takes is cached from here on
+        plain(images)
+    recording(images)
+    torch.cuda.set_per_process_memory_fraction(1e-9)  # a graph's own memory cannot be had
+    try:
+        assert torch.equal(recording(images), expected)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    said = capfd.readouterr().err
+    assert "could not be recorded" in said
+    assert "out of memory" in said
+    for _ in range(CALLS):
+        assert torch.equal(recording(images), expected)
+    assert len(torch.randn(4, device="cuda").unique()) == 4  # the generator is in no capture
+
+
+@pytest.mark.cuda
+def test_models_that_end_while_others_record():
+    models = [pair() for _ in range(4)]
+
+    def serve(job):
+        recording, plain, images = job
+        for r in (4, 8, 12):
+            for model in (recording, plain):
+                model.schedule = f"tome:r={r}"
+            for _ in range(CALLS):
+                assert torch.equal(recording(images), plain(images))
+            recording.cuda_graphs = False  # ends what there is
+            recording.cuda_graphs = True
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        list(pool.map(serve, models))
+
+
+@pytest.mark.cuda
+def test_rounding_is_seen():
+    recording, plain, images = recorded()
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = not before
+    try:
+        for _ in range(CALLS):
+            assert torch.equal(recording(images), plain(images))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.cuda
 def test_inference_mode_and_not():
     recording, plain, images = pair()
     for inference in (False, True, False, True, False, True):

@@ -143,7 +143,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// DSM_EXT_CUDA_GRAPHS was 0 when the model was made.
   bool cuda_graphs() const;
   /// Forgets what was recorded, either way: do that after a change of torch's settings, such as
-  /// TF32's, which a recording keeps as they were.
+  /// which attention it may choose, that a recording keeps as they were. (TF32's is seen.)
   void set_cuda_graphs(bool on);
 
   /// Packs the weights and lets go of the originals, half of the memory. The tensors of the large
@@ -163,7 +163,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   void check_not_frozen() const;  // likewise
   void check_images(const at::Tensor& images) const;
   std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
-  std::vector<int64_t> where_weights_lie() const;
+  std::vector<int64_t> recordings_key() const;
   Sequence embed(const at::Tensor& patches, const Layout& layout) const;
   at::Tensor logits(const Sequence& sequence, bool proportional) const;
   Passed run(

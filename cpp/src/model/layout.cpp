@@ -2,6 +2,8 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
+
 namespace dsm_ext {
 
 Layout::Layout(const Config& config, Schedule schedule)
@@ -22,8 +24,26 @@ at::Tensor Layout::window_order(at::Device device) const {
   auto& order = orders_[device.str()];
   if (!order.defined()) {
     order = at::tensor(plan_.window_order, at::kInt).to(device);
+    for (const auto& stream : streams_) {
+      if (stream.device() == order.device()) {
+        order.record_stream(stream);
+      }
+    }
   }
   return order;
+}
+
+void Layout::used_on(const c10::Stream& stream) const {
+  const std::lock_guard lock(mutex_);
+  if (std::find(streams_.begin(), streams_.end(), stream) != streams_.end()) {
+    return;
+  }
+  streams_.push_back(stream);
+  for (auto& [device, order] : orders_) {
+    if (stream.device() == order.device()) {
+      order.record_stream(stream);
+    }
+  }
 }
 
 }  // namespace dsm_ext

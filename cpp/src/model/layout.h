@@ -1,9 +1,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Stream.h>
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "../ops/cpu/matcher.h"
 #include "dsm_ext/schedule.h"
@@ -23,6 +25,10 @@ class Layout {
 
   at::Tensor window_order(at::Device device) const;  // [gh * gw] int32
 
+  /// Work on this stream reads the window order: its memory is not to be others' before that is
+  /// done.
+  void used_on(const c10::Stream& stream) const;
+
   /// Who is matched with whom on the CPU: the groups of each of a block's steps.
   const std::vector<std::vector<MatchGroup>>& match_groups(int64_t block) const {
     return groups_[block];
@@ -35,6 +41,7 @@ class Layout {
   std::vector<std::vector<std::vector<MatchGroup>>> groups_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, at::Tensor> orders_;  // by device
+  mutable std::vector<c10::Stream> streams_;          // that read them
 };
 
 }  // namespace dsm_ext

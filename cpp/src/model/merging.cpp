@@ -1,6 +1,7 @@
 #include "merging.h"
 
 #include <ATen/Functions.h>
+#include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -66,6 +67,30 @@ void Sequence::begin_part() const {
   }
 }
 
+Beside::Beside(const c10::Stream& side)
+    : main_(c10::impl::VirtualGuardImpl(side.device_type()).getStream(side.device())), side_(side) {
+  c10::Event ready(side.device_type());
+  ready.record(main_);
+  ready.block(side_);
+}
+
+Beside::~Beside() {
+  try {
+    join();
+  } catch (const c10::Error& error) {
+    TORCH_WARN("dsm_ext.VisionTransformer: ", error.what_without_backtrace());
+  }
+}
+
+void Beside::join() {
+  if (!joined_) {
+    joined_ = true;
+    c10::Event done(side_.device_type());
+    done.record(side_);
+    done.block(main_);
+  }
+}
+
 Matched match_steps(
     const Sequence& sequence, const at::Tensor& keys, const PlannedBlock& plan,
     const Layout& layout) {
@@ -73,18 +98,14 @@ Matched match_steps(
     return {};
   }
   if (!sequence.side) {
-    Matched matched{match_here(sequence, keys, plan, layout), std::nullopt};
+    Matched matched{match_here(sequence, keys, plan, layout), nullptr};
     sequence.mark(Stage::match);
     return matched;
   }
   // What it allocates comes from the side stream's memory, which it waits for the next time, too.
-  c10::Event ready(keys.device().type());
-  ready.record(c10::impl::VirtualGuardImpl(keys.device().type()).getStream(keys.device()));
-  ready.block(*sequence.side);
+  auto beside = std::make_unique<Beside>(*sequence.side);
   const c10::StreamGuard guard(*sequence.side);
-  Matched matched{match_here(sequence, keys, plan, layout), c10::Event(keys.device().type())};
-  matched.done->record(*sequence.side);
-  return matched;
+  return {match_here(sequence, keys, plan, layout), std::move(beside)};
 }
 
 at::Tensor merge_steps(
@@ -98,9 +119,8 @@ at::Tensor merge_steps(
     sequence.mark(Stage::norm2);
     return normed;
   }
-  if (matched.done) {
-    const auto device = sequence.tokens.device();
-    matched.done->block(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  if (matched.beside != nullptr) {
+    matched.beside->join();
   }
   at::Tensor normed;
   for (size_t i = 0; i < plan.steps.size(); ++i) {

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -32,11 +33,29 @@ struct Sequence {
   void begin_part() const;
 };
 
-/// How a block merges. While the event is there, that is being found out on another stream; the
-/// keys must live, and nothing may be done with the maps, until `merge_steps` has been called.
+/// Work on a side stream beside what follows on the current one, until the two are joined.
+class Beside {
+ public:
+  /// The side stream waits for what the current stream has been given.
+  explicit Beside(const c10::Stream& side);
+  /// Joins, also where something failed: a capture ends well only where all streams have.
+  ~Beside();
+  Beside(const Beside&) = delete;
+  Beside& operator=(const Beside&) = delete;
+
+  /// What follows on the stream that was current comes behind what the side stream has been given.
+  void join();
+
+ private:
+  c10::Stream main_, side_;
+  bool joined_ = false;
+};
+
+/// How a block merges. Where that is found out beside what follows, the keys must live until
+/// `merge_steps` has been called, and nothing else may be done with the maps.
 struct Matched {
   std::vector<at::Tensor> destinations;  // a map [B, N] int32 for each step
-  std::optional<c10::Event> done;
+  std::unique_ptr<Beside> beside;        // null where it is not
 };
 
 /// Matches the tokens for all of a block's steps, on the sequence's side stream where it has one.

@@ -18,7 +18,7 @@ struct Call {
   bool operator==(const Call&) const = default;
 };
 
-/// Recordings of calls that were seen before, for the weights as they lie now. Not thread-safe.
+/// Recordings of calls that were seen before, for what holds now. Not thread-safe.
 template <typename Recording>
 class Recordings {
  public:
@@ -34,11 +34,12 @@ class Recordings {
   };
 
   /// Takes note of a call.
-  /// \param weights  Where the weights are; when that has changed, no recording is right any more.
-  Found find(const Call& call, const std::vector<int64_t>& weights) {
-    if (weights != weights_) {
+  /// \param key  What all recordings hold for, such as where the weights are: when that has
+  ///             changed, none is right any more.
+  Found find(const Call& call, const std::vector<int64_t>& key) {
+    if (key != key_) {
       entries_.clear();
-      weights_ = weights;
+      key_ = key;
     }
     const auto found = std::find_if(
         entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.call == call; });
@@ -83,7 +84,7 @@ class Recordings {
     int failures;
   };
 
-  std::vector<int64_t> weights_;
+  std::vector<int64_t> key_;
   std::vector<Entry> entries_;  // the one seen last at the end
 };
 

@@ -1,5 +1,6 @@
 #include "dsm_ext/vision_transformer.h"
 
+#include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
@@ -165,11 +166,15 @@ void VisionTransformerImpl::set_cuda_graphs(bool on) {
 }
 
 // All that a recording takes for granted of the weights: their values may change.
-std::vector<int64_t> VisionTransformerImpl::where_weights_lie() const {
+// What recordings hold for: where and how the weights lie, and how products are to be rounded.
+std::vector<int64_t> VisionTransformerImpl::recordings_key() const {
   const std::lock_guard lock(mutex_);
   std::vector<int64_t> where;
-  where.reserve(4 * all_parameters_.size() + 1);
+  where.reserve(4 * all_parameters_.size() + 2);
   where.push_back(patch_embed_->weight.device().index());
+  where.push_back(
+      static_cast<int64_t>(
+          at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL)));
   for (const auto& [name, tensor] : all_parameters_) {
     where.push_back(reinterpret_cast<intptr_t>(tensor.const_data_ptr()));
     where.push_back(static_cast<int64_t>(tensor.scalar_type()));

@@ -1,6 +1,7 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 
@@ -194,11 +195,14 @@ Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wante
   if (const auto engine = this->engine()) {
     return engine->forward(images, *layout, wanted);
   }
+  if (images.is_cuda()) {
+    layout->used_on(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(images.device()));
+  }
   const auto run = [&](const at::Tensor& patches, std::optional<c10::Stream> side = {}) {
     return this->run(patches, *layout, wanted, side);
   };
   if (cuda::Graphs::takes(images.device()) && cuda_graphs()) {
-    return graphs_->forward(images, layout, wanted, where_weights_lie(), run);
+    return graphs_->forward(images, layout, wanted, recordings_key(), run);
   }
   return run(cut_into_patches(images, layout->config()));
 }

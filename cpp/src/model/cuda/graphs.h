@@ -29,10 +29,10 @@ class Graphs {
   static bool takes(const at::Device& device);
 
   /// \param images   [B, in_chans, height, width] on the weights' device.
-  /// \param weights  Where and how the weights lie.
+  /// \param key  What recordings hold for: where that has changed, none does.
   Passed forward(
       const at::Tensor& images, const std::shared_ptr<const Layout>& layout, const Wanted& wanted,
-      const std::vector<int64_t>& weights, Run run);
+      const std::vector<int64_t>& key, Run run);
 
   /// Forgets all recordings. Replays that have begun end as they would have.
   void clear();
