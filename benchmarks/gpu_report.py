@@ -1,6 +1,6 @@
 """Build, test, check and measure on a GPU, within ten minutes and without a network.
 
-    python benchmarks/gpu_report.py [--minutes N] [--json F]
+    python benchmarks/gpu_report.py [--minutes N] [--json F] [--only STEP]
 
 Takes the Python that runs it, its torch, and the CUDA compiler that CMake finds. A step that fails
 or is not possible here says so in the result, and the others go on; the status is 1 where the build
@@ -18,33 +18,28 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpu_process import run_for
 from gpu_tables import gpu
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
+STEPS = ("tests", "memcheck", "racecheck", "benchmark")
 RESULT = Path(__file__).parent / "results" / "gpu.json"
-TAIL = 1500  # characters of a failed step's output that are kept
+TAIL = 8000  # characters of a failed step's output that are kept
 
 
-def call(command: list[str], seconds: float) -> dict[str, Any]:
-    """A step's status, and the end of what it said where it failed."""
+def call(
+    command: list[str], seconds: float, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A step's status, None where it took too long, and the end of what it said where it failed."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
+    everywhere = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
     start = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, timeout=max(seconds, 1), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        status, output = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-        status, output = None, said.decode(errors="replace") if isinstance(said, bytes) else said
-    except FileNotFoundError as error:
-        status, output = 127, str(error)
+    status, output = run_for(command, seconds, everywhere | (environment or {}), ROOT)
     step = {"status": status, "seconds": round(time.monotonic() - start, 1)}
     return step if status == 0 else step | {"output": output[-TAIL:]}
 
@@ -100,7 +95,10 @@ def tests(seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", f"--junitxml={report}"]
-        step = call([*command, "-p", "no:cacheprovider"], seconds)
+        command += ["-p", "no:cacheprovider", "--continue-on-collection-errors"]
+        command.append(str(ROOT / "tests"))
+        # Warnings are errors, and other people's plugins would have theirs.
+        step = call(command, seconds, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
         if report.is_file():
             step |= count(report)
     return step
@@ -125,23 +123,26 @@ def memory_check(tool: str, seconds: float) -> dict[str, Any]:
     if not Path(found).is_file():
         return {"status": None, "output": "compute-sanitizer is not installed"}
     check = [sys.executable, str(Path(__file__).parent / "gpu_check.py")]
-    return call([found, "--tool", tool, "--error-exitcode", "9", *check], seconds)
+    # Each tensor in memory of its own, outside of which nothing is hidden by torch's cache.
+    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    return call([found, "--tool", tool, "--error-exitcode", "9", *check], seconds, environment)
 
 
-def benchmark(seconds: float) -> dict[str, Any]:
+def benchmark(seconds: float, file: Path) -> dict[str, Any]:
     """What gpu_bench.py has written by the time it has."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "bench.json"
-        command = [sys.executable, str(Path(__file__).parent / "gpu_bench.py"), "--json", str(file)]
-        step = call([*command, "--seconds", f"{seconds - 20:.0f}"], seconds)
-        measured = json.loads(file.read_text()) if file.is_file() else {}
+    file.unlink(missing_ok=True)
+    command = [sys.executable, str(Path(__file__).parent / "gpu_bench.py"), "--json", str(file)]
+    step = call([*command, "--seconds", f"{seconds - 20:.0f}"], seconds)
+    measured = json.loads(file.read_text()) if file.is_file() else {}
+    file.unlink(missing_ok=True)
     return {"step": step, **measured}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=9.5)
+    parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--only", choices=STEPS, help="that step again; the file keeps the others")
     args = parser.parse_args()
     end = time.monotonic() + 60 * args.minutes
 
@@ -149,7 +150,8 @@ def main() -> int:
         """Seconds for a step, of which some are kept for those behind it."""
         return min(most, end - time.monotonic() - keep)
 
-    result: dict[str, Any] = {"build": build(left(300))}
+    result = json.loads(args.json.read_text()) if args.only else {}
+    result["build"] = build(left(300))
     if result["build"]["status"] != 0:
         print(result["build"]["output"])
         if result["build"]["status"] is None:
@@ -159,16 +161,16 @@ def main() -> int:
     if result["device"] is None:
         print("no CUDA device is present: built, and nothing measured")
         return 1
-    steps = {
-        "tests": lambda: tests(left(180, keep=240)),
-        "memcheck": lambda: memory_check("memcheck", left(45, keep=210)),
-        "racecheck": lambda: memory_check("racecheck", left(45, keep=180)),
-        "benchmark": lambda: benchmark(left()),
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "tests": lambda: tests(left(180, keep=300)),
+        "memcheck": lambda: memory_check("memcheck", left(40, keep=280)),
+        "racecheck": lambda: memory_check("racecheck", left(40, keep=240)),
+        "benchmark": lambda: benchmark(left(), args.json.with_suffix(".part.json")),
     }
-    for name, step in steps.items():
+    for name in [args.only] if args.only else STEPS:
         print(f"{name}, {left():.0f} s left", flush=True)
-        result[name] = step()
-        args.json.parent.mkdir(parents=True, exist_ok=True)
+        result[name] = steps[name]()
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(gpu(result))
     return int(result["tests"]["status"] != 0)

@@ -194,8 +194,13 @@ def test_usable_after_out_of_memory():
 
 
 @pytest.mark.cuda
-def test_a_recording_that_fails_is_tried_again(capfd):
+@pytest.mark.parametrize("first", [True, False])
+def test_a_recording_that_fails_is_tried_again(first, capfd):
     recording, plain, images = pair()
+    images = images[:1].repeat(16, 1, 1, 1)  # more than a pool has left of a smaller one's
+    if not first:
+        for _ in range(CALLS):
+            recording(images[:1])
     expected = plain(images)
     for _ in range(2):  # what a call takes is cached from here on
         plain(images)

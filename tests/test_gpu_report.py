@@ -1,5 +1,6 @@
 """What `make gpu-report` does, as far as it can be seen without a GPU."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -10,16 +11,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import gpu_bench
+import gpu_process
 import gpu_report
+import gpu_subject
+import gpu_tables
 from gpu_tables import gpu
-
-
-def compile_modules_alone(model, mode, dynamic, fullgraph):
-    """In place of torch.compile, which would take a minute."""
-    assert fullgraph and not dynamic
-    if not isinstance(model, torch.nn.Module):
-        raise RuntimeError("no module\nbut a function")
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +23,14 @@ def measured():
     """The benchmark itself, on the CPU, of a small model under the name of another."""
     patch = pytest.MonkeyPatch()
     patch.setitem(gpu_bench.SIZES, "S", "test_vit")
-    patch.setattr(torch, "compile", compile_modules_alone)
     written = []
+    row = ("S", 2)
     try:
         result = gpu_bench.run(
-            [("S", 1), ("S", 2)], [("S", 2)], gpu_bench.Clock(1e6), torch.device("cpu"),
-            torch.bfloat16, rounds=2, write=lambda r: written.append(len(r["rows"])), least=0.01,
+            [("S", 1), row], [("S", 3)],
+            [("reference eager", row), ("timm tensorrt", row), ("timm compiled", ("B", 1))], [row],
+            gpu_bench.Clock(1e6), torch.device("cpu"), torch.bfloat16, rounds=2,
+            write=lambda r: written.append(len(r["rows"])), least=0.01,
         )  # fmt: skip
     finally:
         patch.undo()
@@ -41,24 +39,54 @@ def measured():
 
 def test_rows(measured):
     result, written = measured
-    assert written == [1, 1, 2, 2, 2]
-    for row, batch in zip(result["rows"], (1, 2), strict=True):
+    assert written == [1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    for row, batch in zip(result["rows"], (1, 2, 3), strict=True):
         assert row["batch"] == batch
         names = {"timm eager", "dsm_ext dense", "dsm_ext dsm", "reference eager"}
-        names |= {"timm compiled"} if batch == 2 else set()
         assert row["images_per_second"].keys() == names
         assert row["host_seconds"] > 0
         assert row["stages"]["dsm"].keys() - row["stages"]["dense"].keys() == {"match", "merge"}
-        assert sum(row["kernels"].values()) == pytest.approx(1)
-        assert 0 <= row["merging_share"] < 1
         assert row["gmacs"]["dsm"] < row["gmacs"]["dense"]
-    assert result["rows"][1]["failed"] == {
-        "reference compiled": "RuntimeError: no module\nbut a function"
-    }
-    error = result["rows"][0]["error"]
-    assert 0 < error["dsm_ext"] <= 2 * error["timm"]
+        assert row["failed"] == {}
+    first, second, third = result["rows"]
+    assert sum(second["kernels"].values()) == pytest.approx(1)
+    assert "kernels" not in first
+    assert 0 < second["error"]["dsm_ext"] <= 2 * second["error"]["timm"]
+    assert first["peers"] == third["peers"] == {}
+    rates = second["peers"]["reference eager"]["images_per_second"]
+    assert rates.keys() == {"dsm_ext dense", "dsm_ext dsm", "reference eager"}
+    assert "torch_tensorrt" in second["peers"]["timm tensorrt"]["failed"]
     assert {"machine", "versions", "commit"} <= result.keys()
     assert result["left_out"] == []
+
+
+def test_peers_are_compiled_whole_for_one_batch(monkeypatch):
+    seen = []
+
+    def compile_it(model, mode, dynamic, fullgraph):
+        assert fullgraph and not dynamic
+        seen.append(mode)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_it)
+    subject = gpu_subject.Subject("test_vit", 1, torch.device("cpu"), torch.float32)
+    names = ["timm compiled", "reference compiled", "reference graph"]
+    rates = gpu_subject.beside_peers(subject, names, rounds=1, least=0.0)
+    assert rates.keys() == {"dsm_ext dense", "dsm_ext dsm", *names}
+    assert seen == ["max-autotune", "max-autotune", "reduce-overhead"]
+
+
+def test_what_fails_ends_nothing():
+    row = {"failed": {}}
+    gpu_subject.attempt(row, "share", lambda: 1 / 0)
+    assert row == {"failed": {"share": "ZeroDivisionError: division by zero"}}
+
+
+def test_a_peer_that_takes_too_long_is_ended():
+    said = gpu_bench.in_a_process(
+        "reference eager", ("S", 64), torch.device("cpu"), torch.float32, 9, seconds=1
+    )
+    assert said == {"failed": "not ready after 1 s"}
 
 
 def test_what_the_memory_check_runs():
@@ -67,42 +95,66 @@ def test_what_the_memory_check_runs():
 
 
 def test_what_there_is_no_time_for_is_listed():
-    clock = gpu_bench.Clock(0)
-    device = torch.device("cpu")
     result = gpu_bench.run(
-        [("S", 1), ("L", 8)], [], clock, device, torch.float32, 1, lambda _: None
-    )
+        [("S", 1)], [("L", 8)], [], [], gpu_bench.Clock(0), torch.device("cpu"), torch.float32, 1,
+        lambda _: None,
+    )  # fmt: skip
     assert result["rows"] == []
-    assert result["left_out"] == ["S, batch 1", "L, batch 8"]
+    assert result["left_out"] == ["S, 1", "L, 8"]
+
+
+STEP = {"status": 0, "seconds": 1.0}
+DEVICE = {"name": "a GPU", "driver": "1", "cuda": "13.0"}
 
 
 def test_table(measured):
-    step = {"status": 0, "seconds": 1.0}
-    device = {"name": "a GPU", "driver": "1", "cuda": "13.0"}
+    rows = copy.deepcopy(measured[0]["rows"])
+    rows[1] |= {"batch": 256, "kernels": {"void dsm_ext::cuda::match_kernel_impl<float>(": 0.25}}
+    rows[1]["peers"]["timm compiled"] = {
+        "images_per_second": {"dsm_ext dense": {"median": 3}, "dsm_ext dsm": {"median": 6},
+                              "timm compiled": {"median": 2}},
+        "graphs_left_out": 4,
+    }  # fmt: skip
+    rows[2]["failed"] = {"stages": "RuntimeError: why\nnot"}
+    del rows[2]["stages"]
     result = {
-        "device": device, "benchmark": {"step": step, **measured[0], "left_out": ["L, batch 8"]},
-        "tests": step | {"passed": 7, "failed": ["a::b"], "skipped": 1}, "memcheck": step,
+        "device": DEVICE,
+        "benchmark": {**measured[0], "step": STEP, "rows": rows, "left_out": ["L, 8"]},
+        "tests": STEP | {"passed": 7, "failed": ["a::b"], "skipped": 1}, "memcheck": STEP,
         "racecheck": {"status": None, "output": "compute-sanitizer is not installed"},
     }  # fmt: skip
     table = gpu(result)
-    assert table.startswith("|  | S, 1 | S, 2 | goal / least |\n")
-    assert "| DSM to our dense, to the arithmetic saved |" in table
-    assert re.search(r"^\| dense to timm compiled \| – \| \d\.\d\d \|", table, re.MULTILINE)
+    assert table.startswith("|  | S, 1 | S, 3 | S, 256 | goal / least |\n")
+    assert "| dense to timm compiled | – | – | 1.50 | 1.15 / 1 at 256 |" in table
+    assert "| DSM to timm compiled | – | – | 3.00 |" in table
+    assert "| matching and merging, % of kernels' time | – | – | 25.0 |" in table
     assert "| DSM to its reference compiled" not in table
-    assert "reference compiled failed on S, 2: RuntimeError: no module;" in table
-    assert "| % of the time | S, 1, dense | S, 1, dsm | S, 2, dense | S, 2, dsm |\n" in table
-    (match,) = re.findall(r"^\| match \|  \| (.*) \|  \| (.*) \|$", table, re.MULTILINE)
-    assert all(0 < float(share) < 100 for share in match)
+    assert "| % of the time at 256 | S, dense | S, dsm |\n" in table
+    (match,) = re.findall(r"^\| match \|  \| (.*) \|$", table, re.MULTILINE)
+    assert 0 < float(match) < 100
     assert "a GPU, driver 1, CUDA 13.0" in table
     assert "7 passed, 1 failed; memcheck: no fault; racecheck: not run" in table
-    assert "no time for L, batch 8" in table
+    assert "stages on S, 3: not" in table
+    assert "timm compiled on S, 256: 4 parts without a CUDA graph" in table
+    assert "no time for L, 8" in table
+
+
+def test_table_of_nearly_nothing():
+    late = {"status": None, "seconds": 40.0, "output": ""}
+    result = {
+        "device": DEVICE, "benchmark": {"step": STEP | {"status": 1, "output": "a\nb: c\n"}},
+        "tests": late, "memcheck": STEP | {"status": 9, "output": "x"},
+        "racecheck": STEP | {"status": 255, "output": "Device not supported"},
+    }  # fmt: skip
+    caption = gpu(result).splitlines()[-1]
+    assert "tests: not ready after 40 s; memcheck: faults; " in caption
+    assert "racecheck: failed: Device not supported" in caption
+    assert "the benchmark: failed: b: c" in caption
 
 
 def test_shares_are_of_kernels_with_the_names_that_we_give_them():
-    shares = {"void dsm_ext::cuda::match_kernel_impl<float>(...)": 0.2, "sgemm": 0.8}
-    assert gpu_bench.merging_share(shares) == 0.2
     sources = [p.read_text() for p in (Path(__file__).parent.parent / "cuda").glob("*.cuh")]
-    for name in ("match_kernel", "merge_kernel"):
+    for name in gpu_tables.MERGING:
         assert any(f"{name}_impl(" in source for source in sources)
 
 
@@ -119,14 +171,21 @@ def test_steps_find_what_python_did(monkeypatch, tmp_path):
     assert gpu_report.call([sys.executable, "-c", script], 60)["status"] == 0
 
 
-def test_steps_say_what_failed():
+def test_steps_say_what_failed(monkeypatch):
+    monkeypatch.setattr(gpu_process, "GRACE", 1.0)
     python = sys.executable
     assert gpu_report.call([python, "-c", "print(1)"], 60)["status"] == 0
     failed = gpu_report.call([python, "-c", "print('why'); raise SystemExit(3)"], 60)
     assert (failed["status"], failed["output"]) == (3, "why\n")
-    script = "import time; print('begun', flush=True); time.sleep(60)"
+    script = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, lambda *_: print("asked to end", flush=True))
+subprocess.Popen(["sleep", "60"])
+print("begun", flush=True)
+while True: time.sleep(60)
+"""
     late = gpu_report.call([python, "-c", script], 2)
-    assert (late["status"], late["output"]) == (None, "begun\n")
+    assert (late["status"], late["output"]) == (None, "begun\nasked to end\n")
     assert gpu_report.call(["no-such-command"], 5)["status"] == 127
 
 

@@ -133,4 +133,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=2) + "\n")
+        beside = path.with_name(path.name + ".part")  # nobody reads half of it
+        beside.write_text(json.dumps(value, indent=2) + "\n")
+        beside.replace(path)

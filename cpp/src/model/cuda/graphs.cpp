@@ -128,6 +128,13 @@ Passed copy(const Passed& passed) {
 }
 
 #if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 14
+// Sees that there is memory for two numbers that a graph there allocates before it captures: where
+// there is none, its end ends the process.
+void prepare(const at::TensorOptions& options) {
+  const auto number = options.dtype(at::kLong);
+  const auto seed = at::empty({1}, number), offset = at::empty({1}, number);
+}
+
 // Does what a graph there leaves undone whose capture could not be ended.
 void mend(Pool pool, const at::TensorOptions& options) {
   const auto index = options.device().index();
@@ -140,6 +147,7 @@ void mend(Pool pool, const at::TensorOptions& options) {
   } catch (const std::exception&) {
   }
   try {  // the generator of random numbers leaves the capture with the next that ends well
+    prepare(options);
     at::cuda::CUDAGraph any;
     any.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     at::zeros({1}, options);
@@ -148,6 +156,7 @@ void mend(Pool pool, const at::TensorOptions& options) {
   }
 }
 #else
+void prepare(const at::TensorOptions&) {}
 void mend(Pool, const at::TensorOptions&) {}
 #endif
 
@@ -163,6 +172,7 @@ std::unique_ptr<Recording> record(
   auto& graph = *recording->graph;
   bool captures = false;
   try {
+    prepare(options);
     // Other threads go on allocating; what this one allocates comes from the pool.
     graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     captures = true;
