@@ -91,6 +91,8 @@ def _cell(figure: Callable[[Row], float], row: Row, digits: int) -> str:
 def _stages(rows: list[Row]) -> list[str]:
     """What each stage takes of a forward at the largest batch, dense and with DSM, in %."""
     rows = [row for row in rows if row["batch"] == 256 and "stages" in row]
+    if not rows:
+        return []
     columns = [(row, kind) for row in rows for kind in ("dense", "dsm")]
     heads = [f"{row['size']}, {kind}" for row, kind in columns]
     lines = [f"| % of the time at 256 | {' | '.join(heads)} |", f"|---|{'---:|' * len(columns)}"]
