@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="instead, where the time of our forward goes, by block and stage (CPU, float32)",
+        help="instead, where the time of our forward goes, by block and stage",
     )
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     common.add_run(parser)
