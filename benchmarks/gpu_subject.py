@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -158,12 +157,6 @@ def precision(subject: Subject) -> dict[str, float]:
     }
 
 
-MEASURES: dict[str, Callable[[Subject], Any]] = {
-    "host_seconds": host_seconds,
-    "stages": stage_seconds,
-}
-
-
 def attempt(row: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
     """Into the row, or why not: then the others go on."""
     try:
@@ -179,12 +172,10 @@ def measure(
     row: dict[str, Any] = {"size": size, "batch": len(subject.images), "failed": {}, "peers": {}}
     row["gmacs"] = subject.saved()
     eager = ["timm eager", "reference eager"]
-    attempt(
-        row, "images_per_second", functools.partial(beside_peers, subject, eager, rounds, least)
-    )
+    attempt(row, "images_per_second", lambda: beside_peers(subject, eager, rounds, least))
     written(row)
-    for name, of in MEASURES.items():
-        attempt(row, name, functools.partial(of, subject))
+    attempt(row, "host_seconds", lambda: host_seconds(subject))
+    attempt(row, "stages", lambda: stage_seconds(subject))
     if len(subject.images) > 1:  # the last, since it moves the weights
-        attempt(row, "error", functools.partial(precision, subject))
+        attempt(row, "error", lambda: precision(subject))
     written(row)

@@ -66,9 +66,8 @@ LINES: list[tuple[str, Callable[[Row], float], int, str]] = [
 
 
 def gpu(result: Row) -> str:
-    rows = sorted(
-        result["benchmark"].get("rows", []), key=lambda r: ("SBL".index(r["size"]), r["batch"])
-    )
+    bench = result.get("benchmark", {})
+    rows = sorted(bench.get("rows", []), key=lambda r: ("SBL".index(r["size"]), r["batch"]))
     heads = [f"{row['size']}, {row['batch']}" for row in rows]
     lines = [
         f"|  | {' | '.join(heads)} | goal / least |",
@@ -107,7 +106,7 @@ def _stages(rows: list[Row]) -> list[str]:
 
 
 def _caption(result: Row) -> str:
-    device, bench = result["device"], result["benchmark"]
+    device, bench = result["device"], result.get("benchmark", {"step": None})
     versions = bench.get("versions", {})
     parts = [
         f"{device['name']}, driver {device['driver']}, CUDA {device['cuda']}",
@@ -116,7 +115,7 @@ def _caption(result: Row) -> str:
         *(f"{tool}: {_said(result.get(tool))}" for tool in ("memcheck", "racecheck")),
         "stages one behind the other, without a graph, in which matching is beside attention",
     ]
-    if bench["step"]["status"] != 0:
+    if bench["step"] is None or bench["step"]["status"] != 0:
         parts.append(f"the benchmark: {_said(bench['step'])}")
     for row in bench.get("rows", []):
         at = f"{row['size']}, {row['batch']}"

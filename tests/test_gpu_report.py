@@ -147,6 +147,7 @@ def test_table_of_nearly_nothing():
         "racecheck": STEP | {"status": 255, "output": "Device not supported"},
     }  # fmt: skip
     caption = gpu(result).splitlines()[-1]
+    assert gpu({"device": DEVICE}).endswith("the benchmark: not run.")
     assert "tests: not ready after 40 s; memcheck: faults; " in caption
     assert "racecheck: failed: Device not supported" in caption
     assert "the benchmark: failed: b: c" in caption

@@ -98,9 +98,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const auto other = std::find_if(captures.begin(), captures.end(), [&](const auto& entry) {
     return entry.second.id == recorded.capture;
   });
-  if (recorded.capture == 0 ? own != captures.end()
-                            : other == captures.end() ||
-                                  (own != captures.end() && own->second.id != recorded.capture)) {
+  const bool ended = recorded.capture != 0 && other == captures.end();
+  if (ended || (own != captures.end() && own->second.id != recorded.capture)) {
     return fail(cudaErrorStreamCaptureIsolation, "waiting for what is not of the same capture");
   }
   if (own != captures.end()) {

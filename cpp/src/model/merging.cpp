@@ -42,31 +42,6 @@ std::vector<at::Tensor> match_here(
 
 }  // namespace
 
-at::Tensor Sequence::sizes() const {
-  return size.defined()
-             ? size
-             : at::ones({tokens.size(0), tokens.size(1)}, tokens.options().dtype(at::kFloat));
-}
-
-std::optional<at::Tensor> Sequence::bias(bool proportional) const {
-  if (!proportional || !size.defined()) {
-    return std::nullopt;
-  }
-  return log_size.view({size.size(0), 1, 1, -1}).narrow(3, 0, size.size(1));
-}
-
-void Sequence::mark(Stage stage) const {
-  if (watch != nullptr) {
-    watch->mark(stage);
-  }
-}
-
-void Sequence::begin_part() const {
-  if (watch != nullptr) {
-    watch->begin_part();
-  }
-}
-
 Beside::Beside(const c10::Stream& side)
     : main_(c10::impl::VirtualGuardImpl(side.device_type()).getStream(side.device())), side_(side) {
   c10::Event ready(side.device_type());

@@ -3,35 +3,13 @@
 #include <c10/core/Stream.h>
 
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "layers.h"
 #include "layout.h"
-#include "stopwatch.h"
+#include "sequence.h"
 
 namespace dsm_ext {
-
-/// The tokens between two blocks, what became of the patches, and what goes along.
-struct Sequence {
-  at::Tensor tokens;    // [B, N, C]
-  at::Tensor size;      // [B, N] float32; undefined while every token stands for one patch
-  at::Tensor log_size;  // its logarithms, padded: `log_sizes`; undefined likewise
-  at::Tensor source;    // [B, gh * gw] int32; undefined when nobody traces
-  Stopwatch* watch = nullptr;
-  std::optional<c10::Stream> side = std::nullopt;  // where matching may go on beside attention
-
-  at::Tensor sizes() const;  // [B, N] float32, ones where there is no `size`
-
-  /// What the sizes add to attention's scores: [B, 1, 1, N] in the tokens' dtype, or none.
-  std::optional<at::Tensor> bias(bool proportional) const;
-
-  /// What was done since the last mark was this stage, for who measures.
-  void mark(Stage stage) const;
-
-  /// Another block, or what comes behind them.
-  void begin_part() const;
-};
 
 /// Work on a side stream beside what follows on the current one, until the two are joined.
 class Beside {
