@@ -1,10 +1,10 @@
 """Types of the compiled module; the headers in cpp/include/dsm_ext document the same classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 class Config:
     """The shape of a plain Vision Transformer, in timm's names. Its fields can be read, not set.
@@ -251,12 +251,15 @@ class Schedule:
         """Delay only: ``skip`` dense blocks, then global steps."""
     @staticmethod
     def tome(
-        depth: int, r: int | tuple[int, float] | list[int] | None = None, inflection: float = 0.0
+        depth: int,
+        r: SupportsIndex | tuple[int, float] | list[int] | None = None,
+        inflection: float = 0.0,
     ) -> Schedule:
         """ToMe: a global step in every block.
 
         ``r`` is a count; a pair (r, inflection), where r goes linearly from r * (1 - inflection) to
-        r * (1 + inflection); or a list with a count for each block, dense beyond its end.
+        r * (1 + inflection); or a list (an array of numpy's) with a count for each block, dense
+        beyond its end.
         """
     @staticmethod
     def parse(text: str, depth: int) -> Schedule:
@@ -284,11 +287,15 @@ class Schedule:
     def __len__(self) -> int: ...
     def __getitem__(self, block: int) -> tuple[Step, ...]: ...
 
-class Links:
-    """Whether each dictionary still has the parameter under the name that it had."""
+class ModuleTree:
+    """Whether a tree of modules still has the parts, parameters and no hooks, as when it was made.
 
-    def __init__(self, links: Sequence[tuple[dict[str, Any], str, Any]]) -> None: ...
-    def hold(self) -> bool: ...
+    Args:
+        modules: the model, which may have hooks and attributes of its own, then all its parts.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None: ...
+    def holds(self) -> bool: ...
 
 class VisionTransformer:
     """The compiled model, without Python's ``nn.Module`` around it."""
@@ -299,6 +306,10 @@ class VisionTransformer:
     def forward_intermediates(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
     ) -> list[tuple[Tensor, Tensor, Tensor]]: ...
+    def forward_head(
+        self, features: Tensor, size: Tensor | None = None, pre_logits: bool = False
+    ) -> Tensor: ...
+    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
     def profile(self, images: Tensor) -> dict[str, Any]: ...
     def load_parameters(
@@ -368,7 +379,8 @@ class Preprocessing:
         ``torch.from_numpy(numpy.array(pil_image))`` gives it, to float32 [channels, h, w].
 
         Raises:
-            ValueError: another rank or number of channels, or an empty picture.
+            ValueError: mean and std are not known; another rank or number of channels, or an empty
+                picture.
             TypeError: another dtype.
         """
     @property
@@ -383,6 +395,9 @@ class Preprocessing:
     def mean(self) -> tuple[float, ...]: ...
     @property
     def std(self) -> tuple[float, ...]: ...
+    @property
+    def known(self) -> bool:
+        """Whether mean and std are known; ``model_info`` may find that the files do not say."""
 
 class ModelInfo:
     """What stands beside a model's weights."""
@@ -396,7 +411,8 @@ class ModelInfo:
     def schedule(self) -> Schedule:
         """The one that was exported, else ``Schedule.dsm``."""
     @property
-    def preprocessing(self) -> Preprocessing: ...
+    def preprocessing(self) -> Preprocessing:
+        """Its ``known`` is false where the files do not say how pictures were normalised."""
     @property
     def labels(self) -> list[str]:
         """Of the classes, in their order; empty where none are given."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from dsm_ext._native import _C, Config, ModelInfo, Schedule, __version__
 from dsm_ext.model import VisionTransformer
+from dsm_ext.pretrained_cfg import cfg_of_info, cfg_of_timm, class_names, label_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -23,23 +25,23 @@ def export(
 ) -> Path:
     """Write a model as the model hub lays it out: model.safetensors beside timm's config.json.
 
-    ``dsm_ext::load`` in C++ and ``dsm_ext.load`` read it back, schedule included. The weight file
-    holds a copy of the config, so that it can be loaded without the folder. timm reads the folder
-    too, where ``timm_model`` is given and ``timm.create_model`` made it of arguments that JSON can
+    ``dsm_ext::load`` in C++ and ``dsm_ext.load`` read it back, with schedule, preprocessing and
+    labels. The weight file holds a copy of the config, so that it can be loaded without the folder.
+    timm reads the folder too, where ``timm.create_model`` made the model of arguments that JSON can
     hold.
 
     Args:
-        folder: made if need be; the two files in it are replaced at once, and a model that was
-            loaded from them keeps the old ones.
-        timm_model: timm's model, for the architecture's name, the preprocessing and the labels of
-            the classes.
+        folder: made if need be; the two files in it are replaced at once.
+        timm_model: timm's model, to take the architecture's name, the preprocessing and the labels
+            of the classes from it; None takes what the model carries (``pretrained_cfg``). Where
+            neither says how pictures are prepared, the folder does not either.
 
     Returns:
         The folder.
 
     Raises:
         RuntimeError: the model is frozen.
-        ValueError: timm's preprocessing or labels are such that ``load`` would refuse them.
+        ValueError: the preprocessing or the labels are such that ``load`` would refuse them.
         OSError: the folder cannot be written.
     """
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -47,12 +49,18 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     content: dict[str, Any] = {"num_classes": config.num_classes, "num_features": config.embed_dim}
+    source = model if timm_model is None else timm_model
+    cfg = model._pretrained_cfg
     if timm_model is not None:
-        given = getattr(timm_model, "pretrained_cfg", None) or {}
-        content["architecture"] = given.get("architecture", type(timm_model).__name__)
-        content["model_args"] = _arguments(timm_model, config)
-        content["pretrained_cfg"] = _preprocessing(given, config)
-        content |= _labels(given, config.num_classes)
+        cfg = cfg_of_timm(timm_model, config)
+        content["architecture"] = (cfg or {}).get("architecture", type(timm_model).__name__)
+    elif cfg is not None and "architecture" in cfg:
+        content["architecture"] = cfg["architecture"]
+    if "architecture" in content:
+        content["model_args"] = _arguments(source, config)
+    if cfg is not None:
+        content["pretrained_cfg"] = _preprocessing(cfg)
+        content |= _labels(cfg, config.num_classes)
     content["global_pool"] = config.global_pool
     content["dsm_ext"] = {
         "version": __version__,
@@ -72,10 +80,10 @@ def export(
     return folder
 
 
-def _arguments(timm_model: Any, config: Config) -> dict[str, Any]:
+def _arguments(source: Any, config: Config) -> dict[str, Any]:
     """What makes timm's ``create_model`` build this very model."""
     arguments = {}
-    for name, value in getattr(timm_model, "_model_args", {}).items():
+    for name, value in getattr(source, "_model_args", {}).items():
         with contextlib.suppress(TypeError):
             arguments[name] = json.loads(json.dumps(value))
     return arguments | {
@@ -86,32 +94,22 @@ def _arguments(timm_model: Any, config: Config) -> dict[str, Any]:
     }
 
 
-def _preprocessing(pretrained_cfg: dict[str, Any], config: Config) -> dict[str, Any]:
-    """Of a checkpoint, for a model's own images; of other channels, their mean for each."""
-    names = ("interpolation", "mean", "std", "crop_pct", "crop_mode", "fixed_input_size")
-    known = {n: pretrained_cfg[n] for n in names if pretrained_cfg.get(n) is not None}
-    known["input_size"] = (config.in_chans, *config.img_size)
-    for name in ("mean", "std"):
-        if name in known and len(known[name]) not in (1, config.in_chans):
-            known[name] = [sum(known[name]) / len(known[name])]
-    return known
+def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    names = (
+        "tag", "input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode",
+        "fixed_input_size", "num_classes",
+    )  # fmt: skip
+    return {name: cfg[name] for name in names if cfg.get(name) is not None}
 
 
-def _labels(pretrained_cfg: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    """timm's fields for the names of the classes: the checkpoint's own, or ImageNet-1k's."""
-    names = pretrained_cfg.get("label_names")
-    descriptions = pretrained_cfg.get("label_descriptions")
-    if isinstance(names, dict):  # by index
-        names = [names[i] for i in sorted(names, key=int)]
-    if not names and num_classes == 1000:
-        from timm.data import ImageNetInfo
-
-        imagenet = ImageNetInfo()
-        names = imagenet.label_names()
-        descriptions = dict(zip(names, imagenet.label_descriptions(), strict=True))
-    if not names or len(names) != num_classes:
+def _labels(cfg: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """timm's fields for the names of the classes."""
+    names = label_names(cfg, num_classes)
+    if names is None:
         return {}
-    return {"label_names": list(names), "label_descriptions": descriptions or {}}
+    texts = class_names(cfg, num_classes) or names
+    different = {name: text for name, text in zip(names, texts, strict=True) if name != text}
+    return {"label_names": names, "label_descriptions": different}
 
 
 def model_info(path: str | os.PathLike[str]) -> ModelInfo:
@@ -138,8 +136,8 @@ def load(
     Args:
         path: what ``export`` wrote, the folder or its model.safetensors alone; or a folder as the
             model hub lays it out, model.safetensors beside timm's config.json, for the supported
-            architectures. The weights are mapped into memory: the file must not be cut short while
-            the model lives.
+            architectures. The weights are copied at once: the file may be written over, cut short
+            or deleted afterwards.
         schedule: None takes the one that was exported, else "dsm".
         dtype: float32, bfloat16 or float16; None keeps the file's.
         device: where the weights go.
@@ -153,6 +151,7 @@ def load(
     text = schedule if schedule is None or isinstance(schedule, str) else "dense"
     core = _C.load(_existing(path), text, dtype, torch.device(device), check_finite=True)
     model = VisionTransformer._of(core)
+    model._pretrained_cfg = cfg_of_info(_C.model_info(_existing(path)))
     if schedule is not None and schedule is not text:
         model.schedule = schedule
     return model

@@ -10,6 +10,7 @@ from torch import nn
 
 from dsm_ext._native import Config, Schedule
 from dsm_ext.model import VisionTransformer
+from dsm_ext.pretrained_cfg import cfg_of_timm
 from dsm_ext.timm_features import check_supported, config_of
 from dsm_ext.weights import load_weights
 
@@ -70,7 +71,10 @@ def from_timm(
     state = {name: tensor.detach() for name, tensor in source.state_dict().items()}
     if dtype is not None or device is not None:
         state = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
-    return VisionTransformer(config, schedule, state)
+    fast = VisionTransformer(config, schedule, state)
+    fast._pretrained_cfg = cfg_of_timm(source, config)
+    fast._model_args = getattr(source, "_model_args", {})
+    return fast
 
 
 def create_timm(

@@ -1,17 +1,17 @@
-"""The compiled model as an ``nn.Module``."""
+"""The compiled model: what it computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsm_ext._native import _C, Config, Plan, Schedule
+from dsm_ext.module import CompiledModule, to_schedule
 from dsm_ext.ops import unmerge
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Trace(NamedTuple):
@@ -21,6 +21,19 @@ class Trace(NamedTuple):
     """What ``forward`` gives."""
     source: Tensor
     """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
+    size: Tensor
+    """[B, M] float32: how many patches each token stands for."""
+
+
+class Outputs(NamedTuple):
+    """What ``VisionTransformer.forward_with_features`` returns."""
+
+    logits: Tensor
+    """What ``forward`` gives."""
+    pooled: Tensor
+    """[B, C]: what the head takes."""
+    features: Tensor
+    """[B, M, C]: what ``forward_features`` gives."""
     size: Tensor
     """[B, M] float32: how many patches each token stands for."""
 
@@ -36,7 +49,7 @@ class Intermediate(NamedTuple):
     """[B, M] float32: how many patches each token stands for."""
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(CompiledModule):
     """A Vision Transformer with delayed spatial merging; ``from_timm`` makes one.
 
     The parameters bear timm's names, so ``state_dict`` is timm's. They are shared with the compiled
@@ -60,15 +73,23 @@ class VisionTransformer(nn.Module):
     size. In a graph that the caller captures the model must have been called so before, and must
     keep its schedule.
 
+    The parts below the model (``blocks[3].attn.qkv``, ``norm``, ...) are torch's modules over the
+    same parameters, to be looked at and loaded; the model computes by itself what they would. So at
+    the next call it refuses parts that were replaced, added or deleted, and parts with hooks. The
+    exception is ``head``: an ``nn.Identity`` in its place makes the model give features, an
+    ``nn.Linear`` makes it another classifier.
+
     Images are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are the
     config's, or with ``dynamic_img_size`` any multiples of the patch size.
 
     Raises:
         ValueError: images of another rank, number of channels, size or device; weights that do not
             fit (each is named) or are not finite; a schedule that does not fit the model.
-        TypeError: images of another dtype than the weights; a conversion to another dtype than
-            the three.
-        NotImplementedError: images that require grad.
+        TypeError: images that are no tensor, sparse, or of another dtype than the weights; a
+            conversion to another dtype than the three.
+        NotImplementedError: images that require grad; a call that torch traces, exports or
+            transforms (``torch.jit.trace``, ``make_fx``, ``torch.vmap``, ...); a module tree that
+            was changed, where the message names the part.
     """
 
     def __init__(
@@ -83,7 +104,7 @@ class VisionTransformer(nn.Module):
             schedule: a schedule, or a string that ``Schedule.parse`` takes.
             weights: tensors by timm's names, shared, not copied; None leaves them uninitialised.
         """
-        core = _C.VisionTransformer(config, _schedule(schedule, config))
+        core = _C.VisionTransformer(config, to_schedule(schedule, config))
         if weights is None:
             shapes = core.named_parameters()
             weights = {name: torch.empty_like(shape, device="cpu") for name, shape in shapes}
@@ -92,27 +113,6 @@ class VisionTransformer(nn.Module):
             core.load_parameters(list(weights.items()))
         self._wrap(core)
 
-    @classmethod
-    def _of(cls, core: _C.VisionTransformer) -> VisionTransformer:
-        """The module of a compiled model that has its weights."""
-        model = cls.__new__(cls)
-        model._wrap(core)
-        return model
-
-    def _wrap(self, core: _C.VisionTransformer) -> None:
-        super().__init__()
-        self._core = core
-        for name, tensor in core.named_parameters():
-            parent: nn.Module = self
-            *path, leaf = name.split(".")
-            for part in path:
-                if part not in parent._modules:
-                    parent.add_module(part, nn.Module())
-                parent = parent.get_submodule(part)
-            parent.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
-        self._share()
-        self.eval()
-
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes].
 
@@ -120,7 +120,7 @@ class VisionTransformer(nn.Module):
         own; with ``global_pool=""`` all tokens, [B, M, C]. Where the class token is pooled, the
         last block is computed for its row alone.
         """
-        return self._shared_core().forward(images)
+        return self._core_for(images).forward(images)
 
     def forward_features(self, images: Tensor, dense: bool = False) -> Tensor:
         """The tokens that remain [B, M, C], prefix first, after the last norm.
@@ -129,7 +129,33 @@ class VisionTransformer(nn.Module):
             dense: give each patch back the value of the token that holds it: [B, P + gh * gw, C],
                 patches in the image's order, as timm's ``forward_features``.
         """
-        return self._shared_core().forward_features(images, dense)
+        return self._core_for(images).forward_features(images, dense)
+
+    def forward_head(
+        self, features: Tensor, pre_logits: bool = False, size: Tensor | None = None
+    ) -> Tensor:
+        """Pooling and head of what ``forward_features`` gives; together they are ``forward``.
+
+        Args:
+            features: [B, M, C], behind the last norm.
+            pre_logits: stop in front of the head: [B, C].
+            size: [B, M] float32, how many patches each token stands for, as ``trace`` gives it.
+                Average and attention pooling take it into account. It may be left out where nothing
+                is merged, or where each patch has its value again (``dense=True``).
+
+        Raises:
+            ValueError: other shapes, another device, or sizes that are needed.
+            TypeError: another dtype.
+            RuntimeError: the model is frozen and has let go of the weights that are needed.
+        """
+        return self._core_for(features, "features").forward_head(features, size, pre_logits)
+
+    def forward_with_features(self, images: Tensor) -> Outputs:
+        """Logits, what the head takes, and the tokens behind the last norm, of one pass.
+
+        Here the last block runs whole, with its merging.
+        """
+        return Outputs(*self._core_for(images).forward_with_features(images))
 
     def forward_intermediates(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
@@ -137,19 +163,19 @@ class VisionTransformer(nn.Module):
         """The tokens behind each of some blocks. Blocks behind the last of them are not computed.
 
         Args:
-            blocks: ascending indices in [0, depth).
+            blocks: ascending indices in [0, depth), counted from the first block.
             norm: apply the last norm to the tokens.
 
         Raises:
             ValueError: other indices.
         """
-        kept = self._shared_core().forward_intermediates(images, list(blocks), norm)
+        kept = self._core_for(images).forward_intermediates(images, list(blocks), norm)
         return [Intermediate(*block) for block in kept]
 
     def get_intermediate_layers(
         self,
         images: Tensor,
-        n: int | Sequence[int] = 1,
+        n: SupportsIndex | Sequence[int] = 1,
         reshape: bool = False,
         return_prefix_tokens: bool = False,
         norm: bool = False,
@@ -171,10 +197,11 @@ class VisionTransformer(nn.Module):
             ValueError: indices out of range.
         """
         depth, prefix = self.config.depth, self.config.prefix
-        if isinstance(n, int):
-            blocks = list(range(depth - n, depth))
+        if isinstance(n, SupportsIndex) and not getattr(n, "ndim", 0):
+            blocks = list(range(depth - operator.index(n), depth))
         else:
-            blocks = sorted({i + depth if i < 0 else i for i in n})
+            given = [operator.index(i) for i in cast(Iterable[SupportsIndex], n)]
+            blocks = sorted({i + depth if i < 0 else i for i in given})
         layers: list[Any] = []
         for tokens, source, _ in self.forward_intermediates(images, blocks, norm):
             patches = unmerge(tokens, source)
@@ -188,7 +215,7 @@ class VisionTransformer(nn.Module):
 
     def trace(self, images: Tensor) -> Trace:
         """Logits, and where each patch went. Here the last block runs whole, with its merging."""
-        return Trace(*self._shared_core().trace(images))
+        return Trace(*self._core_for(images).trace(images))
 
     def profile(self, images: Tensor) -> dict[str, Any]:
         """Where the time of one ``forward`` goes.
@@ -205,7 +232,7 @@ class VisionTransformer(nn.Module):
         Raises:
             ValueError: no images.
         """
-        return self._shared_core().profile(images)
+        return self._core_for(images).profile(images)
 
     @property
     def cpu_path(self) -> str:
@@ -243,17 +270,13 @@ class VisionTransformer(nn.Module):
         return self
 
     @property
-    def config(self) -> Config:
-        return self._core.config
-
-    @property
     def schedule(self) -> Schedule:
         """Settable, to a schedule or a string; calls that have begun finish with the old one."""
         return self._core.schedule
 
     @schedule.setter
     def schedule(self, value: Schedule | str) -> None:
-        self._core.schedule = _schedule(value, self.config)
+        self._core.schedule = to_schedule(value, self.config)
 
     @property
     def plan(self) -> Plan:
@@ -263,84 +286,10 @@ class VisionTransformer(nn.Module):
     def extra_repr(self) -> str:
         return f"schedule={self.schedule!r}"
 
-    # The core holds the very tensors that are registered here, so what moves, converts or fills
-    # them in place reaches it; where one was replaced by another, the next call hands it over.
+    @property
+    def num_classes(self) -> int:
+        return self.config.num_classes
 
-    def _share(self, check_finite: bool = False) -> None:
-        parameters = dict(self.named_parameters())
-        self._core.load_parameters(list(parameters.items()), check_finite)
-        places = [(name.rpartition("."), parameter) for name, parameter in parameters.items()]
-        self._links = _C.Links(
-            [
-                (self.get_submodule(owner)._parameters, leaf, parameter)
-                for (owner, _, leaf), parameter in places
-            ]
-        )
-
-    def _shared_core(self) -> _C.VisionTransformer:
-        if torch.compiler.is_exporting():
-            raise NotImplementedError(
-                "dsm_ext.VisionTransformer: the model is one compiled call that torch.export "
-                "cannot look into; export dsm_ext.reference.forward with ops=dsm_ext in its place"
-            )
-        if not self._links.hold():
-            self._share(check_finite=True)
-        return self._core
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VisionTransformer:
-        self._check_not_frozen()
-        weight = next(self.parameters())
-        probe = fn(torch.empty(0, dtype=weight.dtype, device=weight.device))
-        if probe.dtype not in DTYPES or probe.is_meta:  # before anything has changed
-            raise TypeError(
-                "dsm_ext.VisionTransformer: expected float32, bfloat16 or float16 on a device with "
-                f"memory, got {probe.dtype} on {probe.device}"
-            )
-        super()._apply(fn, recurse)
-        self._share()
-        return self
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        self._check_not_frozen()
-        for name, _ in self.named_parameters():
-            value = state_dict.get(prefix + name)
-            if isinstance(value, Tensor) and not value.isfinite().all():
-                raise ValueError(f"dsm_ext.VisionTransformer: NaN or infinity in {prefix}{name}")
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        self._check_not_frozen()
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-
-    def _check_not_frozen(self) -> None:
-        if self._core.frozen:
-            raise RuntimeError(
-                "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights"
-            )
-
-    # Copies and pickles carry the parameters; the core is made again from them.
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._check_not_frozen()
-        state = self.__dict__.copy()
-        del state["_links"]
-        state["_core"] = (self.config, self.schedule, self.cpu_path, self.cuda_graphs)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        config, schedule, cpu_path, cuda_graphs = state["_core"]
-        self._core = _C.VisionTransformer(config, schedule)
-        self._core.cpu_path = cpu_path
-        self._core.cuda_graphs = cuda_graphs
-        self._share()
-
-
-def _schedule(schedule: Schedule | str, config: Config) -> Schedule:
-    if isinstance(schedule, str):
-        return Schedule.parse(schedule, config.depth)
-    if not isinstance(schedule, Schedule):
-        raise TypeError(
-            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {schedule!r}"
-        )
-    return schedule
+    @property
+    def num_features(self) -> int:
+        return self.config.embed_dim

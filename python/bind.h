@@ -10,6 +10,16 @@
 
 namespace py = pybind11;
 
+/// "Name(field=value, ...)" of a dictionary of fields.
+inline std::string repr_of(const char* name, const py::dict& fields) {
+  std::string text;
+  for (const auto& [field, value] : fields) {
+    text += (text.empty() ? "" : ", ") + field.cast<std::string>() + "=" +
+            py::repr(value).cast<std::string>();
+  }
+  return std::string(name) + "(" + text + ")";
+}
+
 void bind_config(py::module_& m);
 void bind_schedule(py::module_& m);
 void bind_model(py::module_& m);

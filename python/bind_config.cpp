@@ -72,16 +72,7 @@ void bind_config(py::module_& m) {
             return py::isinstance<Config>(b) &&
                    dict_of_config(a).equal(dict_of_config(b.cast<Config>()));
           })
-      .def(
-          "__repr__",
-          [](const Config& c) {
-            std::string text;
-            for (const auto& [name, value] : dict_of_config(c)) {
-              text += (text.empty() ? "" : ", ") + name.cast<std::string>() + "=" +
-                      py::repr(value).cast<std::string>();
-            }
-            return "Config(" + text + ")";
-          })
+      .def("__repr__", [](const Config& c) { return repr_of("Config", dict_of_config(c)); })
       .def(py::pickle(&dict_of_config, [](const py::dict& dict) {
         return config_from(py::kwargs(dict));
       }));

@@ -1,3 +1,4 @@
+#include <pybind11/operators.h>
 #include <pybind11/stl/filesystem.h>
 
 #include "bind.h"
@@ -26,6 +27,36 @@ Preprocessing preprocessing(
   return p;
 }
 
+py::dict dict_of(const Preprocessing& p) {
+  return py::dict(
+      "size"_a = py::tuple(py::cast(p.size)), "interpolation"_a = dsm_ext::name_of(p.interpolation),
+      "crop_pct"_a = p.crop_pct, "crop_mode"_a = dsm_ext::name_of(p.crop_mode),
+      "mean"_a = py::tuple(py::cast(p.mean)), "std"_a = py::tuple(py::cast(p.std)));
+}
+
+// Of what `dict_of` gives, whose mean and deviation may be unknown.
+Preprocessing preprocessing_from(const py::dict& dict) {
+  auto mean = dict["mean"].cast<std::vector<double>>();
+  auto std = dict["std"].cast<std::vector<double>>();
+  const bool known = !mean.empty();
+  auto p = preprocessing(
+      dict["size"].cast<std::array<int64_t, 2>>(), dict["interpolation"].cast<std::string>(),
+      dict["crop_pct"].cast<double>(), dict["crop_mode"].cast<std::string>(),
+      known ? std::move(mean) : std::vector{0.5}, known ? std::move(std) : std::vector{0.5});
+  if (!known) {
+    p.mean.clear();
+    p.std.clear();
+  }
+  return p;
+}
+
+ModelInfo info_from(const py::tuple& state) {
+  return {
+      state[0].cast<std::string>(), state[1].cast<dsm_ext::Config>(),
+      state[2].cast<dsm_ext::Schedule>(), state[3].cast<Preprocessing>(),
+      state[4].cast<std::vector<std::string>>()};
+}
+
 void bind_preprocessing(py::module_& m) {
   const Preprocessing usual;
   py::class_<Preprocessing>(m, "Preprocessing")
@@ -45,7 +76,11 @@ void bind_preprocessing(py::module_& m) {
       .def_property_readonly(
           "mean", [](const Preprocessing& p) { return py::tuple(py::cast(p.mean)); })
       .def_property_readonly(
-          "std", [](const Preprocessing& p) { return py::tuple(py::cast(p.std)); });
+          "std", [](const Preprocessing& p) { return py::tuple(py::cast(p.std)); })
+      .def_property_readonly("known", &Preprocessing::known)
+      .def(py::self == py::self)
+      .def("__repr__", [](const Preprocessing& p) { return repr_of("Preprocessing", dict_of(p)); })
+      .def(py::pickle(&dict_of, &preprocessing_from));
 }
 
 void bind_info(py::module_& m) {
@@ -54,7 +89,13 @@ void bind_info(py::module_& m) {
       .def_readonly("config", &ModelInfo::config)
       .def_readonly("schedule", &ModelInfo::schedule)
       .def_readonly("preprocessing", &ModelInfo::preprocessing)
-      .def_readonly("labels", &ModelInfo::labels);
+      .def_readonly("labels", &ModelInfo::labels)
+      .def(py::pickle(
+          [](const ModelInfo& info) {
+            return py::make_tuple(
+                info.architecture, info.config, info.schedule, info.preprocessing, info.labels);
+          },
+          &info_from));
   m.def(
       "model_info", [](const Path& path) { return dsm_ext::model_info(path.string()); }, "path"_a,
       Release());
@@ -87,6 +128,12 @@ void bind_build_info(py::module_& m) {
       .def_readonly("compiler", &BuildInfo::compiler)
       .def_readonly("instruction_set", &BuildInfo::instruction_set)
       .def("__str__", &BuildInfo::str)
+      .def(  // a copy is of the build that it is made by
+          "__reduce__",
+          [](const BuildInfo&) {
+            const auto own = py::module_::import("dsm_ext._C").attr("build_info");
+            return py::make_tuple(own, py::tuple());
+          })
       .def("__repr__", [](const BuildInfo& info) { return "BuildInfo(" + info.str() + ")"; });
   m.def("build_info", &dsm_ext::build_info);
 }

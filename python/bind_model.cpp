@@ -27,30 +27,95 @@ py::dict dict_of(const dsm_ext::Profile& profile) {
       "after"_a = parts[count - 1]);
 }
 
-// Where a module's parameters stand in Python, to see when one has been replaced by another: each a
-// dictionary, the name in it, and the parameter that was there.
-class Links {
+// What a tree of Python's modules was like, to see at each call whether it still is: the parts and
+// parameters of every module, that no part has hooks, and that no part was given an attribute such as
+// `forward`. A call looks at some five dictionaries for each module, so what is compared lies side by
+// side, and dictionaries are walked in their order instead of looked up in.
+class ModuleTree {
  public:
-  explicit Links(std::vector<std::tuple<py::dict, py::str, py::object>> links)
-      : links_(std::move(links)) {}
+  // `modules`: the model, then all its parts. The model itself may have hooks and attributes.
+  explicit ModuleTree(const std::vector<py::object>& modules) {
+    for (const auto& module : modules) {
+      const auto dict = [&](const py::object& owner, const char* name) {
+        return keep(owner[name].cast<py::dict>());
+      };
+      const bool part = !modules_.empty();
+      const py::dict attributes = module.attr("__dict__");
+      modules_.push_back(
+          {.attributes = keep(attributes),
+           .parts = dict(attributes, "_modules"),
+           .parameters = dict(attributes, "_parameters"),
+           .forward_hooks = part ? dict(attributes, "_forward_hooks") : nullptr,
+           .forward_pre_hooks = part ? dict(attributes, "_forward_pre_hooks") : nullptr,
+           .attribute_count = PyDict_Size(attributes.ptr()),
+           .part_count = keep_values(attributes["_modules"]),
+           .parameter_count = keep_values(attributes["_parameters"])});
+    }
+  }
 
-  bool hold() const {
-    return std::all_of(links_.begin(), links_.end(), [](const auto& link) {
-      const auto& [owner, name, parameter] = link;
-      return PyDict_GetItem(owner.ptr(), name.ptr()) == parameter.ptr();
-    });
+  bool holds() const {
+    const auto* expected = values_.data();
+    for (const auto& module : modules_) {
+      if (!same(module.parts, module.part_count, expected) ||
+          !same(module.parameters, module.parameter_count, expected) ||
+          (module.part_count > 0 && !has_dict(module)) ||
+          (module.forward_hooks != nullptr &&
+           (PyDict_Size(module.forward_hooks) > 0 || PyDict_Size(module.forward_pre_hooks) > 0 ||
+            PyDict_Size(module.attributes) != module.attribute_count))) {
+        return false;
+      }
+    }
+    return true;
   }
 
  private:
-  std::vector<std::tuple<py::dict, py::str, py::object>> links_;
+  struct Module {
+    PyObject *attributes, *parts, *parameters, *forward_hooks, *forward_pre_hooks;
+    Py_ssize_t attribute_count;
+    int32_t part_count, parameter_count;
+  };
+
+  PyObject* keep(py::object object) { return kept_.emplace_back(std::move(object)).ptr(); }
+
+  int32_t keep_values(const py::object& dict) {
+    for (const auto& [name, value] : dict.cast<py::dict>()) {
+      values_.push_back(keep(py::reinterpret_borrow<py::object>(value)));
+    }
+    return static_cast<int32_t>(py::len(dict));
+  }
+
+  // Whether a dictionary has just the next `count` expected values; `expected` moves on behind them.
+  static bool same(PyObject* dict, int32_t count, PyObject* const*& expected) {
+    if (PyDict_Size(dict) != count) {
+      return false;
+    }
+    Py_ssize_t at = 0;
+    PyObject *name = nullptr, *value = nullptr;
+    while (PyDict_Next(dict, &at, &name, &value)) {
+      if (value != *expected++) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  // `del blocks[2]` gives nn.Sequential another dictionary of parts.
+  static bool has_dict(const Module& module) {
+    static PyObject* const name = PyUnicode_InternFromString("_modules");
+    return PyDict_GetItemWithError(module.attributes, name) == module.parts;
+  }
+
+  std::vector<Module> modules_;
+  std::vector<PyObject*> values_;  // of all dictionaries of parts and parameters, one after another
+  std::vector<py::object> kept_;   // owns all of these
 };
 
 }  // namespace
 
 void bind_model(py::module_& m) {
-  py::class_<Links>(m, "Links")
-      .def(py::init<std::vector<std::tuple<py::dict, py::str, py::object>>>(), "links"_a)
-      .def("hold", &Links::hold);
+  py::class_<ModuleTree>(m, "ModuleTree")
+      .def(py::init<const std::vector<py::object>&>(), "modules"_a)
+      .def("holds", &ModuleTree::holds);
 
   using Model = dsm_ext::VisionTransformerImpl;
   using Release = py::call_guard<py::gil_scoped_release>;
@@ -69,6 +134,16 @@ void bind_model(py::module_& m) {
             return kept;
           },
           "images"_a, "blocks"_a, "norm"_a = false, Release())
+      .def(
+          "forward_head", &Model::forward_head, "features"_a, "size"_a = py::none(),
+          "pre_logits"_a = false, Release())
+      .def(
+          "forward_with_features",
+          [](const Model& model, const at::Tensor& images) {
+            auto outputs = model.forward_with_features(images);
+            return std::tuple(outputs.logits, outputs.pooled, outputs.features, outputs.size);
+          },
+          "images"_a, Release())
       .def(
           "trace",
           [](const Model& model, const at::Tensor& images) {

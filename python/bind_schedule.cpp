@@ -55,13 +55,54 @@ py::tuple steps_of(const Schedule& schedule, int64_t block) {
   return py::tuple(py::cast(schedule.blocks()[block]));
 }
 
+py::tuple state_of(const dsm_ext::PlannedBlock& block) {
+  py::list steps;
+  for (const auto& step : block.steps) {
+    steps.append(
+        py::make_tuple(step.r, step.windows, step.regroup, step.tokens_in, step.tokens_out));
+  }
+  return py::make_tuple(
+      steps, block.tokens_in, block.tokens_out, block.multiply_adds, block.multiply_adds_logits);
+}
+
+dsm_ext::PlannedBlock block_from(const py::tuple& state) {
+  dsm_ext::PlannedBlock block{
+      {}, state[1].cast<int64_t>(), state[2].cast<int64_t>(), state[3].cast<int64_t>(),
+      state[4].cast<int64_t>()};
+  for (const auto& item : state[0].cast<py::list>()) {
+    const auto step = item.cast<py::tuple>();
+    block.steps.push_back(
+        {step[0].cast<int64_t>(), step[1].cast<std::vector<int64_t>>(), step[2].cast<bool>(),
+         step[3].cast<int64_t>(), step[4].cast<int64_t>()});
+  }
+  return block;
+}
+
+py::tuple state_of_plan(const Plan& plan) {
+  return py::make_tuple(
+      plan.blocks, plan.window_order, plan.multiply_adds_embed, plan.multiply_adds_head,
+      plan.tokens_dense, plan.multiply_adds_dense, plan.multiply_adds_dense_logits);
+}
+
+Plan plan_from(const py::tuple& state) {
+  return {
+      state[0].cast<std::vector<dsm_ext::PlannedBlock>>(),
+      state[1].cast<std::vector<int32_t>>(),
+      state[2].cast<int64_t>(),
+      state[3].cast<int64_t>(),
+      state[4].cast<int64_t>(),
+      state[5].cast<int64_t>(),
+      state[6].cast<int64_t>()};
+}
+
 Schedule tome(int64_t depth, const py::object& r, double inflection) try {
   if (py::isinstance<py::tuple>(r)) {
     const auto [count, slope] = r.cast<std::pair<int64_t, double>>();
     return Schedule::tome(depth, count, slope);
   }
-  if (py::isinstance<py::list>(r)) {
-    return Schedule::tome(depth, r.cast<std::vector<int64_t>>());
+  const bool array = py::hasattr(r, "ndim") && r.attr("ndim").cast<int64_t>() == 1;
+  if (py::isinstance<py::list>(r) || array) {
+    return Schedule::tome(depth, py::list(r).cast<std::vector<int64_t>>());
   }
   return Schedule::tome(depth, r.cast<std::optional<int64_t>>(), inflection);
 } catch (const py::cast_error&) {
@@ -134,7 +175,12 @@ void bind_schedule(py::module_& m) {
       .def_readonly("window", &Step::window)
       .def(py::self == py::self)
       .def("__hash__", [](const Step& s) { return py::hash(py::make_tuple(s.r, s.window)); })
-      .def("__repr__", &Step::str);
+      .def("__repr__", &Step::str)
+      .def(py::pickle(
+          [](const Step& step) { return py::make_tuple(step.r, step.window); },
+          [](const py::tuple& state) {
+            return Step{state[0].cast<int64_t>(), state[1].cast<int64_t>()};
+          }));
   m.def("Local", &Step::local, "r"_a, "window"_a);
   m.def("Global", &Step::global, "r"_a);
 
@@ -143,7 +189,9 @@ void bind_schedule(py::module_& m) {
       .def_readonly("tokens_in", &dsm_ext::PlannedBlock::tokens_in)
       .def_readonly("tokens_out", &dsm_ext::PlannedBlock::tokens_out)
       .def_readonly("multiply_adds", &dsm_ext::PlannedBlock::multiply_adds)
-      .def_readonly("multiply_adds_logits", &dsm_ext::PlannedBlock::multiply_adds_logits);
+      .def_readonly("multiply_adds_logits", &dsm_ext::PlannedBlock::multiply_adds_logits)
+      .def(py::self == py::self)
+      .def(py::pickle(&state_of, &block_from));
 
   py::class_<Plan>(m, "Plan")
       .def_readonly("blocks", &Plan::blocks)
@@ -156,7 +204,9 @@ void bind_schedule(py::module_& m) {
       .def_property_readonly("multiply_adds_logits", &Plan::multiply_adds_logits)
       .def_readonly("tokens_dense", &Plan::tokens_dense)
       .def_property_readonly("tokens_out", &Plan::tokens_out)
-      .def("__str__", &Plan::str);
+      .def("__str__", &Plan::str)
+      .def(py::self == py::self)
+      .def(py::pickle(&state_of_plan, &plan_from));
 
   py::class_<Schedule>(m, "Schedule")
       .def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true)

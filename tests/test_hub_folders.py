@@ -142,7 +142,9 @@ def test_preprocessing_and_labels_come_from_the_config(tmp_path):
     info = dsm_ext.model_info(tmp_path)
     assert info.labels == ["x", "y", "z"]
     assert info.preprocessing.crop_pct == 0.875
-    assert info.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert not info.preprocessing.known  # nothing says how pictures were normalised
+    with pytest.raises(ValueError, match="do not say how its pictures were normalised; set mean"):
+        info.preprocessing(torch.zeros(8, 8, 3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,10 @@ void Preprocessing::validate() const {
 }
 
 at::Tensor Preprocessing::operator()(const at::Tensor& picture) const {
+  TORCH_CHECK_VALUE(
+      known(),
+      "dsm_ext.Preprocessing: the model's files do not say how its pictures were normalised; set "
+      "mean and std");
   validate();
   TORCH_CHECK_VALUE(
       picture.dim() == 3 && picture.size(0) > 0 && picture.size(1) > 0,

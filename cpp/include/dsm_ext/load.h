@@ -18,7 +18,7 @@ struct DSM_EXT_API ModelInfo {
   std::string architecture;  ///< timm's name, or "".
   Config config;
   Schedule schedule;  ///< The one that was exported, else `Schedule::dsm`.
-  Preprocessing preprocessing;
+  Preprocessing preprocessing;  ///< Its `known` is false where the files do not say.
   std::vector<std::string> labels;  ///< Of the classes, in their order; empty where none are given.
 };
 
@@ -39,13 +39,13 @@ struct LoadOptions {
   /// float32, bfloat16 or float16; none keeps the file's, which may be of any of the three.
   std::optional<at::ScalarType> dtype;
   at::Device device = at::kCPU;
-  bool check_finite = false;  ///< Read every weight at once and refuse NaN and infinity.
+  bool check_finite = false;  ///< Refuse NaN and infinity in the weights.
 };
 
 /// The model of a folder or file that `model_info` takes.
 ///
-/// The weights are mapped into memory, and read when they are first used. Where neither dtype nor
-/// device change, nothing is copied but into the fast path's packed weights.
+/// The weights are copied out of the file at once: it may be written over, cut short or deleted
+/// afterwards.
 ///
 /// \param schedule  As `Schedule::parse` takes it; none: that of `model_info`.
 /// \throws dsm_ext::Error as `model_info`, and where the weights are not the config's.

@@ -14,6 +14,8 @@ struct DSM_EXT_API PlannedStep {
   std::vector<int64_t> windows;  ///< Tokens in each window before the step; empty: global.
   bool regroup;                  ///< The first local step: the sequence is still row-major.
   int64_t tokens_in, tokens_out;
+
+  bool operator==(const PlannedStep&) const = default;
 };
 
 struct DSM_EXT_API PlannedBlock {
@@ -23,6 +25,7 @@ struct DSM_EXT_API PlannedBlock {
   int64_t multiply_adds_logits;  ///< What logits need: the last block for the pooled rows alone.
 
   std::string kind() const;  ///< "dense", "local", "global" or "local+global".
+  bool operator==(const PlannedBlock&) const = default;
 };
 
 /// A schedule laid out for a model: what happens in each block, and what it costs.
@@ -44,6 +47,7 @@ struct DSM_EXT_API Plan {
 
   /// One line a block and the totals.
   std::string str() const;
+  bool operator==(const Plan&) const = default;
 };
 
 }  // namespace dsm_ext

@@ -41,6 +41,14 @@ struct DSM_EXT_API Trace {
   at::Tensor size;  ///< [B, M] float32: how many patches each token stands for.
 };
 
+/// What `VisionTransformer::forward_with_features` returns.
+struct DSM_EXT_API Outputs {
+  at::Tensor logits;    ///< What `forward` gives.
+  at::Tensor pooled;    ///< [B, embed_dim]: what the head takes.
+  at::Tensor features;  ///< What `forward_features` gives, [B, M, embed_dim].
+  at::Tensor size;      ///< [B, M] float32: how many patches each token stands for.
+};
+
 /// The tokens behind a block.
 struct DSM_EXT_API Intermediate {
   at::Tensor tokens;  ///< [B, M, embed_dim], prefix first, in the model's dtype.
@@ -80,8 +88,9 @@ enum class CpuPath {
 /// the config's, or with `dynamic_img_size` any multiples of the patch size; then M, gh and gw are
 /// those of the image size at hand.
 /// \throws c10::ValueError           for another rank, number of channels, image size or device.
-/// \throws c10::TypeError            for another dtype than the weights'.
-/// \throws c10::NotImplementedError  for images that require grad.
+/// \throws c10::TypeError            for another dtype than the weights', and sparse or nested images.
+/// \throws c10::NotImplementedError  for images that require grad, and while torch traces, exports or
+///                                   transforms a program (jit::trace, vmap, functionalize, ...).
 /// \source The model: arXiv 2010.11929, and arXiv 2012.12877 where distilled. The merging: DSM,
 ///         arXiv 2303.02331.
 class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
@@ -101,6 +110,23 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// \return [B, M, embed_dim]: all tokens that remain, prefix first, after the last norm; dense
   ///         [B, P + gh * gw, embed_dim], patches in the image's order.
   at::Tensor forward_features(const at::Tensor& images, bool dense = false) const;
+
+  /// Pooling and head of what `forward_features` gives: together they are `forward`.
+  /// \param features    [B, M, embed_dim], behind the last norm.
+  /// \param size        [B, M] float32: how many patches each token stands for, as `trace` gives it.
+  ///                    Pooling by `avg` or `map` takes it into account; it may be left out where
+  ///                    nothing is merged, or each patch has its value again (`dense`).
+  /// \param pre_logits  Whether to stop in front of the head: [B, embed_dim].
+  /// \throws c10::ValueError for other shapes or devices, or where sizes are needed;
+  ///         c10::TypeError for other dtypes; c10::Error where the model is frozen and the head's
+  ///         or the attention pool's weights are needed.
+  at::Tensor forward_head(
+      const at::Tensor& features, const std::optional<at::Tensor>& size = std::nullopt,
+      bool pre_logits = false) const;
+
+  /// Logits, what the head takes, and the tokens behind the last norm, of one pass. Here the last
+  /// block runs whole, with its merge steps.
+  Outputs forward_with_features(const at::Tensor& images) const;
 
   /// The tokens behind each of some blocks.
   /// \param blocks  Indices in [0, depth), ascending. Later blocks are not computed.
@@ -161,10 +187,10 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::shared_ptr<const cpu::Engine> locked_engine() const;  // mutex_ is held
   void take_parameters();
   void check_not_frozen() const;  // likewise
-  void check_images(const at::Tensor& images) const;
   std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
   std::vector<int64_t> recordings_key() const;
   Sequence embed(const at::Tensor& patches, const Layout& layout) const;
+  at::Tensor pooled(const Sequence& sequence, bool proportional) const;
   at::Tensor logits(const Sequence& sequence, bool proportional) const;
   Passed run(
       const at::Tensor& patches, const Layout& layout, const Wanted& wanted,

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "dsm_ext/vision_transformer.h"
+#include "images.h"
 #include "layers.h"
 
 namespace dsm_ext {
@@ -35,6 +36,11 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
   TORCH_CHECK_VALUE(
       !weight.is_meta(), "dsm_ext.VisionTransformer: expected weights with values, got ", name,
       " on the meta device");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      is_plain(weight) && weight.layout() == at::kStrided,
+      "dsm_ext.VisionTransformer: expected weights to be dense tensors with values of their own, "
+      "which those of torch's tracing, of its transforms and of tensor subclasses are not; got ",
+      name);
   const auto dtype = weight.scalar_type();
   TORCH_CHECK_TYPE(
       dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
@@ -73,7 +79,9 @@ void VisionTransformerImpl::load_parameters(
   for (const auto& [name, weight] : given) {
     if (!parameters.contains(name)) {
       unexpected.push_back(name);
-    } else if (check_finite && !weight.is_meta() && !at::isfinite(weight).all().item<bool>()) {
+    } else if (
+        check_finite && !weight.is_meta() && is_plain(weight) &&
+        !at::isfinite(weight).all().item<bool>()) {
       non_finite.push_back(name);
     }
   }

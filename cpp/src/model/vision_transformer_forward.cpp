@@ -10,6 +10,7 @@
 #include "cpu/engine.h"
 #include "cuda/graphs.h"
 #include "dsm_ext/ops.h"
+#include "images.h"
 #include "pass.h"
 #include "patches.h"
 #include "positions.h"
@@ -30,44 +31,6 @@ at::Tensor unmerged(const at::Tensor& tokens, const at::Tensor& source, int64_t 
 }
 
 }  // namespace
-
-void VisionTransformerImpl::check_images(const at::Tensor& images) const {
-  const auto& [height, width] = config_.img_size;
-  const auto& [ph, pw] = config_.patch_size;
-  const auto& weight = patch_embed_->weight;
-  TORCH_CHECK_VALUE(
-      images.dim() == 4, "dsm_ext.VisionTransformer: expected images to be [B, ", config_.in_chans,
-      ", ", height, ", ", width, "], got ", images.sizes());
-  TORCH_CHECK_VALUE(
-      images.size(1) == config_.in_chans, "dsm_ext.VisionTransformer: expected images of ",
-      config_.in_chans, " channels, got ", images.size(1));
-  if (config_.dynamic_img_size) {
-    TORCH_CHECK_VALUE(
-        images.size(2) > 0 && images.size(2) % ph == 0 && images.size(3) > 0 &&
-            images.size(3) % pw == 0,
-        "dsm_ext.VisionTransformer: expected images whose height and width are multiples of ", ph,
-        " and ", pw, " pixels, got ", images.size(2), " x ", images.size(3));
-  } else {
-    TORCH_CHECK_VALUE(
-        images.size(2) == height && images.size(3) == width,
-        "dsm_ext.VisionTransformer: expected images of ", height, " x ", width, " pixels, got ",
-        images.size(2), " x ", images.size(3));
-  }
-  TORCH_CHECK_VALUE(
-      !weight.is_meta(),
-      "dsm_ext.VisionTransformer: the model has no weights yet; load them first");
-  TORCH_CHECK_VALUE(
-      images.device() == weight.device(), "dsm_ext.VisionTransformer: expected images on ",
-      weight.device(), " like the weights, got ", images.device());
-  TORCH_CHECK_TYPE(
-      images.scalar_type() == weight.scalar_type(),
-      "dsm_ext.VisionTransformer: expected images of ", weight.scalar_type(),
-      " like the weights, got ", images.scalar_type());
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      !(at::GradMode::is_enabled() && images.requires_grad()),
-      "dsm_ext.VisionTransformer: images require grad, and the model is for inference only; pass "
-      "images.detach()");
-}
 
 Sequence VisionTransformerImpl::embed(const at::Tensor& patches, const Layout& layout) const {
   const int64_t b = patches.size(0), c = config_.embed_dim, prefix = config_.prefix();
@@ -96,8 +59,8 @@ Sequence VisionTransformerImpl::embed(const at::Tensor& patches, const Layout& l
   return {normalize(norm_pre_, tokens), {}, {}, {}};
 }
 
-// Of normalised tokens: at least those that are pooled.
-at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proportional) const {
+// What the head takes, [B, C], of normalised tokens: at least those that are pooled.
+at::Tensor VisionTransformerImpl::pooled(const Sequence& sequence, bool proportional) const {
   const auto& tokens = sequence.tokens;
   const int64_t first = config_.pool_include_prefix ? 0 : config_.prefix();
   const int64_t count = tokens.size(1) - first;
@@ -119,20 +82,25 @@ at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proporti
       }
       break;
     case Pool::map: {
-      Sequence pooled{
+      Sequence part{
           .tokens = tokens.narrow(1, first, count), .size = {}, .log_size = {}, .source = {}};
       if (proportional && sequence.size.defined()) {
-        pooled.size = sequence.size.narrow(1, first, count);
-        pooled.log_size = log_sizes(pooled.size, tokens.scalar_type());
+        part.size = sequence.size.narrow(1, first, count);
+        part.log_size = log_sizes(part.size, tokens.scalar_type());
       }
-      x = (*attn_pool_)(pooled.tokens, pooled.bias(proportional));
+      x = (*attn_pool_)(part.tokens, part.bias(proportional));
     }
   }
   x = normalize(fc_norm_, x);
-  if (config_.distilled) {
-    const auto y = tokens.select(1, 1);
-    return (head_ ? (*head_)(x) + (*head_dist_)(y) : x + y).div_(2);
+  return config_.distilled ? (x + tokens.select(1, 1)).div_(2) : x;
+}
+
+at::Tensor VisionTransformerImpl::logits(const Sequence& sequence, bool proportional) const {
+  const auto& tokens = sequence.tokens;
+  if (head_ != nullptr && config_.distilled) {
+    return ((*head_)(tokens.select(1, 0)) + (*head_dist_)(tokens.select(1, 1))).div_(2);
   }
+  const auto x = pooled(sequence, proportional);
   return head_ ? (*head_)(x) : x;
 }
 
@@ -186,7 +154,7 @@ Passed VisionTransformerImpl::run(
 }
 
 Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wanted) const {
-  check_images(images);
+  check_images(images, config_, patch_embed_->weight);
   const Inference guard;
   const auto layout = this->layout(images);
   if (images.size(0) == 0) {
@@ -219,6 +187,51 @@ at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images, boo
   return dense ? unmerged(passed.features, passed.source, config_.prefix()) : passed.features;
 }
 
+at::Tensor VisionTransformerImpl::forward_head(
+    const at::Tensor& features, const std::optional<at::Tensor>& size, bool pre_logits) const {
+  check_features(features, config_, patch_embed_->weight);
+  const Inference guard;
+  const auto layout = this->layout();
+  const int64_t b = features.size(0), m = features.size(1), all = config_.tokens();
+  const bool any = config_.global_pool == Pool::token || config_.global_pool == Pool::none;
+  TORCH_CHECK_VALUE(
+      m >= std::max(config_.pooled_tokens(), config_.prefix() + 1),
+      "dsm_ext.VisionTransformer: expected features of at least ", config_.prefix() + 1,
+      " tokens, got ", m);
+  TORCH_CHECK_VALUE(
+      any || size || m == all || layout->plan().tokens_out() == layout->plan().tokens_dense,
+      "dsm_ext.VisionTransformer: expected the size of each token beside ", m,
+      " features that are pooled by size, or features of all ", all,
+      " tokens, as forward_features gives them with dense=True");
+  if (size) {
+    TORCH_CHECK_VALUE(
+        size->dim() == 2 && size->size(0) == b && size->size(1) == m,
+        "dsm_ext.VisionTransformer: expected size to be [", b, ", ", m, "], got ", size->sizes());
+    TORCH_CHECK_TYPE(
+        size->scalar_type() == at::kFloat,
+        "dsm_ext.VisionTransformer: expected size to be float32, got ", size->scalar_type());
+    TORCH_CHECK_VALUE(
+        size->device() == features.device(), "dsm_ext.VisionTransformer: expected size on ",
+        features.device(), " like the features, got ", size->device());
+  }
+  if (!pre_logits || config_.global_pool == Pool::map) {
+    const std::lock_guard lock(mutex_);
+    check_not_frozen();
+  }
+  const Sequence sequence{
+      .tokens = features, .size = size.value_or(at::Tensor()), .log_size = {}, .source = {}};
+  const bool proportional = layout->schedule().proportional();
+  return pre_logits ? pooled(sequence, proportional).clone() : logits(sequence, proportional);
+}
+
+Outputs VisionTransformerImpl::forward_with_features(const at::Tensor& images) const {
+  const bool none = config_.global_pool == Pool::none;
+  auto passed = pass(images, {.logits = !none, .features = true, .trace = true});
+  auto pooled = none ? passed.features
+                     : forward_head(passed.features, passed.size, /*pre_logits=*/true);
+  return {none ? passed.features : passed.logits, std::move(pooled), passed.features, passed.size};
+}
+
 std::vector<Intermediate> VisionTransformerImpl::forward_intermediates(
     const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm) const {
   const bool ascending =
@@ -237,7 +250,7 @@ Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
 }
 
 Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
-  check_images(images);
+  check_images(images, config_, patch_embed_->weight);
   const Inference guard;
   TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
   const auto layout = this->layout(images);

@@ -102,6 +102,10 @@ Schedule schedule_from(const std::string& path, const Json& value) {
 
 namespace {
 
+bool has(const Json& fields, const char* name) {
+  return fields.contains(name) && !fields[name].is_null();
+}
+
 template <typename Enum>
 void take(const std::string& path, const Json& fields, const char* name, Enum& value) {
   if (const auto given = find_field<std::string>(path, fields, name)) {
@@ -130,7 +134,8 @@ Preprocessing preprocessing_from(
   Preprocessing p;
   const auto channels = static_cast<size_t>(config.in_chans);
   p.size = config.img_size;
-  if (channels != p.mean.size()) {  // there is no usual value for these
+  const bool known = has(fields, "mean") || has(fields, "std");
+  if (channels != p.mean.size()) {  // timm has no usual value for these
     p.mean.assign(channels, 0.5);
     p.std.assign(channels, 0.5);
   }
@@ -143,6 +148,10 @@ Preprocessing preprocessing_from(
     p.validate();
   } catch (const c10::Error& e) {
     fail(path, e.what_without_backtrace());
+  }
+  if (!known) {
+    p.mean.clear();
+    p.std.clear();
   }
   return p;
 }

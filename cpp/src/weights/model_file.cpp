@@ -214,10 +214,10 @@ ModelFile open_model(
 
 }  // namespace
 
-ModelFile open_model(const std::string& path) {
+ModelFile open_model(const std::string& path, bool values) {
   std::error_code error;  // then it is no folder, and what opens it says why
   if (!std::filesystem::is_directory(path, error)) {
-    auto file = open_safetensors(path);
+    auto file = open_safetensors(path, values);
     const auto found = file.metadata.find(kInMetadata);
     if (found == file.metadata.end()) {
       fail(
@@ -230,9 +230,10 @@ ModelFile open_model(const std::string& path) {
   const auto config_path = (std::filesystem::path(path) / "config.json").string();
   const auto weights_path = (std::filesystem::path(path) / "model.safetensors").string();
   const auto json = read_config(config_path);
-  return open_model(config_path, json, weights_path, read_safetensors(weights_path));
+  return open_model(
+      config_path, json, weights_path, open_safetensors(weights_path, values).tensors);
 }
 
-ModelInfo model_info(const std::string& path) { return open_model(path).info; }
+ModelInfo model_info(const std::string& path) { return open_model(path, /*values=*/false).info; }
 
 }  // namespace dsm_ext

@@ -16,6 +16,7 @@ struct ModelFile {
 };
 
 /// What `model_info` says, with the weights.
-ModelFile open_model(const std::string& path);
+/// \param values  Whether the weights are read; else they have shapes and dtypes alone.
+ModelFile open_model(const std::string& path, bool values = true);
 
 }  // namespace dsm_ext

@@ -1,11 +1,18 @@
+#include "safetensors.h"
+
 #include <ATen/Functions.h>
-#include <ATen/MapAllocator.h>
+#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
+#include <system_error>
+
 #include "json.h"
-#include "safetensors.h"
 
 // A file is: the length of the header, 8 bytes, little-endian; the header, a JSON object that gives
 // each tensor's dtype, shape and place behind the header; the tensors. Nothing in it is believed.
@@ -26,33 +33,41 @@ struct Place {
   uint64_t begin, end;  // bytes behind the header
 };
 
+at::TensorOptions cpu_options(at::ScalarType dtype) {
+  return at::TensorOptions().dtype(dtype).device(at::kCPU);
+}
+
+// A file that is open for reading. Nothing of it is mapped: what has been read stays as it was,
+// whatever happens to the file afterwards.
 class File {
  public:
-  explicit File(const std::string& path) : path_(path) {}
-
-  [[noreturn]] void fail(const std::string& fault) const { dsm_ext::fail(path_, fault); }
-
-  void open() {
+  explicit File(const std::string& path) : path_(path) {
     size_ = file_size(path_);
     if (size_ < kLengthBytes) {
       fail("not a safetensors file: it has " + std::to_string(size_) + " bytes");
     }
-    try {
-      size_t mapped = 0;
-      auto memory = at::MapAllocator::makeDataPtr(path_, 0, size_, &mapped);
-      storage_ = c10::Storage(
-          c10::Storage::use_byte_size_t(), size_, std::move(memory), /*allocator=*/nullptr,
-          /*resizable=*/false);
-    } catch (const c10::Error& e) {
-      fail("it cannot be read: " + std::string(e.what_without_backtrace()));
+    descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ < 0) {
+      fail("it cannot be read: " + std::generic_category().message(errno));
+    }
+    size_ = state().size;
+  }
+  ~File() {
+    if (descriptor_ >= 0) {
+      ::close(descriptor_);
     }
   }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  [[noreturn]] void fail(const std::string& fault) const { dsm_ext::fail(path_, fault); }
 
   std::vector<Place> read_header(std::map<std::string, std::string>& metadata) {
-    const auto* bytes = static_cast<const uint8_t*>(storage_.data());
+    uint8_t first[kLengthBytes];
+    read(0, kLengthBytes, first);
     uint64_t length = 0;
     for (size_t i = 0; i < kLengthBytes; ++i) {
-      length |= uint64_t{bytes[i]} << (8 * i);
+      length |= uint64_t{first[i]} << (8 * i);
     }
     if (length > size_ - kLengthBytes || length > kMostHeader) {
       fail(
@@ -60,8 +75,10 @@ class File {
           std::to_string(size_));
     }
     data_ = kLengthBytes + length;
+    std::vector<uint8_t> bytes(length);
+    read(kLengthBytes, length, bytes.data());
     const auto header =
-        parse_json(path_, "its header", bytes + kLengthBytes, bytes + data_, kMostDepth);
+        parse_json(path_, "its header", bytes.data(), bytes.data() + length, kMostDepth);
     std::vector<Place> places;
     for (const auto& [name, entry] : header.items()) {
       if (name == "__metadata__") {
@@ -74,27 +91,25 @@ class File {
     return places;
   }
 
-  at::Tensor tensor(const Place& place) const {
-    const auto options = at::TensorOptions().dtype(place.dtype);
-    const uint64_t begin = data_ + place.begin, bytes = place.end - place.begin;
-    if (bytes == 0) {
-      return at::empty(place.shape, options);
+  // The tensors of these places, read by torch's threads.
+  std::vector<at::Tensor> read_tensors(const std::vector<Place>& places) const {
+    const auto before = state();
+    std::vector<at::Tensor> tensors;
+    for (const auto& place : places) {
+      tensors.push_back(at::empty(place.shape, cpu_options(place.dtype)));
     }
-    const auto item = c10::elementSize(place.dtype);
-    if (begin % item != 0) {  // an address that torch could not name
-      auto copy = at::empty(place.shape, options);
-      std::copy_n(
-          static_cast<const uint8_t*>(storage_.data()) + begin, bytes,
-          static_cast<uint8_t*>(copy.mutable_data_ptr()));
-      return copy;
+    at::parallel_for(0, static_cast<int64_t>(places.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto& place = places[i];
+        if (place.end > place.begin) {
+          read(data_ + place.begin, place.end - place.begin, tensors[i].mutable_data_ptr());
+        }
+      }
+    });
+    if (state() != before) {
+      fail("it was written to while it was read");
     }
-    auto tensor = at::empty({0}, options);
-    std::vector<int64_t> strides(place.shape.size());
-    int64_t stride = 1;
-    for (size_t i = place.shape.size(); i-- > 0; stride *= place.shape[i]) {
-      strides[i] = stride;
-    }
-    return tensor.set_(storage_, static_cast<int64_t>(begin / item), place.shape, strides);
+    return tensors;
   }
 
  private:
@@ -206,25 +221,63 @@ class File {
     }
   }
 
+  struct State {
+    uint64_t size;
+    int64_t seconds, nanoseconds;  // when it was last written to
+    bool operator==(const State&) const = default;
+  };
+
+  State state() const {
+    struct stat status;
+    if (::fstat(descriptor_, &status) != 0) {
+      fail("it cannot be read: " + std::generic_category().message(errno));
+    }
+    return {
+        static_cast<uint64_t>(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  }
+
+  void read(uint64_t begin, uint64_t bytes, void* to) const {
+    auto* next = static_cast<uint8_t*>(to);
+    while (bytes > 0) {
+      const auto count = ::pread(descriptor_, next, bytes, static_cast<off_t>(begin));
+      if (count < 0 && errno == EINTR) {
+        continue;
+      }
+      if (count <= 0) {
+        fail(
+            count == 0 ? "it was cut short while it was read"
+                       : "it cannot be read: " + std::generic_category().message(errno));
+      }
+      next += count;
+      begin += count;
+      bytes -= count;
+    }
+  }
+
   std::string path_;
+  int descriptor_ = -1;
   uint64_t size_ = 0;  // of the whole file
   uint64_t data_ = 0;  // where the tensors begin
-  c10::Storage storage_;
 };
 
 }  // namespace
 
-SafetensorsFile open_safetensors(const std::string& path) {
+SafetensorsFile open_safetensors(const std::string& path, bool values) {
   const c10::InferenceMode ordinary(false);  // tensors outlive the caller's inference mode
   File file(path);
-  file.open();
   SafetensorsFile content;
-  for (const auto& place : file.read_header(content.metadata)) {
-    content.tensors.emplace_back(place.name, file.tensor(place));
+  const auto places = file.read_header(content.metadata);
+  const auto read = values ? file.read_tensors(places) : std::vector<at::Tensor>();
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto& [name, dtype, shape, begin, end] = places[i];
+    content.tensors.emplace_back(
+        name, values ? read[i] : at::empty(shape, cpu_options(dtype).device(at::kMeta)));
   }
   return content;
 }
 
-NamedTensors read_safetensors(const std::string& path) { return open_safetensors(path).tensors; }
+NamedTensors read_safetensors(const std::string& path) {
+  return open_safetensors(path, /*values=*/true).tensors;
+}
 
 }  // namespace dsm_ext

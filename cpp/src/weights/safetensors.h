@@ -14,6 +14,8 @@ struct SafetensorsFile {
 };
 
 /// `read_safetensors`, and the file's metadata.
-SafetensorsFile open_safetensors(const std::string& path);
+/// \param values  Whether the tensors are read; else they have their shapes and dtypes alone, on the
+///                meta device.
+SafetensorsFile open_safetensors(const std::string& path, bool values);
 
 }  // namespace dsm_ext

@@ -1,0 +1,233 @@
+"""The compiled model as a module among modules: parts, parameters, copies.
+
+The core holds the very tensors that are registered in the module, so what moves, converts or fills
+them in place reaches it. Before each call the module tree is compared with what it was: the core is
+given parameters that have taken the place of others, and changes that it cannot follow are refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dsm_ext._native import _C, Config, Schedule
+from dsm_ext.parts import add_parts, changes, head_names
+from dsm_ext.pretrained_cfg import UnknownCfg, fit_cfg, without_labels
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+NOT_TRACED = (
+    "dsm_ext.VisionTransformer: the model is one compiled call that torch can neither trace, "
+    "export nor transform; trace or export dsm_ext.reference.forward with ops=dsm_ext in its place"
+)
+
+
+class CompiledModule(nn.Module):
+    """What ``VisionTransformer`` is beside its forward."""
+
+    @classmethod
+    def _of(cls, core: _C.VisionTransformer) -> Self:
+        """The module of a compiled model that has its weights."""
+        model = cls.__new__(cls)
+        model._wrap(core)
+        return model
+
+    def _wrap(self, core: _C.VisionTransformer) -> None:
+        super().__init__()
+        self._core = core
+        self._pretrained_cfg: dict[str, Any] | None = None
+        self._model_args: dict[str, Any] = {}  # of timm's create_model, for `export`
+        add_parts(self, core.named_parameters(), core.config)
+        self._share()
+        self.eval()
+
+    @property
+    def config(self) -> Config:
+        return self._core.config
+
+    @property
+    def pretrained_cfg(self) -> Mapping[str, Any]:
+        """How pictures are prepared for the model, and what its classes are called.
+
+        The keys are timm's, whose ``timm.data.resolve_model_data_config(model)`` reads them:
+        ``input_size``, ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``,
+        ``label_names``, ``label_descriptions`` and others. They come from wherever the model comes
+        from, and can be assigned. Where nothing is known, reading any key raises ValueError.
+
+        Raises:
+            ValueError: what is assigned lacks ``mean`` or ``std``.
+        """
+        return UnknownCfg() if self._pretrained_cfg is None else self._pretrained_cfg
+
+    @pretrained_cfg.setter
+    def pretrained_cfg(self, value: Mapping[str, Any] | None) -> None:
+        self._pretrained_cfg = None if value is None else fit_cfg(value, self.config)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a new one with random weights, as timm's method of that name.
+
+        Args:
+            num_classes: 0 takes the head away: the model then gives features.
+            global_pool: ``token``, ``avg`` or, without a head, empty; None keeps the pooling.
+
+        Raises:
+            ValueError: a count or a pooling that the model cannot have.
+            RuntimeError: the model is frozen.
+        """
+        self._check_not_frozen()
+        self._take_changes()
+        fields: dict[str, Any] = {"num_classes": operator.index(num_classes), "head_bias": True}
+        if global_pool is not None:
+            fields["global_pool"] = global_pool
+        config = Config(**self.config.to_dict() | fields)
+        if config.global_pool == "map" and "attn_pool" not in self._modules:
+            raise ValueError(
+                "dsm_ext.VisionTransformer: global_pool='map' asks for an attention pool, which "
+                "has weights that this model lacks"
+            )
+        like = next(self.parameters())
+        for name in head_names(config):
+            head: nn.Module = nn.Identity()
+            if config.num_classes > 0:
+                head = nn.Linear(
+                    config.embed_dim, config.num_classes, device=like.device, dtype=like.dtype
+                ).requires_grad_(False)
+            self.add_module(name, head)
+        if config.global_pool != "map" and "attn_pool" in self._modules:
+            del self.attn_pool
+        self._make_core(config)
+        if self._pretrained_cfg is not None:
+            self._pretrained_cfg = without_labels(self._pretrained_cfg, config)
+
+    def _share(self, check_finite: bool = False) -> None:
+        parameters = list(self.named_parameters(remove_duplicate=False))
+        self._core.load_parameters(parameters, check_finite)
+        self._remember_tree()
+
+    def _remember_tree(self) -> None:
+        modules = dict(self.named_modules(remove_duplicate=False))
+        self._tree = _C.ModuleTree(list(modules.values()))
+        del modules[""]
+        self._known = modules
+
+    def _make_core(self, config: Config) -> None:
+        """Compute with another config from now on, with the parameters that are registered here."""
+        core = _C.VisionTransformer(config, self._core.schedule)
+        core.cpu_path, core.cuda_graphs = self._core.cpu_path, self._core.cuda_graphs
+        core.load_parameters(list(self.named_parameters(remove_duplicate=False)))
+        self._core = core
+        self._remember_tree()
+
+    def _core_for(self, tensor: Tensor, name: str = "images") -> _C.VisionTransformer:
+        """The core, with what was changed here since the last call; refuses what is no tensor."""
+        if torch.compiler.is_exporting() or isinstance(tensor, torch.fx.Proxy):
+            raise NotImplementedError(NOT_TRACED)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"dsm_ext.VisionTransformer: expected {name} to be a torch.Tensor with a batch "
+                f"dimension, got {type(tensor).__module__}.{type(tensor).__qualname__}; arrays "
+                "become one by torch.from_numpy, lists of tensors by torch.stack, pictures by a "
+                "transform (dsm_ext.images.transform_for(model))"
+            )
+        return self._shared_core()
+
+    def _shared_core(self) -> _C.VisionTransformer:
+        if not self._tree.holds():
+            self._take_changes()
+        return self._core
+
+    def _take_changes(self) -> None:
+        """Follow changes of the module tree: other parameters, another head; refuse all others."""
+        heads = {name: self._modules.get(name) for name in head_names(self.config)}
+        kinds = {type(head) for head in heads.values()}
+        known = dict(self._known)
+        if kinds in ({nn.Linear}, {nn.Identity}):
+            known |= {name: head for name, head in heads.items() if head is not None}
+        found = [f"{name} {what}" for name, what in changes(known, self)]
+        if found:
+            raise NotImplementedError(
+                "dsm_ext.VisionTransformer: the model is one compiled call and cannot follow this "
+                f"change of its parts: {'; '.join(found[:4])}"
+                + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+                + ". Undo it; or change timm's model and call dsm_ext.from_timm again; or load "
+                "other weights into the parts that are there. Only head can be replaced, by an "
+                "nn.Identity (for features) or an nn.Linear"
+                + (", head_dist likewise, both together" if len(heads) > 1 else "")
+            )
+        first = next(iter(heads.values()))
+        fields: dict[str, Any] = {"num_classes": 0, "head_bias": True}
+        if isinstance(first, nn.Linear):
+            fields = {"num_classes": len(first.weight), "head_bias": first.bias is not None}
+        config = Config(**self.config.to_dict() | fields)
+        if config == self.config:
+            self._share(check_finite=True)
+            return
+        self._check_not_frozen()
+        self._make_core(config)
+        if self._pretrained_cfg is not None:
+            self._pretrained_cfg = without_labels(self._pretrained_cfg, config)
+
+    def __prepare_scriptable__(self) -> None:
+        raise NotImplementedError(NOT_TRACED)  # torch.jit.script asks for this
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._check_not_frozen()
+        self._shared_core()  # refuses a module tree that the model cannot follow
+        weight = next(self.parameters())
+        probe = fn(torch.empty(0, dtype=weight.dtype, device=weight.device))
+        if probe.dtype not in DTYPES or probe.is_meta:  # before anything has changed
+            raise TypeError(
+                "dsm_ext.VisionTransformer: expected float32, bfloat16 or float16 on a device with "
+                f"memory, got {probe.dtype} on {probe.device}"
+            )
+        super()._apply(fn, recurse)
+        self._share()
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        self._check_not_frozen()
+        for name, _ in self.named_parameters():
+            value = state_dict.get(prefix + name)
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"dsm_ext.VisionTransformer: NaN or infinity in {prefix}{name}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        self._check_not_frozen()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _check_not_frozen(self) -> None:
+        if self._core.frozen:
+            raise RuntimeError(
+                "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights"
+            )
+
+    # Copies and pickles carry the parameters; the core is made again from them.
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_not_frozen()
+        core = self._shared_core()
+        state = self.__dict__.copy()
+        del state["_tree"], state["_known"]
+        state["_core"] = (core.config, core.schedule, core.cpu_path, core.cuda_graphs)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        config, schedule, cpu_path, cuda_graphs = state["_core"]
+        self._core = _C.VisionTransformer(config, schedule)
+        self._core.cpu_path, self._core.cuda_graphs = cpu_path, cuda_graphs
+        self._share()
+
+
+def to_schedule(schedule: Schedule | str, config: Config) -> Schedule:
+    if isinstance(schedule, str):
+        return Schedule.parse(schedule, config.depth)
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {schedule!r}"
+        )
+    return schedule

@@ -1,0 +1,135 @@
+"""The tree of modules of a compiled model: parts under timm's names that share its parameters.
+
+Layers are torch's own modules, so that they can be looked at, called and loaded. The model does not
+call them: it is one compiled call over the same parameters. So a part that is replaced, or that has
+hooks, would change nothing; ``changes`` finds such parts, and the model refuses to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from dsm_ext._native import Config
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class Part(nn.Module):
+    """A part whose computation is inside the model, such as a block or its attention."""
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(
+            "dsm_ext: this part is computed inside the model, which is one compiled call; for the "
+            "tokens behind a block call the model's forward_intermediates"
+        )
+
+
+def head_names(config: Config) -> tuple[str, ...]:
+    """The names of the classifiers."""
+    return ("head", "head_dist") if config.distilled else ("head",)
+
+
+def add_parts(root: nn.Module, parameters: Sequence[tuple[str, Tensor]], config: Config) -> None:
+    """Register parameters below a module, by their names, in parts of the kinds that timm has."""
+    own: dict[str, dict[str, nn.Parameter]] = {}
+    for name, tensor in parameters:
+        path, _, leaf = name.rpartition(".")
+        own.setdefault(path, {})[leaf] = nn.Parameter(tensor, requires_grad=False)
+    for path, tensors in own.items():
+        owner = root.get_submodule(path) if _has(root, path) else _add(root, path, tensors, config)
+        for leaf, parameter in tensors.items():
+            owner.register_parameter(leaf, parameter)
+    for name in head_names(config):
+        if name not in root._modules:
+            root.add_module(name, nn.Identity())
+
+
+def _has(root: nn.Module, path: str) -> bool:
+    try:
+        root.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _add(
+    root: nn.Module, path: str, tensors: Mapping[str, nn.Parameter], config: Config
+) -> nn.Module:
+    parent, names = root, path.split(".")
+    for name in names[:-1]:
+        if name not in parent._modules:
+            parent.add_module(name, nn.Sequential() if name == "blocks" else Part())
+        parent = parent.get_submodule(name)
+    parent.add_module(names[-1], _layer(tensors, config))
+    return parent.get_submodule(names[-1])
+
+
+def _layer(tensors: Mapping[str, nn.Parameter], config: Config) -> nn.Module:
+    """torch's module for a layer's tensors, without values of its own."""
+    if not tensors.keys() <= {"weight", "bias"}:
+        return Part()
+    weight, bias = tensors["weight"], "bias" in tensors
+    if weight.ndim == 2:
+        return nn.Linear(weight.shape[1], weight.shape[0], bias=bias, device="meta")
+    if weight.ndim == 4:
+        patch = config.patch_size
+        return nn.Conv2d(
+            config.in_chans, config.embed_dim, patch, stride=patch, bias=bias, device="meta"
+        )
+    if config.norm_layer == "rms_norm":
+        return nn.RMSNorm(weight.shape[0], eps=config.eps, device="meta")
+    return nn.LayerNorm(weight.shape[0], eps=config.eps, bias=bias, device="meta")
+
+
+def changes(known: Mapping[str, nn.Module], root: nn.Module) -> Iterator[tuple[str, str]]:
+    """What has been done to a tree of modules that would not change what the model computes.
+
+    Args:
+        known: the parts, by name, as they were.
+
+    Yields:
+        The name of a part, and what was done to it. Of a part that was replaced, what is inside is
+        left out.
+    """
+    now: dict[str, nn.Module | None] = {}
+    for path, module in root.named_modules(remove_duplicate=False):
+        for name, part in module._modules.items():
+            now[f"{path}.{name}" if path else name] = part
+    outer: list[str] = []
+    for name in sorted(known.keys() | now.keys(), key=lambda name: (name.count("."), name)):
+        if any(name.startswith(f"{path}.") for path in outer):
+            continue
+        what = _difference(known.get(name), now.get(name))
+        if what:
+            outer.append(name)
+            yield name, what
+    for name, part in known.items():
+        if now.get(name) is part and not any(name.startswith(f"{path}.") for path in outer):
+            yield from ((name, what) for what in _intrusions(part))
+
+
+def _difference(before: nn.Module | None, after: nn.Module | None) -> str:
+    if before is after:
+        return ""
+    if before is None:
+        return f"was added ({_kind(after)})"
+    if after is None:
+        return "was deleted"
+    return f"was replaced by another {_kind(after)}"
+
+
+def _kind(module: nn.Module | None) -> str:
+    kind = type(module)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _intrusions(part: nn.Module) -> Iterator[str]:
+    """What was hung on a part that is still there."""
+    if any(getattr(part, hooks) for hooks in HOOKS):
+        yield "has hooks, which are never called"
+    for name, value in vars(part).items():
+        if callable(value) and hasattr(type(part), name):
+            yield f"has another {name}, which is never called"

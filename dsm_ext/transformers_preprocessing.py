@@ -1,0 +1,144 @@
+"""How transformers' checkpoints want their pictures prepared, and their labels, by timm's keys."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Pillow's numbers for ways to resize.
+INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+SQUARE = ("vit", "deit")  # a size that is one number means both sides; elsewhere the shorter one
+
+
+def read_pretrained_cfg(
+    folder: Path, config: Mapping[str, Any], num_classes: int
+) -> dict[str, Any] | None:
+    """The preprocessing in a folder's preprocessor_config.json, and the labels in its config.json.
+
+    Args:
+        config: config.json.
+        num_classes: of the model's head.
+
+    Returns:
+        ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``, and ``label_names`` where
+        each class has a name; None where the folder does not say how pictures are prepared, or says
+        something that timm's transform cannot do.
+
+    Raises:
+        ValueError: a file cannot be read, or a field is of another type.
+    """
+    found = _read(folder)
+    if found is None:
+        return None
+    path, content = found
+    cfg = _transform(path, content, str(config.get("model_type")))
+    names = _labels(config, num_classes)
+    return cfg if cfg is None or names is None else cfg | {"label_names": names}
+
+
+def _read(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"dsm_ext: {path} is not a JSON file: {error}") from error
+        if isinstance(content, dict) and isinstance(content.get("image_processor"), dict):
+            content = content["image_processor"]
+        if not isinstance(content, dict):
+            raise ValueError(f"dsm_ext: {path} holds no JSON object")
+        if "image_mean" in content or "do_normalize" in content:
+            return path, content
+    return None
+
+
+def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    square = kind in SQUARE
+    if not (_flag(path, content, "do_resize") and _flag(path, content, "do_rescale")):
+        return None
+    factor = content.get("rescale_factor", 1 / 255)
+    if not _is_number(factor) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        return None
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    if _flag(path, content, "do_normalize"):
+        if content.get("image_mean") is None or content.get("image_std") is None:
+            return None
+        mean, std = (_numbers(path, content, name) for name in ("image_mean", "image_std"))
+    scaled, square = _size(path, content, "size", square)
+    cropped = scaled
+    if _flag(path, content, "do_center_crop", default="crop_size" in content):
+        cropped, _ = _size(path, content, "crop_size", True)
+    elif not square:
+        return None  # the longer side stays as long as it is
+    resample = content.get("resample", 2 if kind == "vit" else 3)
+    if resample not in INTERPOLATIONS:
+        raise _wrong(path, "resample", resample)
+    return {
+        "mean": mean,
+        "std": std,
+        "interpolation": INTERPOLATIONS[resample],
+        "crop_pct": _crop_pct(cropped, scaled),
+        "crop_mode": "squash" if square else "center",
+    }
+
+
+def _size(path: Path, content: Mapping[str, Any], name: str, square: bool) -> tuple[int, bool]:
+    """A size in pixels, and whether it is that of both sides; else it is the shorter one's."""
+    value = content.get(name)
+    if isinstance(value, dict) and "shortest_edge" in value:
+        value, square = value["shortest_edge"], False
+    elif isinstance(value, dict) and value.get("height") == value.get("width"):
+        value, square = value.get("height"), True
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1 << 16:
+        raise _wrong(path, name, content.get(name))
+    return value, square
+
+
+def _crop_pct(cropped: int, scaled: int) -> float:
+    """The share of which timm's ``floor(cropped / share)`` makes ``scaled`` again."""
+    share = cropped / scaled
+    return share if math.floor(cropped / share) == scaled else math.nextafter(share, 0)
+
+
+def _flag(path: Path, content: Mapping[str, Any], name: str, default: bool = True) -> bool:
+    value = content.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise _wrong(path, name, value)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(path: Path, content: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    values = content[name]
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        raise _wrong(path, name, values)
+    return tuple(float(value) for value in values)
+
+
+def _wrong(path: Path, name: str, value: Any) -> ValueError:
+    return ValueError(f"dsm_ext: {path}: {name!r} cannot be {json.dumps(value)[:100]}")
+
+
+def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
+    """The names in ``id2label``; None where they are the placeholders LABEL_0, LABEL_1, ..."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or len(names) != num_classes or num_classes == 0:
+        return None
+    try:
+        ordered = [names[str(i)] if str(i) in names else names[i] for i in range(num_classes)]
+    except KeyError:
+        return None
+    if ordered == [f"LABEL_{i}" for i in range(num_classes)]:
+        return None
+    return [str(name) for name in ordered]
