@@ -121,32 +121,45 @@ def label_images(
     places = {p[:-1] for p in parts if len(p) > 1}
     leaves = {place[-1] for place in places}  # timm's classes, however deep they are
     numbers = bool(leaves) and all(NUMBER.fullmatch(leaf) for leaf in leaves)
-    by_folder: set[str] = set()
-    labels: list[int] = []
-    classes: dict[str, int] | None = None
-    for path, names in zip(paths, parts, strict=True):
-        leaf = names[-2] if len(names) > 1 else None
-        ids = [m.group() for part in reversed(names) if (m := WORDNET_ID.search(part))]
-        label = next((wordnet[i] for i in ids if i in wordnet), None)
-        if label is not None:
-            if numbers and leaf is not None and leaf not in own and int(leaf) != label:
-                raise ValueError(
-                    f"dsm_ext: {path} is of class {int(leaf)} by its folder's number and of class "
-                    f"{label} by its WordNet id: rename one of them"
-                )
-        elif leaf is None or (ids and wordnet):
+    labels = [
+        _wordnet_class(path, names, wordnet) for path, names in zip(paths, parts, strict=True)
+    ]
+    others = [i for i, label in enumerate(labels) if label is None]
+    for i in others:
+        if len(parts[i]) == 1:
             raise ValueError(
-                f"dsm_ext: no label for {path}: expected a WordNet id of one of the model's "
-                "classes in its name, or a folder for each class"
+                f"dsm_ext: no label for {paths[i]}: expected a WordNet id in its name, or a folder "
+                "for each class"
             )
-        else:
-            classes = classes or _folder_classes(leaves, folder, num_classes, own, numbers)
-            label = classes[leaf]
-            by_folder.add(leaf)
-        labels.append(label)
-    if by_folder:
-        _say_doubts(places, by_folder, folder, num_classes)
-    return labels
+    if others:
+        classes = _folder_classes(leaves, folder, num_classes, own, numbers)
+        by_order = not numbers and not leaves <= own.keys()
+        if by_order and len(others) < len(paths):
+            raise ValueError(
+                f"dsm_ext: no label for {paths[others[0]]}: other pictures have WordNet ids, "
+                "expected all to have one"
+            )
+        for i in others:
+            labels[i] = classes[parts[i][-2]]
+        _say_doubts(places, {parts[i][-2] for i in others}, folder, num_classes)
+    for path, names, label in zip(paths, parts, labels, strict=True):
+        if numbers and len(names) > 1 and names[-2] not in own and int(names[-2]) != label:
+            raise ValueError(
+                f"dsm_ext: {path} is of class {int(names[-2])} by its folder's number and of class "
+                f"{label} by its WordNet id: rename one of them"
+            )
+    return [label for label in labels if label is not None]
+
+
+def _wordnet_class(path: Path, names: Sequence[str], wordnet: dict[str, int]) -> int | None:
+    """By the ids in a picture's name and its folders' names, the innermost first."""
+    if not wordnet:
+        return None
+    ids = [m.group() for name in reversed(names) if (m := WORDNET_ID.search(name))]
+    label = next((wordnet[i] for i in ids if i in wordnet), None)
+    if label is None and ids:
+        raise ValueError(f"dsm_ext: no label for {path}: {ids[0]} is none of the model's classes")
+    return label
 
 
 def _class_names(
