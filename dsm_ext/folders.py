@@ -56,7 +56,8 @@ def find_images(folder: str | Path) -> list[Path]:
             + (f", only other files: {passed}" if others else "")
         )
     if others:
-        _say(f"{others.total()} files in {folder} are no pictures by their endings: {passed}")
+        count = f"{others.total()} of {len(files)} files"
+        _say(f"passed over in {folder}, no pictures by their endings: {count} ({passed})")
     return found
 
 

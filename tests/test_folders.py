@@ -54,7 +54,9 @@ def test_files_passed_over_are_counted(tmp_path, capsys):
     put(tmp_path, "a/1.png", "a/labels.txt", "b/notes.TXT", "b/film.mp4", "b/LICENSE")
     assert found(tmp_path) == ["a/1.png"]
     said = capsys.readouterr().err
-    assert "4 files in" in said and "2 .txt" in said and "1 .mp4" in said and "1 no ending" in said
+    assert (
+        "4 of 5 files (" in said and "2 .txt" in said and "1 .mp4" in said and "1 no ending" in said
+    )
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"no pictures in .* 1 \.mp4, 1 \.txt, 1 no ending"):
         find_images(tmp_path)
