@@ -157,8 +157,9 @@ def _square(source: Tensor, height: int, width: int) -> tuple[int, int]:
     gw = count // max(gh, 1)
     if gh < 1 or gh * gw != count or gh * width != gw * height:
         raise ValueError(
-            f"dsm_ext.visualize: {count} patches of an image of {height} x {width} cannot be "
-            "square: expected grid, the model's rows and columns of patches (model.config.grid)"
+            "dsm_ext.visualize: without grid, expected source to be a grid of square patches, got "
+            f"{count} patches of an image of {height} x {width}: give grid, the model's rows and "
+            "columns of patches (model.config.grid)"
         )
     return gh, gw
 
