@@ -65,16 +65,20 @@ def _walk(folder: Path, above: list[Path]) -> Iterator[Path]:
     """Files below a folder. above: the real places of the folders that lead here."""
     chain = [*above, Path(os.path.realpath(folder))]
     try:
-        names = os.listdir(folder)
+        with os.scandir(folder) as found:
+            entries = list(found)
     except OSError as error:
         raise type(error)(f"dsm_ext: {folder} cannot be listed: {error.strerror}") from error
-    for name in names:
-        if name.startswith(".") or name == "__MACOSX":
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        path = folder / name
-        if not os.path.isdir(path):
-            # A link that leads nowhere counts as a file, so that whoever reads it names it.
-            if os.path.isfile(path) or not os.path.exists(path):
+        path = folder / entry.name
+        # A link that leads nowhere counts as a file, so that whoever reads it names it.
+        if entry.is_symlink() and not os.path.exists(path):
+            yield path
+            continue
+        if not entry.is_dir():
+            if entry.is_file():  # and no pipe, which would wait for somebody to write
                 yield path
             continue
         target = Path(os.path.realpath(path))

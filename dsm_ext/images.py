@@ -135,22 +135,29 @@ def _reason(error: Exception) -> str:
 
 
 def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
-    """The preprocessing that a timm model's config asks for: PIL image to [channels, h, w].
+    """The preprocessing that a model's ``pretrained_cfg`` asks for: PIL image to [channels, h, w].
 
-    The picture is made RGB by ``to_rgb``, or grey for a model of one channel, whose mean and
-    deviation are then those of the colours, averaged. The crop is the model's own image size,
-    whatever its config says.
+    The model is timm's or a ``dsm_ext.VisionTransformer``; the transform is timm's. The picture is
+    made RGB by ``to_rgb``, or grey for a model of one channel, whose mean and deviation are then
+    those of the colours, averaged. The crop is the model's own image size, whatever its config
+    says.
 
     Raises:
-        ValueError: the model takes neither 1 nor 3 channels. The function that is returned raises
+        ValueError: the model takes neither 1 nor 3 channels, or is dsm_ext's and knows no
+            ``pretrained_cfg``. The function that is returned raises
             what ``to_rgb`` does, and ValueError for sides so unlike that scaling would take too
             much memory.
     """
     from timm.data import create_transform, resolve_data_config
 
+    from dsm_ext.model import VisionTransformer
+
     config = resolve_data_config({}, model=model)
-    height, width = model.patch_embed.img_size
-    channels = model.patch_embed.proj.in_channels
+    if isinstance(model, VisionTransformer):
+        (height, width), channels = model.config.img_size, model.config.in_chans
+    else:
+        height, width = model.patch_embed.img_size
+        channels = model.patch_embed.proj.in_channels
     if channels not in (1, 3):
         raise ValueError(
             f"dsm_ext: the model takes {channels} channels, pictures have 1 or 3: "

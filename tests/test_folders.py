@@ -1,5 +1,6 @@
 """Folders of pictures: what is found in them, and which class each picture has."""
 
+import os
 import random
 import shutil
 
@@ -82,6 +83,7 @@ def test_links_are_followed(tmp_path):
     (root / "mice" / "4.png").symlink_to(tmp_path / "one.png")
     assert found(root) == ["cat/1.png", "dog/2.png", "fox/2.png", "mice/3.png", "mice/4.png"]
     assert labels(root, 4) == {"cat": 0, "dog": 1, "fox": 2, "mice": 3}
+    os.mkfifo(root / "pipe.png")
     linked = tmp_path / "linked"
     linked.symlink_to(root)
     assert len(find_images(linked)) == 5
@@ -107,14 +109,14 @@ def test_links_that_lead_back_are_not(tmp_path, capsys):
 def test_a_folder_that_cannot_be_listed_ends_the_run(tmp_path, monkeypatch):
     """Without its pictures the other classes would get other numbers."""
     put(tmp_path, "a/1.png", "b/1.png")
-    real = folders.os.listdir
+    real = folders.os.scandir
 
-    def listdir(folder):
+    def scandir(folder):
         if str(folder).endswith("a"):
             raise PermissionError(13, "Permission denied", str(folder))
         return real(folder)
 
-    monkeypatch.setattr(folders.os, "listdir", listdir)
+    monkeypatch.setattr(folders.os, "scandir", scandir)
     with pytest.raises(PermissionError, match=r"dsm_ext: .*a cannot be listed: Permission denied"):
         find_images(tmp_path)
 

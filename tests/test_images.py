@@ -348,6 +348,23 @@ def test_models_of_other_channels():
         transform_for(small(in_chans=5))
 
 
+def test_our_models_are_taken_too(monkeypatch):
+    timm_model = small(img_size=(24, 40), patch_size=8)
+    timm_model.pretrained_cfg = {
+        "input_size": (3, 9, 9), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7),
+        "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear",
+    }  # fmt: skip
+    ours = dsm_ext.from_timm(timm_model, "dense")
+    cfg = timm_model.pretrained_cfg
+    monkeypatch.setattr(dsm_ext.VisionTransformer, "pretrained_cfg", cfg, raising=False)
+    picture = Image.fromarray(colours(40, 60))
+    prepared = transform_for(ours)(picture)
+    assert prepared.shape == (3, 24, 40)
+    assert torch.equal(prepared, transform_for(timm_model)(picture))
+    line = Image.new("RGB", (1, 40_000))  # squashed, it needs no more memory than others
+    assert transform_for(ours)(line).shape == (3, 24, 40)
+
+
 def test_turned_photographs_have_the_answers_of_straight_ones(data, tmp_path):
     """Pixels turned without loss, and the tag that turns them back."""
     from timm import create_model
