@@ -1,104 +1,193 @@
-"""Folders of pictures: finding, labelling, decoding."""
+"""Pictures: decoding, preprocessing, batches. Folders of them are in ``dsm_ext.folders``."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-WORDNET_ID = re.compile(r"n\d{8}")
+from dsm_ext.folders import find_images, label_images
+
+__all__ = ["Batches", "find_images", "label_images", "read_image", "to_rgb", "transform_for"]
+
+MOST_SIDE = 2**20  # pixels of a side after scaling: as Preprocessing in C++
+ORIENTATION, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 274, 258, 262, 0  # tags of EXIF and TIFF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow converts to RGB and all viewers understand alike; CMYK without its colour profile, as
+# timm and torchvision take it.
+SURE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
+PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+SIXTEEN_BIT_FILES = {"PNG", "PPM", "JPEG2000"}  # whose mode I, in Pillow, spans 16 bits
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """The pictures below a folder, in order.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture as a viewer shows it: RGB of 8 bits, turned as its orientation tag says.
+
+    The tag is EXIF's, wherever Pillow finds it (JPEG, PNG, WebP, TIFF, XMP); values other than 1 to
+    8 are ignored. The result has no tag, so that nobody turns it again. Of 16 bits the upper 8 are
+    kept. Transparency is dropped, as timm and torchvision do: pixels show the colour that they have
+    in the file. Of an animation, the frame that ``image`` is at.
+
+    Args:
+        image: any picture that Pillow opened or made; it is not changed, only loaded.
+
+    Returns:
+        A new picture of mode RGB.
 
     Raises:
-        FileNotFoundError: no such folder, or no picture in it.
+        TypeError: not a picture of Pillow's.
+        ValueError: no pixels, or a mode whose values have no certain meaning as colours: F, LAB, or
+            I where the values show no scale of 16 bits.
+        OSError: Pillow cannot decode it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"dsm_ext: no such folder: {folder}")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise FileNotFoundError(f"dsm_ext: no pictures in {folder}")
-    return found
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"dsm_ext.to_rgb: expected a PIL image, got {type(image).__name__}; "
+            "PIL.Image.fromarray makes one of an array"
+        )
+    if 0 in image.size:
+        raise ValueError(f"the picture has no pixels: {image.width} x {image.height}")
+    image.load()  # before the tags are read: TIFF is turned here, PNG may have tags at its end
+    turn = TURNS.get(_orientation(image))
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = Image.fromarray(_upper_bits(image))
+    elif image.mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[image.mode])
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # without Pillow's warning that transparency is dropped
+    elif image.mode not in SURE_MODES:
+        raise ValueError(
+            f"pixels of mode {image.mode} have no certain meaning as colours: "
+            "convert the picture to 8 bits, grey or RGB"
+        )
+    rgb = image.convert("RGB") if turn is None else image.convert("RGB").transpose(turn)
+    rgb.info = {}
+    return rgb
 
 
-def label_images(paths: Sequence[Path], folder: str | Path, num_classes: int) -> list[int]:
-    """The class of each picture.
+def _orientation(image: Image.Image) -> Any:
+    """The tag's value, whatever it is; 1 where tags are broken, which must not cost the picture."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds for broken tags
+        return 1
 
-    For 1000 classes a file or its folder named by a WordNet id (n01440764...) gives the ImageNet-1k
-    class; otherwise the folders below ``folder``, in the order of their names, are the classes, as
-    in ImageFolder.
 
-    Raises:
-        ValueError: pictures without a label (the first is named), or more folders than classes.
-    """
-    from timm.data import ImageNetInfo
-
-    names = ImageNetInfo().label_names() if num_classes == 1000 else []
-    wordnet = {name: i for i, name in enumerate(names)}
-    tops = [p.relative_to(folder).parts for p in paths]
-    classes = {name: i for i, name in enumerate(sorted({t[0] for t in tops if len(t) > 1}))}
-    labels: list[int] = []
-    for path, parts in zip(paths, tops, strict=True):
-        ids = [m.group() for part in reversed(parts) if (m := WORDNET_ID.match(part))]
-        known = next((wordnet[i] for i in ids if i in wordnet), None)
-        if known is None and len(parts) > 1 and not (wordnet and ids):
-            known = classes[parts[0]]
-        if known is None:
+def _upper_bits(image: Image.Image) -> np.ndarray:
+    """The upper 8 of 16 bits of grey, [height, width], as Pillow does with colours of 16 bits."""
+    values = np.asarray(image).astype(np.int64)
+    tags = getattr(image, "tag_v2", {})
+    bits = 16
+    if image.mode == "I":
+        low, high = int(values.min()), int(values.max())
+        known = image.format in SIXTEEN_BIT_FILES
+        if low < 0 or high > 0xFFFF or (0 < high <= 0xFF and not known):
             raise ValueError(
-                f"dsm_ext: no label for {path}: expected a WordNet id in its name, or a folder for "
-                "each class"
+                f"pixels of mode I from {low} to {high} have no certain scale: expected 16 bits, "
+                "0 to 65535; convert the picture to 8 bits, grey or RGB"
             )
-        if known >= num_classes:
-            raise ValueError(
-                f"dsm_ext: {folder} has {len(classes)} folders, the model {num_classes} classes"
-            )
-        labels.append(known)
-    return labels
-
-
-def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
-    """The preprocessing that a timm model's config asks for: PIL image to [channels, h, w].
-
-    The crop is the model's own image size, whatever its config says.
-    """
-    from timm.data import create_transform, resolve_data_config
-
-    config = resolve_data_config({}, model=model)
-    height, width = model.patch_embed.img_size
-    config["input_size"] = (config["input_size"][0], height, width)
-    return create_transform(**config, is_training=False)
+    elif tags:
+        bits = tags.get(BITS, (16,))[0]  # 12 of a TIFF reach 4095
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts 1 and 8 bits alone
+            values = (1 << bits) - 1 - values
+    return (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture as RGB.
+    """Decode a picture as ``to_rgb`` describes; of an animation, the first frame.
 
     Raises:
-        ValueError: it cannot be decoded; the message names it.
-        FileNotFoundError: no such file.
+        ValueError: it cannot be decoded, is cut short, is larger than Pillow's limit
+            (``PIL.Image.MAX_IMAGE_PIXELS``), or has no certain colours; the message names it.
+        FileNotFoundError, PermissionError, other OSError: the file cannot be opened; the message
+            names it.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        with open(path, "rb") as file, Image.open(file) as image:
+            return to_rgb(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"dsm_ext: no such picture: {path}") from None
     except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
-        raise ValueError(f"dsm_ext: {path} cannot be decoded: {error}") from error
+        if isinstance(error, OSError) and error.errno is not None:  # not a decoder's
+            raise type(error)(f"dsm_ext: {path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"dsm_ext: {path} cannot be decoded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, without the address of a file object that Pillow puts in it."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no known picture format"
+    return str(error) or type(error).__name__
+
+
+def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
+    """The preprocessing that a model's ``pretrained_cfg`` asks for: PIL image to [channels, h, w].
+
+    The model is timm's or a ``dsm_ext.VisionTransformer``; the transform is timm's. The picture is
+    made RGB by ``to_rgb``, or grey for a model of one channel, whose mean and deviation are then
+    those of the colours, averaged. The crop is the model's own image size, whatever its config
+    says.
+
+    Raises:
+        ValueError: the model takes neither 1 nor 3 channels, or is dsm_ext's and knows no
+            ``pretrained_cfg``. The function that is returned raises
+            what ``to_rgb`` does, and ValueError for sides so unlike that scaling would take too
+            much memory.
+    """
+    from timm.data import create_transform, resolve_data_config
+
+    from dsm_ext.model import VisionTransformer
+
+    config = resolve_data_config({}, model=model)
+    if isinstance(model, VisionTransformer):
+        (height, width), channels = model.config.img_size, model.config.in_chans
+    else:
+        height, width = model.patch_embed.img_size
+        channels = model.patch_embed.proj.in_channels
+    if channels not in (1, 3):
+        raise ValueError(
+            f"dsm_ext: the model takes {channels} channels, pictures have 1 or 3: "
+            "prepare its images yourself"
+        )
+    config["input_size"] = (channels, height, width)
+    if channels == 1:
+        for name in ("mean", "std"):
+            config[name] = (sum(config[name]) / len(config[name]),)
+    transform = create_transform(**config, is_training=False)
+    keeps_ratio = config["crop_mode"] == "center"  # the others scale no side beyond the crop
+
+    def prepare(picture: Image.Image) -> Tensor:
+        rgb = to_rgb(picture)
+        ratio = max(rgb.size) / min(rgb.size)
+        if keeps_ratio and ratio * max(height, width) / config["crop_pct"] > MOST_SIDE:
+            raise ValueError(
+                f"a picture of {rgb.width} x {rgb.height} has sides too unlike to be scaled to "
+                f"{width} x {height}: cut it first"
+            )
+        return transform(rgb.convert("L") if channels == 1 else rgb)
+
+    return prepare
 
 
 class Batches:
-    """Decoded, preprocessed batches; pictures that cannot be decoded are named, skipped, counted.
+    """Decoded, preprocessed batches; pictures that cannot be read are named, skipped, counted.
 
-    Iterating gives (images [b, channels, h, w], positions of these pictures in ``paths``).
+    Iterating gives (images [b, channels, h, w], positions of these pictures in ``paths``);
+    ``skipped`` lists the paths that the latest iteration has passed over.
     """
 
     def __init__(
@@ -108,13 +197,15 @@ class Batches:
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, list[int]]]:
+        self.skipped = []
         tensors: list[Tensor] = []
         positions: list[int] = []
         for position, path in enumerate(self.paths):
             try:
                 tensors.append(self.transform(read_image(path)))
-            except ValueError as error:
-                print(f"skipped: {error}", file=sys.stderr)
+            except (ValueError, OSError) as error:
+                where = "" if str(path) in str(error) else f"{path}: "
+                print(f"skipped: {where}{error}", file=sys.stderr)
                 self.skipped.append(str(path))
                 continue
             positions.append(position)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from dsm_ext.images import to_rgb
 
 LIGHT = 0.72  # luma from which black is drawn on it: well above middle grey, where white shows too,
 # so that most pictures are outlined in one colour
@@ -17,7 +21,7 @@ GAP, HEAD = 12, 40  # pixels between pictures, and for a line of titles
 
 
 def visualize(
-    image: Tensor,
+    image: Tensor | Image.Image,
     source: Tensor,
     grid: tuple[int, int] | None = None,
     outline: tuple[int, int, int] | None = None,
@@ -25,27 +29,36 @@ def visualize(
     """Paint each group of merged patches in its mean colour and outline it.
 
     Args:
-        image: [3 or 1, height, width] in [0, 1], before any normalisation.
+        image: [3 or 1, height, width] of floats in [0, 1], before any normalisation; or a PIL
+            image, which ``dsm_ext.images.to_rgb`` makes RGB.
         source: [gh * gw], one image's row of ``trace``'s source map.
-        grid: rows and columns of patches; None takes a square one.
+        grid: rows and columns of patches; None takes the one in which patches are square.
         outline: colour between groups, a pixel wide; None takes black between light groups and
             white between others, which shows on every picture, two pixels wide where patches have
             16 or more. A small image wants to be enlarged first (``enlarge``).
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not fit each other, or no grid is given and no grid of square
+            patches fits.
+        TypeError: another kind of image or source.
     """
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(
-            f"dsm_ext.visualize: expected image to be [3 or 1, height, width], got "
-            f"{list(image.shape)}"
+    image = _image("visualize", image)
+    if not isinstance(source, Tensor):
+        raise TypeError(
+            f"dsm_ext.visualize: expected source to be a tensor, got {type(source).__name__}"
         )
-    gh, gw = grid or (round(len(source) ** 0.5),) * 2
     _, height, width = image.shape
+    gh, gw = _grid("visualize", grid) if grid is not None else _square(source, height, width)
     if source.shape != (gh * gw,) or height < gh or width < gw:
         raise ValueError(
             f"dsm_ext.visualize: expected source to be [{gh * gw}] and image at least {gh} x {gw}, "
             f"got {list(source.shape)} and {height} x {width}"
+        )
+    if outline is not None and (
+        len(outline) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in outline)
+    ):
+        raise ValueError(
+            f"dsm_ext.visualize: expected outline to be three numbers in [0, 255], got {outline}"
         )
     rows, columns = np.arange(height) * gh // height, np.arange(width) * gw // width
     groups = source.cpu().numpy().reshape(gh, gw)[rows][:, columns]  # [height, width]
@@ -66,28 +79,89 @@ def visualize(
     return Image.fromarray(painted)
 
 
-def enlarge(image: Tensor, grid: tuple[int, int], side: int = 448) -> Tensor:
+def enlarge(image: Tensor | Image.Image, grid: tuple[int, int], side: int = 448) -> Tensor:
     """An image in [0, 1] resized, smoothly, so that all patches have the same whole size.
 
     Args:
-        image: [channels, height, width].
+        image: [channels, height, width] of floats, or a PIL image.
         grid: rows and columns of patches.
         side: about what the longer side becomes; patches never get smaller than 8 pixels.
 
     Returns:
         [channels, gh * patch height, gw * patch width], in [0, 1].
+
+    Raises:
+        ValueError: an image or a grid of another shape, or a side that is not positive.
+        TypeError: another kind of image.
     """
+    image = _image("enlarge", image, any_channels=True)
+    gh, gw = _grid("enlarge", grid)
+    if side < 1:
+        raise ValueError(f"dsm_ext.enlarge: expected side to be positive, got {side}")
     height, width = image.shape[-2:]
     scale = side / max(height, width)
-    gh, gw = grid
     size = (gh * max(8, round(height * scale / gh)), gw * max(8, round(width * scale / gw)))
     resized = F.interpolate(image[None].float(), size=size, mode="bicubic", antialias=True)
     return resized[0].clamp(0, 1)
 
 
-def to_image(image: Tensor) -> Image.Image:
-    """[3 or 1, height, width] in [0, 1] as a picture."""
-    return Image.fromarray(_bytes(_pixels(image)))
+def to_image(image: Tensor | Image.Image) -> Image.Image:
+    """[3 or 1, height, width] in [0, 1] as a picture.
+
+    Raises:
+        ValueError: another shape.
+        TypeError: another kind of image.
+    """
+    return Image.fromarray(_bytes(_pixels(_image("to_image", image))))
+
+
+def _image(function: str, image: Any, any_channels: bool = False) -> Tensor:
+    """An image of a caller's as a tensor [channels, height, width] of floats."""
+    if isinstance(image, Image.Image):
+        levels = np.array(to_rgb(image))  # [height, width, 3]
+        return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
+    expected = f"dsm_ext.{function}: expected image to be "
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"{expected}a tensor [3 or 1, height, width] of floats in [0, 1] or a PIL image, got "
+            f"{type(image).__name__}; torch.from_numpy or PIL.Image.fromarray make one of an array"
+        )
+    channels = "channels" if any_channels else "3 or 1"
+    if image.ndim != 3 or 0 in image.shape or not (any_channels or image.shape[0] in (1, 3)):
+        raise ValueError(f"{expected}[{channels}, height, width], got {list(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(f"{expected}of floats in [0, 1], got {image.dtype}: divide bytes by 255")
+    if not image.isfinite().all():
+        raise ValueError(f"{expected}in [0, 1], got NaN or infinity")
+    return image.detach()
+
+
+def _grid(function: str, grid: Any) -> tuple[int, int]:
+    """Rows and columns as a caller gives them."""
+    try:
+        gh, gw = (operator.index(side) for side in grid)
+    except (TypeError, ValueError):
+        gh = gw = 0
+    if gh < 1 or gw < 1:
+        raise ValueError(
+            f"dsm_ext.{function}: expected grid to be two positive numbers, rows and columns of "
+            f"patches, got {grid}"
+        )
+    return gh, gw
+
+
+def _square(source: Tensor, height: int, width: int) -> tuple[int, int]:
+    """The grid of square patches: of gh * gw = count and gh / gw = height / width, gh alone."""
+    count = source.numel()
+    gh = math.isqrt(count * height // width)
+    gw = count // max(gh, 1)
+    if gh < 1 or gh * gw != count or gh * width != gw * height:
+        raise ValueError(
+            "dsm_ext.visualize: without grid, expected source to be a grid of square patches, got "
+            f"{count} patches of an image of {height} x {width}: give grid, the model's rows and "
+            "columns of patches (model.config.grid)"
+        )
+    return gh, gw
 
 
 def _pixels(image: Tensor) -> np.ndarray:
@@ -118,7 +192,14 @@ def _outline(painted: np.ndarray, groups: np.ndarray, luma: np.ndarray, wide: bo
 
 
 def sheet(rows: list[list[Image.Image]], titles: list[str], tile: int = 224) -> Image.Image:
-    """Images side by side, a column for each title, their longer sides ``tile`` pixels."""
+    """Images side by side, a column for each title, their longer sides ``tile`` pixels.
+
+    Raises:
+        TypeError: something else than PIL images.
+        ValueError: an image without pixels, or a tile that is not positive.
+    """
+    if tile < 1:
+        raise ValueError(f"dsm_ext.sheet: expected tile to be positive, got {tile}")
     fitted = [[_fit(image, tile) for image in images] for images in rows]
     cell = (
         max((image.width for images in fitted for image in images), default=tile),
@@ -128,7 +209,7 @@ def sheet(rows: list[list[Image.Image]], titles: list[str], tile: int = 224) -> 
 
 
 def filmstrip(
-    image: Tensor,
+    image: Tensor | Image.Image,
     sources: Sequence[Tensor],
     titles: Sequence[str],
     grid: tuple[int, int] | None = None,
@@ -138,7 +219,7 @@ def filmstrip(
     """An image and how its patches are grouped, one frame after the other, each with its title.
 
     Args:
-        image: [3 or 1, height, width] in [0, 1], before any normalisation.
+        image: as for ``visualize``.
         sources: a source map [gh * gw] for each frame, such as those behind each block.
         titles: one for each source map.
         grid, outline: as for ``visualize``.
@@ -146,7 +227,9 @@ def filmstrip(
 
     Raises:
         ValueError: the shapes or counts do not fit each other.
+        TypeError: as ``visualize``.
     """
+    image = _image("filmstrip", image)
     if len(titles) != len(sources) or columns < 1:
         raise ValueError(
             f"dsm_ext.filmstrip: expected a title for each of {len(sources)} source maps and "
@@ -164,10 +247,11 @@ def filmstrip(
 
 
 def _fit(image: Image.Image, tile: int) -> Image.Image:
+    image = to_rgb(image)
     scale = tile / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    return image.convert("RGB").resize(size, smooth)
+    return image.resize(size, smooth)
 
 
 def _arrange(

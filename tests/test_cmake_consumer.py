@@ -15,8 +15,6 @@ from test_features import build
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.cli import main
-from dsm_ext.images import find_images
 
 ROOT = Path(__file__).parent.parent
 TORCH = Path(torch.__file__).parent
@@ -134,30 +132,6 @@ def test_the_readmes_program_and_its_cmake_lines(tmp_path):
     done = run(tmp_path / "build" / "example", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 0 <= int(done.stdout.split()[0]) < 1000
-
-
-def test_example_classify_answers_as_the_command_does(tmp_path, data, capsys):
-    if shutil.which("pkg-config") is None or subprocess.call(
-        ["pkg-config", "--exists", "libturbojpeg"]
-    ):
-        pytest.skip("libturbojpeg's headers are not installed")
-    compile_project(ROOT / "examples" / "cpp" / "classify", tmp_path / "build")
-    weights = data / "deit_tiny_patch16_224.safetensors"
-    export = ["export", "deit_tiny_patch16_224", "--weights", str(weights), "-o"]
-    assert main([*export, str(tmp_path / "model")]) == 0
-    capsys.readouterr()
-    pictures = list(map(str, find_images(data)[::10]))
-    assert main(["classify", str(tmp_path / "model"), *pictures]) == 0
-    expected = capsys.readouterr().out.splitlines()
-    done = run(tmp_path / "build" / "dsm_ext_classify", tmp_path / "model", *pictures)
-    assert done.returncode == 0, done.stderr
-    assert set(pictures) <= set(expected)
-    answers = [line for line in done.stdout.splitlines() if line.startswith("  ")]
-    merged = [line for line in expected if "%" in line]
-    assert len(answers) == len(merged) == 5 * len(pictures)
-    same = [m.endswith(a.strip()) for a, m in zip(answers, merged, strict=True)]
-    # The JPEG decoders of Pillow and of the system need not be of one version.
-    assert sum(same) >= 0.98 * len(same)
 
 
 def test_example_serve_threads(tmp_path):

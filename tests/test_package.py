@@ -113,7 +113,7 @@ def test_visualize_paints_means():
         (torch.zeros(2, 4, 4), torch.zeros(4), None, "image to be"),
         (torch.zeros(3, 4, 4), torch.zeros(5), None, "source to be"),
         (torch.zeros(3, 4, 4), torch.zeros(4), (2, 3), "source to be"),
-        (torch.zeros(3, 1, 4), torch.zeros(4), None, "image at least 2 x 2"),
+        (torch.zeros(3, 1, 4), torch.zeros(16), None, "image at least 2 x 8"),
     ],
 )
 def test_visualize_refuses_what_does_not_fit(image, source, grid, message):

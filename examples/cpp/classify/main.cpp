@@ -5,15 +5,15 @@
 
 #include <ATen/ATen.h>
 #include <dsm_ext/dsm_ext.h>
-#include <turbojpeg.h>
 
 #include <cstdio>
 #include <fstream>
-#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "jpeg.h"
 
 namespace {
 
@@ -23,24 +23,6 @@ std::vector<unsigned char> read_bytes(const std::string& path) {
     throw std::runtime_error("no such picture");
   }
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-// [height, width, channels] uint8, of 1 or 3 channels.
-at::Tensor decode_jpeg(const std::vector<unsigned char>& bytes, int channels) {
-  const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), &tjDestroy);
-  const auto check = [&](int status) {
-    if (status != 0 && tjGetErrorCode(decoder.get()) != TJERR_WARNING) {
-      throw std::runtime_error(tjGetErrorStr2(decoder.get()));
-    }
-  };
-  int width = 0, height = 0, subsampling = 0, colours = 0;
-  check(tjDecompressHeader3(
-      decoder.get(), bytes.data(), bytes.size(), &width, &height, &subsampling, &colours));
-  auto picture = at::empty({height, width, channels}, at::kByte);
-  check(tjDecompress2(
-      decoder.get(), bytes.data(), bytes.size(), picture.mutable_data_ptr<uint8_t>(), width,
-      /*pitch=*/channels * width, height, channels == 1 ? TJPF_GRAY : TJPF_RGB, /*flags=*/0));
-  return picture;
 }
 
 void print_likeliest(const at::Tensor& logits, const std::vector<std::string>& labels) {

@@ -1,0 +1,395 @@
+"""Pictures decoded as a viewer shows them: turned by their tag, of 16 bits, broken, not there."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from models import small
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+import dsm_ext
+from dsm_ext.images import Batches, find_images, read_image, to_rgb, transform_for
+
+T = Image.Transpose
+# What a camera does to a picture before it writes the tag, so that the tag undoes it.
+TAKEN = {
+    1: None, 2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE,
+    6: T.ROTATE_90, 7: T.TRANSVERSE, 8: T.ROTATE_270,
+}  # fmt: skip
+
+
+def colours(height=6, width=9, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def taken(picture, orientation):
+    method = TAKEN.get(orientation)
+    return picture if method is None else picture.transpose(method)
+
+
+def tag(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
+def reopened(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return Image.open(file)
+
+
+def equal(picture, pixels, within=0):
+    ours = np.asarray(picture).astype(int)
+    return ours.shape == pixels.shape and np.abs(ours - pixels).max() <= within
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"save_all": True, "append_images": [Image.new("RGB", (3, 4))]}),
+    ],
+)
+def test_pictures_are_turned_by_their_tag(kind, options, orientation, tmp_path):
+    pixels = colours()
+    path = tmp_path / "x"
+    taken(Image.fromarray(pixels), orientation).save(path, kind, exif=tag(orientation), **options)
+    once = read_image(path)
+    assert once.mode == "RGB" and equal(once, pixels)
+    assert equal(to_rgb(once), pixels)  # the tag is gone
+    with Image.open(path) as image:
+        assert equal(to_rgb(image.convert("RGB")), pixels)
+    with Image.open(path) as image:
+        assert equal(to_rgb(image), pixels)
+        assert equal(to_rgb(image), pixels)  # whoever asks again gets the same
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_jpeg_is_turned_by_its_tag(orientation, mode):
+    ramp = np.linspace(0, 255, 16 * 24).reshape(16, 24).astype(np.uint8)
+    picture = Image.fromarray(ramp).convert(mode)
+    image = reopened(taken(picture, orientation), "JPEG", quality=100, exif=tag(orientation))
+    assert equal(to_rgb(image), np.asarray(picture.convert("RGB")), within=10)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "LA", "RGBA"])
+def test_every_mode_is_turned(mode):
+    pixels = colours()
+    picture = Image.fromarray(pixels)
+    picture = (
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+        if mode == "I;16"
+        else picture.convert(mode)
+    )
+    straight = np.asarray(to_rgb(picture))
+    # Pillow 10.1 does not turn 16 bits.
+    turned = np.ascontiguousarray(np.rot90(np.asarray(picture)))
+    camera = Image.fromarray(turned) if mode == "I;16" else picture.transpose(T.ROTATE_90)
+    assert equal(to_rgb(reopened(camera, "PNG", exif=tag(6))), straight)
+
+
+@pytest.mark.parametrize("value", [0, 9, 255, 65535])
+def test_other_orientations_are_ignored(value):
+    pixels = colours()
+    assert equal(to_rgb(reopened(Image.fromarray(pixels), "PNG", exif=tag(value))), pixels)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0II*\0",
+        b"Exif\0\0garbage, not tags at all",
+        b"Exif\0\0II*\0\xff\xff\xff\x7f",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0",  # as text
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Pillow tells of broken tags
+def test_broken_tags_do_not_cost_the_picture(exif):
+    pixels = colours()
+    assert equal(to_rgb(reopened(Image.fromarray(pixels), "PNG", exif=exif[6:])), pixels)
+    image = reopened(Image.new("RGB", (8, 4), (9, 9, 9)), "JPEG", exif=exif)
+    assert to_rgb(image).size == (8, 4)
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png16(values, kind):
+    """A PNG of 16 bits from [height, width, channels] uint16, which Pillow cannot write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("channels, kind", [(1, 0), (2, 4), (3, 2), (4, 6)])
+def test_png_of_16_bits(channels, kind):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), dtype=np.uint16)
+    values[0, 0] = 65535
+    colour = values[..., : 1 if channels < 3 else 3] >> 8
+    expected = np.broadcast_to(colour, (5, 7, 3))
+    assert equal(to_rgb(Image.open(png16(values, kind))), expected)
+
+
+def test_8_bits_stored_as_16_come_back():
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for stored in (levels * 257, levels * 256):
+        ours = to_rgb(Image.open(png16(stored[..., None], 0)))
+        assert equal(ours, np.broadcast_to(levels[..., None], (16, 16, 3)))
+
+
+@pytest.mark.parametrize("mode, dtype", [("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")])
+def test_grey_of_16_bits(mode, dtype):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7), dtype=np.uint16)
+    picture = Image.frombytes(mode, (7, 5), values.astype(dtype).tobytes())
+    expected = np.broadcast_to(values[..., None] >> 8, (5, 7, 3))
+    assert equal(to_rgb(picture), expected)
+    if mode != "I;16L":
+        assert equal(to_rgb(reopened(picture, "TIFF")), expected)
+    wide = Image.fromarray(values.astype(np.int32))
+    assert wide.mode == "I" and equal(to_rgb(wide), expected)
+
+
+def tiff(values, bits, photometric, data):
+    """One strip of grey, little-endian."""
+    height, width = values.shape
+    tags = [
+        (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+        (273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, len(data)),
+    ]  # fmt: skip
+    data = data + b"\0" * (len(data) % 2)
+    entries = b"".join(struct.pack("<HHII", number, kind, 1, v) for number, kind, v in tags)
+    table = struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+    return io.BytesIO(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table)
+
+
+def test_tiff_of_other_scales():
+    values = np.arange(0, 65536, 1365, dtype=np.uint16)[:48].reshape(6, 8)
+    file = tiff(values, 16, 0, values.astype("<u2").tobytes())  # 0 is white
+    assert equal(to_rgb(Image.open(file)), np.repeat((65535 - values)[..., None] >> 8, 3, 2))
+
+    values = np.arange(0, 4096, 85, dtype=np.uint16)[:48].reshape(6, 8)  # of 12 bits
+    pairs = values.reshape(-1, 2).astype(np.uint32)
+    packed = (pairs[:, 0] << 12 | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
+    file = tiff(values, 12, 1, packed.tobytes())
+    assert equal(to_rgb(Image.open(file)), np.repeat(values[..., None] >> 4, 3, 2))
+
+
+def test_a_grey_map_of_16_bits():
+    values = np.array([[0, 255, 256], [1023, 500, 4]], dtype=np.uint16)
+    for top in (1023, 65535):
+        data = b"P5 3 2 %d\n" % top + values.astype(">u2").tobytes()
+        expected = np.round(values / top * 65535).astype(int)[..., None] >> 8
+        assert equal(to_rgb(Image.open(io.BytesIO(data))), np.repeat(expected, 3, 2))
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (Image.new("F", (4, 3), 0.5), "mode F have no certain meaning"),
+        (Image.new("LAB", (4, 3)), "mode LAB have no certain meaning"),
+        (Image.new("I", (4, 3), 65536), "mode I from 65536 to 65536 have no certain scale"),
+        (Image.new("I", (4, 3), -1), "mode I from -1 to -1"),
+        (Image.new("I", (4, 3), 200), "mode I from 200 to 200"),
+        (Image.new("RGB", (0, 3)), "no pixels: 0 x 3"),
+        (Image.new("L", (3, 0)), "no pixels: 3 x 0"),
+    ],
+)
+def test_pictures_without_certain_colours_are_refused(picture, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        to_rgb(picture)
+    if picture.mode in ("F", "I", "LAB") and 0 not in picture.size:
+        picture.save(tmp_path / "x.tif")
+        with pytest.raises(ValueError, match=f"x.tif cannot be decoded: .*mode {picture.mode}"):
+            read_image(tmp_path / "x.tif")
+
+
+def test_floats_saved_as_tiff_are_refused(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((5, 7), dtype=np.float32)).save(
+        tmp_path / "x.tiff"
+    )
+    with pytest.raises(ValueError, match=r"x.tiff cannot be decoded: pixels of mode F"):
+        read_image(tmp_path / "x.tiff")
+
+
+def test_dark_png_of_16_bits_is_dark():
+    values = np.full((2, 3, 1), 200, dtype=np.uint16)
+    assert equal(to_rgb(Image.open(png16(values, 0))), np.zeros((2, 3, 3), dtype=int))
+
+
+def test_transparent_pixels_show_the_colour_in_the_file():
+    """As timm and torchvision have it."""
+    pixels = colours(channels=4)
+    picture = Image.fromarray(pixels)
+    assert equal(to_rgb(picture), pixels[..., :3])
+    grey = Image.fromarray(pixels[..., :2].copy())
+    assert grey.mode == "LA" and equal(to_rgb(grey), np.repeat(pixels[..., :1], 3, 2))
+    palette = reopened(picture.quantize(20), "PNG")
+    assert palette.mode == "P" and isinstance(palette.info["transparency"], bytes)
+    table = np.array(palette.getpalette()).reshape(-1, 3)
+    assert equal(to_rgb(palette), table[np.asarray(palette)])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(kind, tmp_path):
+    frames = [Image.new("RGB", (8, 6), c) for c in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames[0].save(tmp_path / "x", kind, save_all=True, append_images=frames[1:], **options)
+    assert equal(read_image(tmp_path / "x"), np.array([[[255, 0, 0]] * 8] * 6))
+
+
+@pytest.mark.parametrize("other", [None, np.zeros((4, 4, 3), dtype=np.uint8), "x.png", b"x"])
+def test_other_things_than_pictures(other):
+    with pytest.raises(TypeError, match=r"to_rgb: expected a PIL image, got"):
+        to_rgb(other)
+
+
+# Files.
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_files_cut_short_are_named(kind, tmp_path):
+    picture = Image.fromarray(colours(64, 64))
+    path = tmp_path / "whole"
+    picture.save(path, kind)
+    content = path.read_bytes()
+    for length in (0, 1, 5, len(content) // 3, len(content) // 2):
+        path = tmp_path / f"cut {length}"
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=f"cut {length} cannot be decoded: "):
+            read_image(path)
+
+
+def test_pictures_of_many_pixels_are_named(tmp_path, monkeypatch):
+    Image.new("1", (1000, 1000)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400_000)
+    with pytest.raises(ValueError, match=r"bomb.png cannot be decoded: .*1000000 pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_no_picture_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such picture: .*none.png"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(IsADirectoryError, match=r"cannot be read: Is a directory"):
+        read_image(tmp_path)
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"x.png cannot be decoded: no known picture format$"):
+        read_image(tmp_path / "x.png")
+
+
+def test_one_picture_does_not_end_a_run(tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / f"{i}.png" for i in range(7)]
+    for path in paths:
+        Image.new("RGB", (40, 30)).save(path)
+    paths[0].write_bytes(b"broken")
+    Image.new("1", (60_000, 1)).save(paths[1])
+    batches = Batches(paths, transform_for(small()), 2)
+    paths[3].unlink()
+    paths[4].unlink()
+    paths[4].mkdir()
+
+    def forbidden(path, *arguments):
+        if str(path).endswith("5.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *arguments)
+
+    monkeypatch.setitem(read_image.__globals__, "open", forbidden)
+    for _ in range(2):
+        assert [positions for _, positions in batches] == [[2, 6]]
+        assert batches.skipped == [str(paths[i]) for i in (0, 1, 3, 4, 5)]
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 5
+        for line, text in zip(
+            said, ["cannot be decoded", "too unlike", "no such", "Is a dir", "Permission"],
+            strict=True,
+        ):  # fmt: skip
+            assert line.startswith("skipped: ") and text in line
+        assert all(line.count(path) == 1 for line, path in zip(said, batches.skipped, strict=True))
+
+
+# Preprocessing.
+
+
+def test_whoever_hands_pictures_over_has_them_turned():
+    transform = transform_for(small())
+    pixels = colours(40, 60)
+    expected = transform(Image.fromarray(pixels))
+    turned = reopened(taken(Image.fromarray(pixels), 6), "PNG", exif=tag(6))
+    assert torch.equal(transform(turned), expected)
+    grey = pixels[..., 0]
+    deep = Image.open(png16(grey[..., None].astype(np.uint16) * 257, 0))
+    assert torch.equal(transform(deep), transform(Image.fromarray(grey)))
+
+
+def test_models_of_other_channels():
+    pixels = colours(40, 60)
+    model = small(in_chans=1)
+    grey = transform_for(model)(Image.fromarray(pixels))
+    assert grey.shape == (1, *model.patch_embed.img_size)
+    three = transform_for(small())(Image.fromarray(pixels).convert("L"))
+    mean, std = (torch.tensor(v) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    levels = three * std[:, None, None] + mean[:, None, None]
+    assert torch.allclose(grey[0], (levels[0] - mean.mean()) / std.mean(), atol=1e-5)
+    with pytest.raises(ValueError, match="takes 5 channels, pictures have 1 or 3"):
+        transform_for(small(in_chans=5))
+
+
+def test_our_models_are_taken_too(monkeypatch):
+    timm_model = small(img_size=(24, 40), patch_size=8)
+    timm_model.pretrained_cfg = {
+        "input_size": (3, 9, 9), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7),
+        "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear",
+    }  # fmt: skip
+    ours = dsm_ext.from_timm(timm_model, "dense")
+    cfg = timm_model.pretrained_cfg
+    monkeypatch.setattr(dsm_ext.VisionTransformer, "pretrained_cfg", cfg, raising=False)
+    picture = Image.fromarray(colours(40, 60))
+    prepared = transform_for(ours)(picture)
+    assert prepared.shape == (3, 24, 40)
+    assert torch.equal(prepared, transform_for(timm_model)(picture))
+    line = Image.new("RGB", (1, 40_000))  # squashed, it needs no more memory than others
+    assert transform_for(ours)(line).shape == (3, 24, 40)
+
+
+def test_turned_photographs_have_the_answers_of_straight_ones(data, tmp_path):
+    """Pixels turned without loss, and the tag that turns them back."""
+    from timm import create_model
+
+    timm_model = create_model("deit_tiny_patch16_224")
+    model = dsm_ext.from_timm(
+        "deit_tiny_patch16_224", "dsm", weights=data / "deit_tiny_patch16_224.safetensors"
+    )
+    transform = transform_for(timm_model)
+    changed = []
+    for i, path in enumerate(find_images(data)[::10]):
+        orientation = 2 + i % 7
+        straight = read_image(path)
+        file = tmp_path / "turned.png"
+        taken(straight, orientation).save(file, exif=tag(orientation), compress_level=1)
+        pair = torch.stack([transform(straight), transform(read_image(file))])
+        answers = model(pair).argmax(1)
+        if answers[0] != answers[1] or not torch.equal(pair[0], pair[1]):
+            changed.append(path)
+    assert changed == []
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path, capsys):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.png")
+    batches = Batches(find_images(tmp_path), transform_for(small()), 4)
+    assert [positions for _, positions in batches] == [[1]]
+    assert "no such picture" in capsys.readouterr().err
