@@ -23,7 +23,7 @@ from dsm_ext._native import (
 from dsm_ext.export import export, load, model_info
 from dsm_ext.from_timm import from_timm
 from dsm_ext.from_transformers import from_transformers
-from dsm_ext.model import Intermediate, Trace, VisionTransformer
+from dsm_ext.model import Intermediate, Outputs, Trace, VisionTransformer
 from dsm_ext.ops import match, merge, unmerge
 from dsm_ext.pictures import visualize
 
@@ -37,6 +37,7 @@ __all__ = [
     "Intermediate",
     "Local",
     "ModelInfo",
+    "Outputs",
     "Plan",
     "PlannedBlock",
     "Preprocessing",

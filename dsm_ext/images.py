@@ -143,15 +143,19 @@ def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
     says.
 
     Raises:
-        ValueError: the model takes neither 1 nor 3 channels, or is dsm_ext's and knows no
-            ``pretrained_cfg``. The function that is returned raises
-            what ``to_rgb`` does, and ValueError for sides so unlike that scaling would take too
-            much memory.
+        ValueError: the model takes neither 1 nor 3 channels, or has no ``pretrained_cfg`` that says
+            how its pictures were normalised. The function that is returned raises what ``to_rgb``
+            does, and ValueError for sides so unlike that scaling would take too much memory.
     """
     from timm.data import create_transform, resolve_data_config
 
     from dsm_ext.model import VisionTransformer
 
+    if not getattr(model, "pretrained_cfg", None):  # reading an unknown one of ours raises
+        raise ValueError(
+            f"dsm_ext: how pictures are prepared for this {type(model).__name__} is not known: it "
+            "has no pretrained_cfg, which models have that timm.create_model makes by a name"
+        )
     config = resolve_data_config({}, model=model)
     if isinstance(model, VisionTransformer):
         (height, width), channels = model.config.img_size, model.config.in_chans

@@ -90,12 +90,13 @@ void bind_info(py::module_& m) {
       .def_readonly("schedule", &ModelInfo::schedule)
       .def_readonly("preprocessing", &ModelInfo::preprocessing)
       .def_readonly("labels", &ModelInfo::labels)
-      .def(py::pickle(
-          [](const ModelInfo& info) {
-            return py::make_tuple(
-                info.architecture, info.config, info.schedule, info.preprocessing, info.labels);
-          },
-          &info_from));
+      .def(
+          py::pickle(
+              [](const ModelInfo& info) {
+                return py::make_tuple(
+                    info.architecture, info.config, info.schedule, info.preprocessing, info.labels);
+              },
+              &info_from));
   m.def(
       "model_info", [](const Path& path) { return dsm_ext::model_info(path.string()); }, "path"_a,
       Release());

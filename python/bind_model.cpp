@@ -28,9 +28,9 @@ py::dict dict_of(const dsm_ext::Profile& profile) {
 }
 
 // What a tree of Python's modules was like, to see at each call whether it still is: the parts and
-// parameters of every module, that no part has hooks, and that no part was given an attribute such as
-// `forward`. A call looks at some five dictionaries for each module, so what is compared lies side by
-// side, and dictionaries are walked in their order instead of looked up in.
+// parameters of every module, that no part has hooks, and that no part was given an attribute such
+// as `forward`. A call looks at some five dictionaries for each module, so what is compared lies
+// side by side, and dictionaries are walked in their order instead of looked up in.
 class ModuleTree {
  public:
   // `modules`: the model, then all its parts. The model itself may have hooks and attributes.
@@ -84,7 +84,8 @@ class ModuleTree {
     return static_cast<int32_t>(py::len(dict));
   }
 
-  // Whether a dictionary has just the next `count` expected values; `expected` moves on behind them.
+  // Whether a dictionary has just the next `count` expected values; `expected` moves on behind
+  // them.
   static bool same(PyObject* dict, int32_t count, PyObject* const*& expected) {
     if (PyDict_Size(dict) != count) {
       return false;

@@ -67,7 +67,10 @@ py::tuple state_of(const dsm_ext::PlannedBlock& block) {
 
 dsm_ext::PlannedBlock block_from(const py::tuple& state) {
   dsm_ext::PlannedBlock block{
-      {}, state[1].cast<int64_t>(), state[2].cast<int64_t>(), state[3].cast<int64_t>(),
+      {},
+      state[1].cast<int64_t>(),
+      state[2].cast<int64_t>(),
+      state[3].cast<int64_t>(),
       state[4].cast<int64_t>()};
   for (const auto& item : state[0].cast<py::list>()) {
     const auto step = item.cast<py::tuple>();
@@ -176,11 +179,12 @@ void bind_schedule(py::module_& m) {
       .def(py::self == py::self)
       .def("__hash__", [](const Step& s) { return py::hash(py::make_tuple(s.r, s.window)); })
       .def("__repr__", &Step::str)
-      .def(py::pickle(
-          [](const Step& step) { return py::make_tuple(step.r, step.window); },
-          [](const py::tuple& state) {
-            return Step{state[0].cast<int64_t>(), state[1].cast<int64_t>()};
-          }));
+      .def(
+          py::pickle(
+              [](const Step& step) { return py::make_tuple(step.r, step.window); },
+              [](const py::tuple& state) {
+                return Step{state[0].cast<int64_t>(), state[1].cast<int64_t>()};
+              }));
   m.def("Local", &Step::local, "r"_a, "window"_a);
   m.def("Global", &Step::global, "r"_a);
 

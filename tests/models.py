@@ -31,6 +31,13 @@ def small(distilled=False, **kwargs):
     return randomize(kind(**(arguments | kwargs)))
 
 
+def prepared(**kwargs):
+    """``small``, of which is known how pictures are prepared for it."""
+    model = small(**kwargs)
+    model.pretrained_cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    return model
+
+
 def images_for(model, batch):
     height, width = model.patch_embed.img_size
     return torch.randn(batch, model.patch_embed.proj.in_channels, height, width)

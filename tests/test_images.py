@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from models import small
+from models import prepared
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -297,7 +297,7 @@ def test_one_picture_does_not_end_a_run(tmp_path, monkeypatch, capsys):
         Image.new("RGB", (40, 30)).save(path)
     paths[0].write_bytes(b"broken")
     Image.new("1", (60_000, 1)).save(paths[1])
-    batches = Batches(paths, transform_for(small()), 2)
+    batches = Batches(paths, transform_for(prepared()), 2)
     paths[3].unlink()
     paths[4].unlink()
     paths[4].mkdir()
@@ -325,7 +325,7 @@ def test_one_picture_does_not_end_a_run(tmp_path, monkeypatch, capsys):
 
 
 def test_whoever_hands_pictures_over_has_them_turned():
-    transform = transform_for(small())
+    transform = transform_for(prepared())
     pixels = colours(40, 60)
     expected = transform(Image.fromarray(pixels))
     turned = reopened(taken(Image.fromarray(pixels), 6), "PNG", exif=tag(6))
@@ -337,30 +337,28 @@ def test_whoever_hands_pictures_over_has_them_turned():
 
 def test_models_of_other_channels():
     pixels = colours(40, 60)
-    model = small(in_chans=1)
+    model = prepared(in_chans=1)
     grey = transform_for(model)(Image.fromarray(pixels))
     assert grey.shape == (1, *model.patch_embed.img_size)
-    three = transform_for(small())(Image.fromarray(pixels).convert("L"))
+    three = transform_for(prepared())(Image.fromarray(pixels).convert("L"))
     mean, std = (torch.tensor(v) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     levels = three * std[:, None, None] + mean[:, None, None]
     assert torch.allclose(grey[0], (levels[0] - mean.mean()) / std.mean(), atol=1e-5)
     with pytest.raises(ValueError, match="takes 5 channels, pictures have 1 or 3"):
-        transform_for(small(in_chans=5))
+        transform_for(prepared(in_chans=5))
 
 
-def test_our_models_are_taken_too(monkeypatch):
-    timm_model = small(img_size=(24, 40), patch_size=8)
+def test_our_models_are_taken_too():
+    timm_model = prepared(img_size=(24, 40), patch_size=8)
     timm_model.pretrained_cfg = {
         "input_size": (3, 9, 9), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7),
         "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear",
     }  # fmt: skip
     ours = dsm_ext.from_timm(timm_model, "dense")
-    cfg = timm_model.pretrained_cfg
-    monkeypatch.setattr(dsm_ext.VisionTransformer, "pretrained_cfg", cfg, raising=False)
     picture = Image.fromarray(colours(40, 60))
-    prepared = transform_for(ours)(picture)
-    assert prepared.shape == (3, 24, 40)
-    assert torch.equal(prepared, transform_for(timm_model)(picture))
+    image = transform_for(ours)(picture)
+    assert image.shape == (3, 24, 40)
+    assert torch.equal(image, transform_for(timm_model)(picture))
     line = Image.new("RGB", (1, 40_000))  # squashed, it needs no more memory than others
     assert transform_for(ours)(line).shape == (3, 24, 40)
 
@@ -390,6 +388,6 @@ def test_turned_photographs_have_the_answers_of_straight_ones(data, tmp_path):
 def test_a_link_that_leads_nowhere_is_named(tmp_path, capsys):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
     Image.new("RGB", (40, 30)).save(tmp_path / "x.png")
-    batches = Batches(find_images(tmp_path), transform_for(small()), 4)
+    batches = Batches(find_images(tmp_path), transform_for(prepared()), 4)
     assert [positions for _, positions in batches] == [[1]]
     assert "no such picture" in capsys.readouterr().err

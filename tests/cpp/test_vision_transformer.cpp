@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/TracerMode.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -50,6 +51,31 @@ TEST(VisionTransformer, EqualsItsDefinitionWithNothingMerged) {
   auto model = small_model("dense");
   const auto images = at::randn({3, 3, 56, 56});
   EXPECT_LT(difference(model->forward(images), dense(model, images)), 1e-5);
+}
+
+TEST(VisionTransformer, GivesFeaturesAndLogitsOfOnePass) {
+  auto model = small_model("dsm:r=16,skip=1,local=2");
+  const auto images = at::randn({3, 3, 56, 56});
+  const auto outputs = model->forward_with_features(images);
+  EXPECT_LT(difference(outputs.logits, model->forward(images)), 1e-5);
+  EXPECT_TRUE(at::equal(outputs.features, model->forward_features(images)));
+  EXPECT_TRUE(at::equal(outputs.pooled, outputs.features.select(1, 0)));
+  EXPECT_LT(difference(model->forward_head(outputs.features), outputs.logits), 1e-5);
+  EXPECT_TRUE(
+      at::equal(
+          model->forward_head(outputs.features, outputs.size, /*pre_logits=*/true),
+          outputs.pooled));
+  EXPECT_THROW(model->forward_head(outputs.features.select(0, 0)), c10::ValueError);
+}
+
+TEST(VisionTransformer, RefusesImagesWithoutMemoryOfTheirOwn) {
+  auto model = small_model("dense");
+  const auto images = at::randn({1, 3, 56, 56});
+  EXPECT_THROW(model->forward(images.to_sparse()), c10::TypeError);
+  at::tracer::impl::set_dispatch_enabled(true);
+  EXPECT_THROW(model->forward(images), c10::NotImplementedError);
+  at::tracer::impl::set_dispatch_enabled(false);
+  EXPECT_EQ(model->forward(images).size(0), 1);
 }
 
 TEST(VisionTransformer, TracesEveryPatch) {

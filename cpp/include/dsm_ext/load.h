@@ -17,8 +17,8 @@ namespace dsm_ext {
 struct DSM_EXT_API ModelInfo {
   std::string architecture;  ///< timm's name, or "".
   Config config;
-  Schedule schedule;  ///< The one that was exported, else `Schedule::dsm`.
-  Preprocessing preprocessing;  ///< Its `known` is false where the files do not say.
+  Schedule schedule;                ///< The one that was exported, else `Schedule::dsm`.
+  Preprocessing preprocessing;      ///< Its `known` is false where the files do not say.
   std::vector<std::string> labels;  ///< Of the classes, in their order; empty where none are given.
 };
 

@@ -29,8 +29,8 @@ struct DSM_EXT_API Preprocessing {
   Interpolation interpolation = Interpolation::bicubic;
   double crop_pct = 0.875;  ///< The share of the scaled picture that the crop keeps.
   CropMode crop_mode = CropMode::center;
-  /// Of each channel, on a scale of 0 to 1. `model_info` leaves both empty where the model's files do
-  /// not say how its pictures were normalised: set them, or no picture is taken.
+  /// Of each channel, on a scale of 0 to 1. `model_info` leaves both empty where the model's files
+  /// do not say how its pictures were normalised: set them, or no picture is taken.
   std::vector<double> mean = {0.485, 0.456, 0.406};
   std::vector<double> std = {0.229, 0.224, 0.225};
 
@@ -38,7 +38,8 @@ struct DSM_EXT_API Preprocessing {
 
   /// \param picture  [height, width, channels] uint8 on the CPU, contiguous or not.
   /// \return [channels, size[0], size[1]] float32.
-  /// \throws c10::ValueError where `mean` and `std` are not known, for another rank, an empty picture,
+  /// \throws c10::ValueError where `mean` and `std` are not known, for another rank, an empty
+  /// picture,
   ///         or other channels than `mean` has; c10::TypeError for another dtype.
   at::Tensor operator()(const at::Tensor& picture) const;
 

@@ -88,8 +88,10 @@ enum class CpuPath {
 /// the config's, or with `dynamic_img_size` any multiples of the patch size; then M, gh and gw are
 /// those of the image size at hand.
 /// \throws c10::ValueError           for another rank, number of channels, image size or device.
-/// \throws c10::TypeError            for another dtype than the weights', and sparse or nested images.
-/// \throws c10::NotImplementedError  for images that require grad, and while torch traces, exports or
+/// \throws c10::TypeError            for another dtype than the weights', and sparse or nested
+/// images.
+/// \throws c10::NotImplementedError  for images that require grad, and while torch traces, exports
+/// or
 ///                                   transforms a program (jit::trace, vmap, functionalize, ...).
 /// \source The model: arXiv 2010.11929, and arXiv 2012.12877 where distilled. The merging: DSM,
 ///         arXiv 2303.02331.
@@ -113,7 +115,8 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
 
   /// Pooling and head of what `forward_features` gives: together they are `forward`.
   /// \param features    [B, M, embed_dim], behind the last norm.
-  /// \param size        [B, M] float32: how many patches each token stands for, as `trace` gives it.
+  /// \param size        [B, M] float32: how many patches each token stands for, as `trace` gives
+  /// it.
   ///                    Pooling by `avg` or `map` takes it into account; it may be left out where
   ///                    nothing is merged, or each patch has its value again (`dense`).
   /// \param pre_logits  Whether to stop in front of the head: [B, embed_dim].

@@ -36,9 +36,9 @@ void check_plain(const at::Tensor& tensor, const char* name) {
       "export nor transform; trace or export dsm_ext.reference.forward with ops=dsm_ext in its "
       "place");
   TORCH_CHECK_TYPE(
-      tensor.layout() == at::kStrided && !tensor.is_nested(), "dsm_ext.VisionTransformer: expected ",
-      name, " to be a dense tensor, got one of layout ", tensor.layout(),
-      tensor.is_nested() ? " and nested" : "");
+      tensor.layout() == at::kStrided && !tensor.is_nested(),
+      "dsm_ext.VisionTransformer: expected ", name, " to be a dense tensor, got one of layout ",
+      tensor.layout(), tensor.is_nested() ? " and nested" : "");
 }
 
 // Of a tensor that a forward starts from.

@@ -227,8 +227,8 @@ at::Tensor VisionTransformerImpl::forward_head(
 Outputs VisionTransformerImpl::forward_with_features(const at::Tensor& images) const {
   const bool none = config_.global_pool == Pool::none;
   auto passed = pass(images, {.logits = !none, .features = true, .trace = true});
-  auto pooled = none ? passed.features
-                     : forward_head(passed.features, passed.size, /*pre_logits=*/true);
+  auto pooled =
+      none ? passed.features : forward_head(passed.features, passed.size, /*pre_logits=*/true);
   return {none ? passed.features : passed.logits, std::move(pooled), passed.features, passed.size};
 }
 

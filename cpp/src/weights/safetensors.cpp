@@ -232,8 +232,7 @@ class File {
     if (::fstat(descriptor_, &status) != 0) {
       fail("it cannot be read: " + std::generic_category().message(errno));
     }
-    return {
-        static_cast<uint64_t>(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+    return {static_cast<uint64_t>(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
   }
 
   void read(uint64_t begin, uint64_t bytes, void* to) const {
