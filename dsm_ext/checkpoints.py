@@ -181,7 +181,9 @@ def _dotted(prefix: str) -> str:
 def _taken(names: Mapping[str, Tensor], place: _Place, every: list[_Place]) -> State:
     root, add = place.root, ""
     start = root
-    if place.kind == "tower":  # timm's conversion wants what stands beside the trunk, the projection
+    if (
+        place.kind == "tower"
+    ):  # timm's conversion wants what stands beside the trunk, the projection
         root = root[: root.rindex("visual.")]
         start = root + "visual."
     elif place.kind == "clip":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ def give_weights(
     use_ema: bool,
     resample: bool,
 ) -> Any:
-    """A supported model of timm's that has no values yet (on the meta device) gets those of a file.
+    """Gives a supported model of timm's, on the meta device, the weights of a file.
 
-    Tensors of timm's names and shapes are taken as they are, in float32, as timm's ``load_state_dict``
-    does. Others go through timm's own conversion first (``checkpoint_filter_fn``).
+    Tensors of timm's names and shapes are taken as they are, in float32, as timm's own
+    ``load_state_dict`` does. Others go through timm's conversion first (``checkpoint_filter_fn``).
 
     Args:
         name: timm's, for the messages and for what timm does by name.
@@ -83,9 +83,11 @@ def _converted(model: Any, state: dict[str, Tensor], name: str) -> dict[str, Ten
     aligned = getattr(vision_transformer, "_RADIO_ALIGN_CORNERS", ())
     if any(part in name for part in aligned):
         options["align_corners"] = True
-    convert = partial(vision_transformer.checkpoint_filter_fn, **options)
+    convert: Callable[..., dict[str, Tensor]] = partial(
+        vision_transformer.checkpoint_filter_fn, **options
+    )
     try:
-        converted: dict[str, Tensor] = convert(dict(state), model)
+        converted = convert(dict(state), model)
     except Exception:  # of names or shapes that are nobody's: the caller reports the misfit
         return state
     if "head.bias" in converted and "head.bias" not in state and "head.weight" in converted:

@@ -200,6 +200,9 @@ class _Reader:
         self._kind = kind
         self._config = config
 
+    def _value(self, key: str, default: Any = None) -> Any:
+        return self._config.get(key, default)
+
     def fault(self, key: str, expected: str) -> ValueError:
         return ValueError(
             f"dsm_ext: transformers' {self._kind}: expected {key} in its config to be {expected}, "
@@ -207,19 +210,19 @@ class _Reader:
         )
 
     def integer(self, key: str, default: int | None = None) -> int:
-        value = self._config.get(key, default)
+        value = self._value(key, default)
         if not _is_integer(value) or not 1 <= value <= _MOST[key]:
             raise self.fault(key, f"an integer in [1, {_MOST[key]}]")
         return int(value)
 
     def boolean(self, key: str, default: bool) -> bool:
-        value = self._config.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, bool):
             raise self.fault(key, "true or false")
         return value
 
     def positive(self, key: str) -> float:
-        value = self._config.get(key)
+        value = self._value(key)
         number = math.nan
         if _is_integer(value) or isinstance(value, float):
             try:
@@ -231,7 +234,7 @@ class _Reader:
         return number
 
     def size(self, key: str) -> tuple[int, int]:
-        value = self._config.get(key)
+        value = self._value(key)
         sides = list(value) if isinstance(value, (list, tuple)) else [value, value]
         if len(sides) != 2 or not all(
             _is_integer(side) and 1 <= side <= _MOST[key] for side in sides

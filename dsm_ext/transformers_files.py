@@ -71,9 +71,7 @@ def _shards(index: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name in dict.fromkeys(places.values()):
         if Path(name).name != name or name == ".." or len(name) > 255:
-            raise ValueError(
-                f"dsm_ext: {index} names a file outside its folder: {described(name)}"
-            )
+            raise ValueError(f"dsm_ext: {index} names a file outside its folder: {described(name)}")
         shard = index.parent / name
         if not shard.is_file():
             raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")

@@ -227,9 +227,7 @@ def _gathered(
     unexpected = [name for new, name in names.items() if new not in used]
     kinds = (("missing (by timm's names)", missing), ("unexpected", unexpected))
     faults = [
-        f"{fault} {listed(found)}"
-        for fault, found in (*kinds, ("misshapen", misshapen))
-        if found
+        f"{fault} {listed(found)}" for fault, found in (*kinds, ("misshapen", misshapen)) if found
     ]
     if faults:
         raise ValueError(

@@ -64,8 +64,8 @@ def read_weight_file(path: str | os.PathLike[str]) -> Any:
         return _read_torch(path, kind)
     if kind == "unknown":
         kind = (
-            f"it begins with {start[:16]!r}; expected a .safetensors, .pt or .pth file, or whatever "
-            "else torch.save wrote"
+            f"it begins with {start[:16]!r}; expected a .safetensors, .pt or .pth file, or another "
+            "that torch.save wrote"
         )
     raise fault(path, kind)
 
@@ -156,7 +156,7 @@ def _read_tensor(file: BinaryIO, base: int, entry: dict[str, Any]) -> Tensor:
         raise ValueError("its header does not fit its size")
     if begin == end:
         return tensor
-    target = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    target = memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
     file.seek(base + begin)
     while target:  # one read gives 2 GB at most
         count = file.readinto(target)  # type: ignore[attr-defined]
@@ -182,8 +182,9 @@ def _read_torch(path: Path, kind: str) -> Any:
         if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
             raise fault(path, f"it is a zip archive of {listed(names, 4)}")
     try:
-        with _namespace_allowed():
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+        # an open file: of a path torch believes the ending
+        with _namespace_allowed(), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except MemoryError:
         raise
     except Exception as error:  # whatever unpickling foreign bytes runs into
