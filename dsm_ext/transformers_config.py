@@ -98,7 +98,7 @@ def read_config(config: Mapping[str, Any]) -> VisionConfig:
             f"dsm_ext: transformers' {kind} with image_size {out.image_size} is not supported"
         )
     if not out.patches:
-        raise reader.fault("image_size", f"of at least a patch, {out.patch_size} pixels")
+        raise reader.fault("image_size", f"at least its patch_size {out.patch_size}")
     return out
 
 

@@ -113,7 +113,9 @@ MISFITS = {
     "3 channels: give in_chans=3": (lambda: create(NAME), {"in_chans": 1}),
     "with global_pool='avg'": (lambda: create(NAME, global_pool="avg"), {}),
     "with global_pool='token'": (lambda: create(NAME), {"global_pool": "avg"}),
-    r"missing blocks\.1\.norm1\.weight.* and 124 more; misshapen cls_token": (lambda: create("deit_small_patch16_224", depth=1), {}),
+    r"missing blocks\.1\.norm1\.weight.* and 124 more; misshapen cls_token": (
+        lambda: create("deit_small_patch16_224", depth=1), {},
+    ),
     "patches of 32, 32 pixels, and this one's are of 16, 16": (
         lambda: create(NAME, patch_size=32), {"img_size": 224},
     ),
