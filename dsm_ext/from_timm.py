@@ -77,6 +77,13 @@ def from_timm(
         raise TypeError(
             f"dsm_ext.from_timm: expected dtype to be a torch.dtype, got {described(dtype)}"
         )
+    try:
+        device = None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            "dsm_ext.from_timm: expected device to be one that torch knows, got "
+            f"{described(device)}"
+        ) from error
     source: Any
     if isinstance(model, str):
         if (weights is not None) == bool(pretrained):
@@ -100,8 +107,8 @@ def from_timm(
         named = (weights, weights_prefix, img_size, num_classes, in_chans, global_pool)
         if pretrained or any(value is not None for value in named):
             raise TypeError(
-                "dsm_ext.from_timm: weights, pretrained, weights_prefix, img_size, num_classes, "
-                "in_chans and global_pool go with a model's name"
+                "dsm_ext.from_timm: weights, pretrained, weights_prefix, num_classes, in_chans, "
+                "global_pool and img_size go with a model's name"
             )
         check_supported(source)
     config = config_of(source)

@@ -127,5 +127,5 @@ def _refused(name: str, kwargs: dict[str, Any], error: Exception) -> ValueError:
     given = "".join(f", {key}={value!r}" for key, value in kwargs.items())
     return ValueError(
         f"dsm_ext.from_timm: timm does not make {described(name)}{given}: "
-        f"{str(error)[:300] or type(error).__name__}"
+        f"{' '.join(str(error).split())[:300] or type(error).__name__}"
     )

@@ -207,7 +207,7 @@ def _give_numpy(model: Any, path: Path, name: str, resample: bool) -> Any:
     except Exception as error:  # whatever foreign names and shapes run into
         raise ValueError(
             f"dsm_ext.from_timm: timm cannot read {path} as {name}: {type(error).__name__} "
-            f"{str(error)[:200]}"
+            f"{' '.join(str(error).split())[:200]}"
         ) from error
     lacking = [key for key, tensor in model.state_dict().items() if tensor.isnan().any()]
     if lacking:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from dsm_ext.described import described, listed
-from dsm_ext.weight_file import read_weight_file
+from dsm_ext.weights import load_weights
 
 _LONGEST_JSON = 64 << 20  # bytes: an index of hundreds of thousands of tensors
 
@@ -44,22 +44,13 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return _tensors(folder / name)
+            return load_weights(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
     raise FileNotFoundError(
         f"dsm_ext: no model.safetensors or pytorch_model.bin, nor an index of one, in {folder}"
     )
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    content = read_weight_file(path)
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"dsm_ext: {path} holds no state dict of tensors, but {described(content)}"
-        )
-    return {str(name): tensor.detach() for name, tensor in content.items()}
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
@@ -75,7 +66,7 @@ def _shards(index: Path) -> dict[str, Tensor]:
         shard = index.parent / name
         if not shard.is_file():
             raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
-        state |= _tensors(shard)
+        state |= load_weights(shard)
     lacking = sorted(places.keys() - state.keys())
     if lacking or not places:
         raise ValueError(
