@@ -28,7 +28,8 @@ def from_transformers(
     Args:
         folder: config.json beside model.safetensors or pytorch_model.bin, as the hub lays it out
             and ``save_pretrained`` writes it: ViT, DeiT, DINOv2 with or without registers, CLIP's
-            vision half.
+            vision half. Its files are read at once and not mapped into memory: they may be changed
+            or deleted afterwards.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
         dynamic_img_size: take images of any size that the patch size divides.
         dtype: float32, bfloat16 or float16; None keeps the checkpoint's.
@@ -36,7 +37,8 @@ def from_transformers(
 
     Raises:
         NotImplementedError: another kind of model, or a feature that is not supported, by name.
-        ValueError: a file cannot be read; the weights or the schedule do not fit.
+        ValueError: a file cannot be read; a value in config.json is of another type or out of
+            range, named by its key; the weights or the schedule do not fit.
         FileNotFoundError: no such folder, or a file that it lacks.
     """
     architecture, state = load_transformers(folder)

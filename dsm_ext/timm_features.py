@@ -27,6 +27,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from dsm_ext._native import Config
+from dsm_ext.described import described, listed
 
 # By their width.
 NEAREST = {
@@ -95,15 +96,25 @@ def check_supported(model: nn.Module) -> None:
         NotImplementedError: naming the features found and the nearest supported model.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"dsm_ext.from_timm: expected a timm model or its name, got {model!r}")
+        raise TypeError(
+            f"dsm_ext.from_timm: expected a timm model or its name, got {described(model)}"
+        )
     features = list(dict.fromkeys(_unsupported(model)))
     if features:
-        width = getattr(model, "embed_dim", 768)
-        nearest = NEAREST[min(NEAREST, key=lambda own: abs(own - width))]
         raise NotImplementedError(
-            f"dsm_ext.from_timm: {type(model).__name__} with {', '.join(features)} is not "
-            f"supported; the nearest supported model is {nearest}"
+            f"dsm_ext.from_timm: {type(model).__name__[:80]} with {listed(features)} is not "
+            f"supported; {_instead(model)}"
         )
+
+
+def _instead(model: nn.Module) -> str:
+    for name, part in model.named_modules():
+        if name and type(part) in (TimmVisionTransformer, VisionTransformerDistilled):
+            return f"its .{name} is a Vision Transformer of timm's: give that"
+    width = getattr(model, "embed_dim", None)
+    width = width if isinstance(width, int) else 768
+    nearest = NEAREST[min(NEAREST, key=lambda own: abs(own - width))]
+    return f"the nearest supported model is {nearest}"
 
 
 def _unsupported(model: Any) -> Iterator[str]:

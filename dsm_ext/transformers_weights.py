@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +15,11 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dsm_ext.weights import _load_pickle, load_weights
+from dsm_ext.described import listed
+from dsm_ext.transformers_config import KINDS, VisionConfig, contradictions, read_config
+from dsm_ext.transformers_files import read_json, read_tensors
 
-_KINDS = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model")
 _ACTIVATIONS = {"gelu": GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
-_CLIP_DEFAULTS: dict[str, Any] = {  # a vision_config may hold no more than what differs from them
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}  # fmt: skip
 
 # Of training, of the poolers and of CLIP's text half.
 _UNUSED = re.compile(
@@ -33,7 +28,7 @@ _UNUSED = re.compile(
 )
 # Applied one after another, to the names in files and to those that transformers 5 has in memory.
 _RENAMES = (
-    (rf"^({'|'.join(_KINDS[:4])}|vision_model)\.", ""),
+    (rf"^({'|'.join(KINDS[:4])}|vision_model)\.", ""),
     (r"^embeddings\.(cls_token|class_embedding)$", "cls_token"),
     (r"^embeddings\.position_embedding(s|\.weight)$", "pos_embed"),
     (r"^embeddings\.patch_embedding(s\.projection)?\.", "patch_embed.proj."),
@@ -81,7 +76,7 @@ def load_transformers(path: str | os.PathLike[str]) -> tuple[Architecture, dict[
     Args:
         path: holds config.json beside model.safetensors or pytorch_model.bin, either whole or as
             an index (model.safetensors.index.json) and its shards. Pickles are read with
-            ``weights_only``.
+            ``weights_only``. No file is mapped into memory.
 
     Raises:
         FileNotFoundError: no such folder, or a file that it lacks.
@@ -91,8 +86,9 @@ def load_transformers(path: str | os.PathLike[str]) -> tuple[Architecture, dict[
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"dsm_ext: no such folder: {path}")
-    config = _load_json(path / "config.json")
-    return to_timm(_load_state(path), config)
+    config = read_json(path / "config.json")
+    read_config(config)  # before the weights, which may be large
+    return to_timm(read_tensors(path), config)
 
 
 def to_timm(
@@ -117,19 +113,20 @@ def to_timm(
     Raises:
         NotImplementedError: another model_type, a config without a key or with a value that timm's
             model does not compute, or a head that takes the patches; the message names it.
-        ValueError: the tensors are not those of the config; missing ones are named as in timm,
-            unexpected and misshapen ones as in the checkpoint.
+        ValueError: a value of another type or out of range, named by its key; or the tensors are
+            not those of the config: missing ones are named as in timm, unexpected and misshapen
+            ones as in the checkpoint, and the keys that contradict them.
     """
-    kind, config = _vision_config(config)
-    features = list(_unsupported(kind, config, state))
-    if features:
+    checked = read_config(config)
+    kind = checked.kind
+    if kind not in ("vit", "deit") and "classifier.weight" in state:
         raise NotImplementedError(
-            f"dsm_ext: transformers' {kind} with {', '.join(features)} is not supported"
+            f"dsm_ext: transformers' {kind} with a classifier of the patches' mean (without its "
+            "tensors the backbone is converted) is not supported"
         )
     given, names = _renamed(kind, state)
-    arguments = _arguments(kind, config)
-    heads = [given[name] for name in ("head.weight", "head_dist.weight") if name in given]
-    arguments["num_classes"] = len(heads[0]) if heads else 0
+    arguments = _arguments(checked)
+    arguments["num_classes"] = _classes(given)
     teacher = _TEACHER & state.keys()
     if kind == "deit" and not teacher:
         arguments["reg_tokens"] = 1
@@ -141,78 +138,45 @@ def to_timm(
     shapes = {name: list(tensor.shape) for name, tensor in timm_state.items()}
     if arguments["no_embed_class"]:
         shapes["pos_embed"][1] += 1  # the class token's, added to it below
-    out = _gathered(kind, given, names, shapes)
+    try:
+        out = _gathered(kind, given, names, shapes)
+    except ValueError as error:
+        notes = "; ".join(contradictions(checked, given))
+        raise ValueError(f"{error}; {notes}" if notes else str(error)) from None
     if arguments["no_embed_class"]:
         out["cls_token"] = out["cls_token"] + out["pos_embed"][:, :1]
         out["pos_embed"] = out["pos_embed"][:, 1:]
     return architecture, out
 
 
-def _vision_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    kind = config.get("model_type")
-    if kind == "clip":
-        vision = _CLIP_DEFAULTS | (config.get("vision_config") or {})
-        override = config.get("vision_config_dict")  # some files have both, and this one counts
-        return "clip_vision_model", vision | (_CLIP_DEFAULTS | override if override else {})
-    if kind not in _KINDS:
-        raise NotImplementedError(
-            f"dsm_ext: transformers' model_type {kind!r} is not supported; supported are "
-            f"{', '.join(_KINDS)} and clip"
-        )
-    return kind, dict(config)
+def _classes(given: Mapping[str, Tensor]) -> int:
+    heads = [given[name] for name in ("head.weight", "head_dist.weight") if name in given]
+    if not heads:
+        return 0
+    return max(heads[0].shape[0], 1) if heads[0].ndim == 2 else 1  # others are misshapen later
 
 
-def _unsupported(kind: str, config: dict[str, Any], state: Mapping[str, Tensor]) -> Iterator[str]:
-    keys = _CLIP_DEFAULTS.keys() - {"intermediate_size"}
-    keys |= {"mlp_ratio" if "dinov2" in kind else "intermediate_size"}
-    keys |= {"num_register_tokens"} if kind == "dinov2_with_registers" else set()
-    absent = sorted(key for key in keys if config.get(key) is None)
-    if absent:
-        yield f"no {', no '.join(absent)} in its config"
-        return
-    if config["hidden_act"] not in _ACTIVATIONS and not config.get("use_swiglu_ffn"):
-        yield f"hidden_act {config['hidden_act']!r}"
-    if config["hidden_size"] % config["num_attention_heads"]:
-        yield f"hidden_size {config['hidden_size']} in {config['num_attention_heads']} heads"
-    if kind in ("vit", "deit"):
-        return
-    if config.get("num_register_tokens") == 0:
-        yield "num_register_tokens 0"
-    image = _size(config["image_size"])
-    if not isinstance(image, int) and image[0] != image[1]:
-        yield f"image_size {image}"  # whose positions transformers takes for those of a square
-    if "classifier.weight" in state:
-        yield "a classifier of the patches' mean (without its tensors the backbone is converted)"
-
-
-def _size(size: int | Sequence[int]) -> int | tuple[int, ...]:
-    return size if isinstance(size, int) else tuple(size)
-
-
-def _arguments(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+def _arguments(config: VisionConfig) -> dict[str, Any]:
     """timm's keyword arguments, but for what depends on the head."""
-    channels, swiglu = config["hidden_size"], bool(config.get("use_swiglu_ffn"))
-    dinov2, registers = "dinov2" in kind, kind == "dinov2_with_registers"
-    hidden = int(channels * config["mlp_ratio"]) if dinov2 else config["intermediate_size"]
-    if swiglu:  # two thirds, rounded up to a multiple of 8; the gate is as wide again
-        hidden = 2 * ((int(hidden * 2 / 3) + 7) // 8 * 8)
+    channels, hidden = config.hidden_size, config.intermediate_size
+    registers = config.kind == "dinov2_with_registers"
     ratio = hidden / channels  # timm truncates channels * ratio
     return {
-        "img_size": _size(config["image_size"]),
-        "patch_size": _size(config["patch_size"]),
-        "in_chans": config.get("num_channels", 3),
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "in_chans": config.num_channels,
         "embed_dim": channels,
-        "depth": config["num_hidden_layers"],
-        "num_heads": config["num_attention_heads"],
+        "depth": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
         "mlp_ratio": ratio if int(channels * ratio) == hidden else (hidden + 0.5) / channels,
-        "mlp_layer": SwiGLUPacked if swiglu else Mlp,
-        "act_layer": nn.SiLU if swiglu else _ACTIVATIONS[config["hidden_act"]],
-        "norm_layer": partial(LayerNorm, eps=config["layer_norm_eps"]),
-        "qkv_bias": config.get("qkv_bias", True),
-        "init_values": 1e-5 if dinov2 else None,  # makes a LayerScale, whose values are loaded
-        "reg_tokens": config["num_register_tokens"] if registers else 0,
+        "mlp_layer": SwiGLUPacked if config.use_swiglu_ffn else Mlp,
+        "act_layer": nn.SiLU if config.use_swiglu_ffn else _ACTIVATIONS[config.hidden_act],
+        "norm_layer": partial(LayerNorm, eps=config.layer_norm_eps),
+        "qkv_bias": config.qkv_bias,
+        "init_values": 1e-5 if "dinov2" in config.kind else None,  # makes a LayerScale
+        "reg_tokens": config.num_register_tokens,
         "no_embed_class": registers,
-        "pre_norm": kind == "clip_vision_model",
+        "pre_norm": config.kind == "clip_vision_model",
         "global_pool": "token",
     }
 
@@ -230,9 +194,10 @@ def _renamed(kind: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         names["reg_token"] = names.pop("dist_token")
     given = {new: state[name] for new, name in names.items()}
     if kind == "clip_vision_model":
-        for new in {"cls_token", "pos_embed"} & given.keys():  # [C] and [N, C]
-            given[new] = given[new].reshape(1, -1, given[new].shape[-1])
-        if "head.weight" in given:
+        for new, rank in (("cls_token", 1), ("pos_embed", 2)):  # [C] and [N, C]
+            if new in given and given[new].ndim == rank:
+                given[new] = given[new].reshape((1,) * (3 - rank) + given[new].shape)
+        if "head.weight" in given and given["head.weight"].ndim == 2:
             given["head.bias"] = given["head.weight"].new_zeros(len(given["head.weight"]))
     return given, names
 
@@ -262,9 +227,7 @@ def _gathered(
     unexpected = [name for new, name in names.items() if new not in used]
     kinds = (("missing (by timm's names)", missing), ("unexpected", unexpected))
     faults = [
-        f"{fault} {', '.join(found[:8])}" + (f" and {len(found) - 8} more" if found[8:] else "")
-        for fault, found in (*kinds, ("misshapen", misshapen))
-        if found
+        f"{fault} {listed(found)}" for fault, found in (*kinds, ("misshapen", misshapen)) if found
     ]
     if faults:
         raise ValueError(
@@ -272,45 +235,3 @@ def _gathered(
             f"{'; '.join(faults)}"
         )
     return out
-
-
-def _load_state(folder: Path) -> dict[str, Tensor]:
-    for name, load in (("model.safetensors", load_weights), ("pytorch_model.bin", _load_pickle)):
-        if (folder / name).is_file():
-            return load(folder / name)
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            return _load_shards(index, load)
-    raise FileNotFoundError(
-        f"dsm_ext: no model.safetensors or pytorch_model.bin, nor an index of one, in {folder}"
-    )
-
-
-def _load_shards(index: Path, load: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    places = _load_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
-        raise ValueError(f"dsm_ext: {index} has no weight_map from names to files")
-    state: dict[str, Tensor] = {}
-    for name in dict.fromkeys(places.values()):
-        shard = index.parent / name
-        if Path(name).name != name:
-            raise ValueError(f"dsm_ext: {index} names a file outside its folder: {name}")
-        if not shard.is_file():
-            raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
-        state |= load(shard)
-    lacking = sorted(places.keys() - state.keys())
-    if lacking:
-        raise ValueError(f"dsm_ext: the files that {index} names lack {', '.join(lacking[:8])}")
-    return state
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"dsm_ext: no such file: {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"dsm_ext: {path} is not a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"dsm_ext: {path} holds no JSON object")
-    return content

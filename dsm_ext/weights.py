@@ -1,50 +1,56 @@
-"""Reads weight files."""
+"""Reads the weights of a Vision Transformer from a file."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from dsm_ext.checkpoints import State, find_state
+from dsm_ext.weight_file import existing_file, fault, is_numpy_archive, read_weight_file
 
-def load_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+
+def load_weights(
+    path: str | os.PathLike[str], *, prefix: str | None = None, use_ema: bool = True
+) -> dict[str, Tensor]:
     """The tensors of a weight file, by name, on the CPU.
 
+    The file is read once, from beginning to end, and not mapped into memory: it may be changed or
+    deleted afterwards.
+
     Args:
-        path: .safetensors, or a .pt or .pth state dict, alone or under "state_dict" or "model", as
-            timm's and DeiT's training scripts write it. Pickles are read with ``weights_only``.
+        path: a safetensors file, or what ``torch.save`` wrote: a state dict, or the checkpoint of
+            a training script that holds one. The content decides, not the name. Pickles are read
+            with ``weights_only``; ``argparse.Namespace`` may be in them.
+        prefix: take the tensors with this prefix, such as "teacher.backbone.", and take it off;
+            dicts in dicts are written with dots. None finds it where one Vision Transformer is in
+            the file. The prefixes of torch's wrappers ("module.", "_orig_mod.") are always taken
+            off.
+        use_ema: as timm, take "state_dict_ema" or "model_ema" where the file has it; False takes
+            the weights that were not averaged.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another ending, or the file cannot be read as what its ending says; the message
-            names the file and the fault.
+        FileNotFoundError: no such file, or a folder.
+        ValueError: the file cannot be read, or does not hold the weights of just one model; the
+            message names the file and the fault.
+        TypeError: an argument of another type.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"dsm_ext: no such weight file: {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"dsm_ext: {path} is not a safetensors file: {error}") from error
-    if path.suffix not in (".pt", ".pth"):
-        raise ValueError(f"dsm_ext: expected a .safetensors, .pt or .pth file, got {path}")
-    return _load_pickle(path)
+    return read_state(path, prefix=prefix, use_ema=use_ema).tensors
 
 
-def _load_pickle(path: Path) -> dict[str, Tensor]:
+def read_state(
+    path: str | os.PathLike[str], *, prefix: str | None = None, use_ema: bool = True
+) -> State:
+    """``load_weights``, and where in the file the tensors stood."""
+    path = existing_file(path)
+    if is_numpy_archive(path):
+        raise fault(
+            path,
+            "it is an archive of NumPy arrays, which only dsm_ext.from_timm(NAME, weights=FILE) "
+            "reads",
+        )
+    content = read_weight_file(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling foreign bytes runs into
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"dsm_ext: {path} is not a file of weights alone: {first}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"dsm_ext: {path} holds no state dict of tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        return find_state(content, prefix=prefix, use_ema=use_ema)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"dsm_ext: {path}: {error}") from None

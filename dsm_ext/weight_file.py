@@ -1,0 +1,220 @@
+"""Reads what a weight file holds, whatever its name ends in.
+
+Every byte is read, none is mapped into memory: what happens to the file afterwards is not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dsm_ext.described import listed
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+
+# How files of other kinds begin.
+_OTHER_KINDS = (
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull"),
+    (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz: unpack it first"),
+    (b"BZh", "compressed by bzip2: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
+    (b"\x93NUMPY", "a single NumPy array"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes it"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
+_LONGEST_HEADER = 100_000_000  # safetensors refuses longer ones
+
+
+def read_weight_file(path: str | os.PathLike[str]) -> Any:
+    """What the file holds, on the CPU: of a safetensors file a dict of tensors, of what
+    ``torch.save`` wrote whatever was saved.
+
+    Pickles are read with ``weights_only``: tensors, plain containers and ``argparse.Namespace``.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder.
+        ValueError: the file cannot be read; the message names the file, what it is, and what helps.
+    """
+    path = existing_file(path)
+    with path.open("rb") as file:
+        start = file.read(512)
+    kind = _kind(start)
+    if kind == "safetensors" or (kind == "unknown" and path.suffix == ".safetensors"):
+        return _read_safetensors(path)
+    if kind in ("zip", "pickle"):
+        return _read_torch(path, kind)
+    if kind == "unknown":
+        kind = (
+            f"it begins with {start[:16]!r}; expected a .safetensors, .pt or .pth file, or another "
+            "that torch.save wrote"
+        )
+    raise fault(path, kind)
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """The path, which must be a file's.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder.
+        TypeError: not a path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"dsm_ext: expected the path of a weight file, got a {type(path).__name__}; a state "
+            "dict in memory goes into timm's model with its load_state_dict"
+        )
+    path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"dsm_ext: no such weight file: {path} is a folder. dsm_ext.load reads folders that "
+            "export wrote, dsm_ext.from_transformers those of transformers"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"dsm_ext: no such weight file: {path}")
+    return path
+
+
+def is_numpy_archive(path: Path) -> bool:
+    """Whether the file is an archive of NumPy arrays (.npz)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def fault(path: Path, found: str) -> ValueError:
+    """The error for a file that cannot be read."""
+    expected = "a safetensors file" if path.suffix == ".safetensors" else "a file of weights alone"
+    return ValueError(f"dsm_ext: {path} is not {expected}: {found}")
+
+
+def _kind(start: bytes) -> str:
+    if not start:
+        return "it is empty (0 bytes)"
+    for magic, name in _OTHER_KINDS:
+        if start.startswith(magic):
+            return f"it is {name}"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+        return "safetensors"
+    if start.startswith(b"PK\x03\x04"):
+        return "zip"
+    if start.startswith(b"\x80"):
+        return "pickle"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<"):
+        return "it is an HTML or XML page, as servers send in place of a file: download it again"
+    if text.startswith((b"{", b"[")):
+        return "it is JSON text"
+    if start[257:262] == b"ustar":
+        return "it is a tar archive: unpack it first"
+    return "unknown"
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(str(path), framework="pt"):
+            pass  # opening it checks the header against the file's size
+        with path.open("rb", buffering=0) as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            return {
+                name: _read_tensor(file, 8 + length, entry)
+                for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+            }
+    except (SafetensorError, OSError, ValueError) as error:
+        raise fault(path, _first_line(error)) from error
+
+
+def _read_tensor(file: BinaryIO, base: int, entry: dict[str, Any]) -> Tensor:
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"it has tensors of dtype {entry['dtype']}, which is not supported")
+    tensor = torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
+    begin, end = entry["data_offsets"]
+    if tensor.nbytes != end - begin:
+        raise ValueError("its header does not fit its size")
+    if begin == end:
+        return tensor
+    target = memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
+    file.seek(base + begin)
+    while target:  # one read gives 2 GB at most
+        count = file.readinto(target)  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError("it was cut short while it was read")
+        target = target[count:]
+    return tensor
+
+
+def _read_torch(path: Path, kind: str) -> Any:
+    if kind == "zip":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise fault(path, "it is cut short or damaged") from error
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise fault(
+                path,
+                "it is a TorchScript archive; save its weights: "
+                "torch.save(torch.jit.load(FILE).state_dict(), NEW)",
+            )
+        if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+            raise fault(path, f"it is a zip archive of {listed(names, 4)}")
+    try:
+        # an open file: of a path torch believes the ending
+        with _namespace_allowed(), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever unpickling foreign bytes runs into
+        raise fault(path, _pickle_fault(path, error)) from error
+
+
+def _namespace_allowed() -> contextlib.AbstractContextManager[Any]:
+    """timm's and DeiT's training scripts write their arguments beside the weights."""
+    if argparse.Namespace in torch.serialization.get_safe_globals():
+        return contextlib.nullcontext()  # the caller allowed it, and leaving would forbid it
+    return torch.serialization.safe_globals([argparse.Namespace])
+
+
+def _pickle_fault(path: Path, error: Exception) -> str:
+    foreign = re.findall(r"GLOBAL ([\w.]+)", str(error))
+    with contextlib.suppress(Exception):  # which is for zip files alone
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) or foreign
+    foreign = [name for name in foreign if name != "argparse.Namespace"]
+    if foreign:
+        return (
+            f"it holds objects beside tensors, which are not loaded because loading them runs "
+            f"code: {listed(dict.fromkeys(foreign), 4)}; where the file is trusted, load it with "
+            "torch.load(FILE, weights_only=False) and save its weights alone: "
+            "torch.save(model.state_dict(), NEW)"
+        )
+    if isinstance(error, EOFError) or "failed finding central directory" in str(error):
+        return "it is cut short or damaged"
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
