@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
 from dsm_ext._native import Schedule
 from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
+from dsm_ext.transformers_preprocessing import read_pretrained_cfg
 from dsm_ext.transformers_weights import load_transformers
 
 
@@ -23,7 +25,8 @@ def from_transformers(
     """A compiled model with the weights of a transformers checkpoint; transformers is not needed.
 
     The weights get timm's names, an exact renaming. Where the checkpoint has no classifier, the
-    model gives the class token behind the last norm, [B, C].
+    model gives the class token behind the last norm, [B, C]. ``pretrained_cfg`` is known where the
+    folder has preprocessor_config.json; the names of the classes are config.json's ``id2label``.
 
     Args:
         folder: config.json beside model.safetensors or pytorch_model.bin, as the hub lays it out
@@ -45,4 +48,6 @@ def from_transformers(
     with torch.device("meta"):
         model = architecture.build()
     model.load_state_dict(state, assign=True)
-    return from_timm(model, schedule, dynamic_img_size=dynamic_img_size, dtype=dtype, device=device)
+    fast = from_timm(model, schedule, dynamic_img_size=dynamic_img_size, dtype=dtype, device=device)
+    fast.pretrained_cfg = read_pretrained_cfg(Path(folder), fast.config.num_classes)
+    return fast

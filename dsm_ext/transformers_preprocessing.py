@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from dsm_ext.described import described
+from dsm_ext.transformers_files import read_json
 
 # Pillow's numbers for ways to resize.
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 SQUARE = ("vit", "deit")  # a size that is one number means both sides; elsewhere the shorter one
 
 
-def read_pretrained_cfg(
-    folder: Path, config: Mapping[str, Any], num_classes: int
-) -> dict[str, Any] | None:
+def read_pretrained_cfg(folder: Path, num_classes: int) -> dict[str, Any] | None:
     """The preprocessing in a folder's preprocessor_config.json, and the labels in its config.json.
 
     Args:
-        config: config.json.
+        folder: of a checkpoint that can be loaded.
         num_classes: of the model's head.
 
     Returns:
@@ -30,30 +30,18 @@ def read_pretrained_cfg(
     Raises:
         ValueError: a file cannot be read, or a field is of another type.
     """
-    found = _read(folder)
-    if found is None:
-        return None
-    path, content = found
-    cfg = _transform(path, content, str(config.get("model_type")))
-    names = _labels(config, num_classes)
-    return cfg if cfg is None or names is None else cfg | {"label_names": names}
-
-
-def _read(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    config = read_json(folder / "config.json")
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if not path.is_file():
             continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"dsm_ext: {path} is not a JSON file: {error}") from error
-        if isinstance(content, dict) and isinstance(content.get("image_processor"), dict):
+        content = read_json(path)
+        if isinstance(content.get("image_processor"), dict):
             content = content["image_processor"]
-        if not isinstance(content, dict):
-            raise ValueError(f"dsm_ext: {path} holds no JSON object")
         if "image_mean" in content or "do_normalize" in content:
-            return path, content
+            cfg = _transform(path, content, str(config.get("model_type")))
+            names = _labels(config, num_classes)
+            return cfg if cfg is None or names is None else cfg | {"label_names": names}
     return None
 
 
@@ -77,7 +65,7 @@ def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, A
     elif not square:
         return None  # the longer side stays as long as it is
     resample = content.get("resample", 2 if kind == "vit" else 3)
-    if resample not in INTERPOLATIONS:
+    if not isinstance(resample, int) or resample not in INTERPOLATIONS:
         raise _wrong(path, "resample", resample)
     return {
         "mean": mean,
@@ -127,7 +115,7 @@ def _numbers(path: Path, content: Mapping[str, Any], name: str) -> tuple[float, 
 
 
 def _wrong(path: Path, name: str, value: Any) -> ValueError:
-    return ValueError(f"dsm_ext: {path}: {name!r} cannot be {json.dumps(value)[:100]}")
+    return ValueError(f"dsm_ext: {path}: {name!r} cannot be {described(value)}")
 
 
 def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:

@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dsm_ext._native import _C
 from dsm_ext.described import listed
-
-_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
-    "BOOL": torch.bool,
-}  # fmt: skip
 
 # How files of other kinds begin.
 _OTHER_KINDS = (
@@ -133,37 +124,9 @@ def _kind(start: bytes) -> str:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(str(path), framework="pt"):
-            pass  # opening it checks the header against the file's size
-        with path.open("rb", buffering=0) as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            return {
-                name: _read_tensor(file, 8 + length, entry)
-                for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-            }
-    except (SafetensorError, OSError, ValueError) as error:
-        raise fault(path, _first_line(error)) from error
-
-
-def _read_tensor(file: BinaryIO, base: int, entry: dict[str, Any]) -> Tensor:
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"it has tensors of dtype {entry['dtype']}, which is not supported")
-    tensor = torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
-    begin, end = entry["data_offsets"]
-    if tensor.nbytes != end - begin:
-        raise ValueError("its header does not fit its size")
-    if begin == end:
-        return tensor
-    target = memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
-    file.seek(base + begin)
-    while target:  # one read gives 2 GB at most
-        count = file.readinto(target)  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError("it was cut short while it was read")
-        target = target[count:]
-    return tensor
+        return dict(_C.read_safetensors(str(path)))
+    except ValueError as error:
+        raise fault(path, str(error).removeprefix(f"dsm_ext: {path}: ")) from error
 
 
 def _read_torch(path: Path, kind: str) -> Any:
