@@ -10,7 +10,6 @@ from torch import nn
 
 from dsm_ext._native import Config, Schedule
 from dsm_ext.model import VisionTransformer
-from dsm_ext.timm_features import check_supported, config_of
 from dsm_ext.weights import load_weights
 
 
@@ -48,6 +47,8 @@ def from_timm(
         TypeError: an argument of another type, or weights of an unsupported dtype.
         FileNotFoundError: no such weight file.
     """
+    from dsm_ext.timm_features import check_supported, config_of
+
     source: Any = model
     if isinstance(model, str):
         if (weights is not None) == pretrained:
@@ -83,6 +84,8 @@ def create_timm(
     """
     import timm
 
+    from dsm_ext.timm_features import check_supported
+
     if ":" not in name and not timm.is_model(name.split(".")[0]):  # "hf-hub:..." is a hub's
         raise ValueError(f"dsm_ext.from_timm: timm has no model named {name!r}")
     if weights is None:
@@ -97,6 +100,8 @@ def create_timm(
 
 def _assign(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
     """Give a model on the meta device its weights; faults are named by the compiled model."""
+    from dsm_ext.timm_features import config_of
+
     own = model.state_dict()
     if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
         VisionTransformer(config_of(model), "dense", state)  # raises, naming them

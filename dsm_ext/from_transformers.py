@@ -9,7 +9,6 @@ import torch
 from dsm_ext._native import Schedule
 from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
-from dsm_ext.transformers_weights import load_transformers
 
 
 def from_transformers(
@@ -39,6 +38,8 @@ def from_transformers(
         ValueError: a file cannot be read; the weights or the schedule do not fit.
         FileNotFoundError: no such folder, or a file that it lacks.
     """
+    from dsm_ext.transformers_weights import load_transformers
+
     architecture, state = load_transformers(folder)
     with torch.device("meta"):
         model = architecture.build()
