@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import importlib.util
 import os
@@ -24,6 +25,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(FAILED, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own passes over a full disk and a closed pipe
+        stream = file or sys.stderr
+        if message and stream is not None:
+            stream.write(message)
 
 
 class Version(argparse.Action):
@@ -278,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except OSError as error:
         _drop_output()
-        return _fail("dsm-ext", f"the output cannot be written: {error}")
+        return _fail("dsm-ext", f"the output cannot be written: {error.strerror or error}")
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -300,6 +307,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _one_line(error: BaseException) -> str:
     """What an error says, without the frames of C++ that torch adds to it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        place = error.filename or "the output"
+        return f"{place} cannot be written: {error.strerror}"
     lines = [line.strip() for line in str(error).splitlines()]
     for i, line in enumerate(lines):
         if line.startswith(("Exception raised from ", "C++ CapturedTraceback")):

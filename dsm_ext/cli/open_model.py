@@ -225,7 +225,9 @@ def _timm_of(path: Path, model: VisionTransformer) -> Any:
         )
     config = model.config
     arguments = dict(content.get("model_args") or {})
-    arguments |= {name: getattr(config, name) for name in (*common.SHAPE, "dynamic_img_size")}
+    arguments |= {name: getattr(config, name) for name in common.SHAPE}
+    if config.dynamic_img_size:
+        arguments["dynamic_img_size"] = True
     try:
         with torch.device("meta"):
             source: Any = timm.create_model(architecture, **arguments).eval()
