@@ -156,7 +156,7 @@ def test_example_classify_answers_as_the_command_does(tmp_path, data, capsys):
     assert len(answers) == len(merged) == 5 * len(pictures)
     same = [m.endswith(a.strip()) for a, m in zip(answers, merged, strict=True)]
     # The JPEG decoders of Pillow and of the system need not be of one version.
-    assert sum(same) >= 0.95 * len(same)
+    assert sum(same) >= 0.98 * len(same)
 
 
 def test_example_serve_threads(tmp_path):
