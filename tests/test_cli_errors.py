@@ -223,7 +223,7 @@ def test_errors_of_torch_come_without_its_frames():
 def test_names_in_any_script_are_printed_on_any_terminal(tmp_path):
     model = create(NAME, depth=2, num_classes=2)
     model.pretrained_cfg = {
-        **model.pretrained_cfg, "label_names": ["a", "b"],
+        **model.pretrained_cfg, "num_classes": 2, "label_names": ["a", "b"],
         "label_descriptions": {"a": "猫", "b": "chien, épagneul"},
     }  # fmt: skip
     dsm_ext.export(dsm_ext.from_timm(model, "dense"), tmp_path / "model", model)

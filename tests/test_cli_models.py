@@ -187,7 +187,8 @@ def test_the_first_name_of_a_class_is_shown_where_it_is_the_only_such(
         "dragonfly", "x" * 300, "crane, bird", "crane, machine", "two lines", ", odd",
     ]  # fmt: skip
     model = create(NAME, depth=2, num_classes=len(LONG))
-    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": LONG}
+    labels = {"num_classes": len(LONG), "label_names": LONG}
+    model.pretrained_cfg = {**model.pretrained_cfg, **labels}
     dsm_ext.export(dsm_ext.from_timm(model, "tome:r=2"), tmp_path / "model", model)
     Image.new("RGB", (70, 50)).save(tmp_path / "p.png")
     for columns in (None, 40, 80, 1000):

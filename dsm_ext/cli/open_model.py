@@ -243,6 +243,7 @@ def _timm_of(path: Path, model: VisionTransformer) -> Any:
     labels = {
         name: content[name] for name in ("label_names", "label_descriptions") if name in content
     }
-    given = content.get("pretrained_cfg") or {}
-    source.pretrained_cfg = {**(source.pretrained_cfg or {}), **given, **labels}
+    # The folder's own words alone, where it has any: timm's may be of another checkpoint.
+    given = content.get("pretrained_cfg") or source.pretrained_cfg or {}
+    source.pretrained_cfg = {**given, "architecture": architecture, **labels}
     return source
