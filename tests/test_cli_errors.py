@@ -135,7 +135,8 @@ def test_devices_that_dsm_ext_does_not_run_on_are_named(command, device, message
     assert message in said and "cuda:N" in said
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", "cuda:999"])
+# The names of these tests must not be "cuda" alone, by which tests for GPUs are skipped.
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", "cuda:999"], ids="device {}".format)
 def test_cuda_without_a_device_is_named(device, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device is present" in one_line(capsys, "bench", NAME, "--device", device)
