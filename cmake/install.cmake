@@ -1,17 +1,19 @@
 # Installs the library, its headers and its CMake package below one prefix, which for pip is the
 # folder of the Python package. One component, so that pip brings it along.
+#
+# In: CMAKE_INSTALL_LIBDIR, CMAKE_INSTALL_INCLUDEDIR
 
 include(CMakePackageConfigHelpers)
 
-set(package_dir lib/cmake/dsm_ext)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/dsm_ext)
 install(
   TARGETS dsm_ext
   EXPORT dsm_extTargets
-  LIBRARY DESTINATION lib COMPONENT core
-  INCLUDES DESTINATION include)
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT core
+  INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(
   DIRECTORY cpp/include/dsm_ext ${PROJECT_BINARY_DIR}/include/dsm_ext
-  DESTINATION include
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   COMPONENT core
   FILES_MATCHING
   PATTERN "*.h")
@@ -27,11 +29,14 @@ install(
   COMPONENT core)
 
 # torch's libraries, and CUDA's: beside the package where pip puts them, else where they were at the
-# build.
-set(rpath $ORIGIN/../../torch/lib ${DSM_EXT_TORCH_ROOT}/lib)
+# build. dsm_extConfig.cmake looks in the same two places, in this order.
+cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY /prefix OUTPUT_VARIABLE libraries)
+set(beside /)  # the folder around the prefix
+cmake_path(RELATIVE_PATH beside BASE_DIRECTORY ${libraries})
+set(rpath $ORIGIN/${beside}/torch/lib ${DSM_EXT_TORCH_ROOT}/lib)
 if(DSM_EXT_CUDA_SOURCES_BUILT)
   cmake_path(GET DSM_EXT_CUBLASLT PARENT_PATH cublaslt)
-  list(APPEND rpath $ORIGIN/../../nvidia/cu${DSM_EXT_TORCH_CUDA}/lib
-       $ORIGIN/../../nvidia/cublas/lib ${cublaslt})
+  list(APPEND rpath $ORIGIN/${beside}/nvidia/cu${DSM_EXT_TORCH_CUDA}/lib
+       $ORIGIN/${beside}/nvidia/cublas/lib ${cublaslt})
 endif()
 set_target_properties(dsm_ext PROPERTIES INSTALL_RPATH "${rpath}")

@@ -5,6 +5,8 @@ in plain PyTorch. Source: arXiv 2303.02331.
 """
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from dsm_ext._native import (
     BuildInfo,
@@ -25,7 +27,15 @@ from dsm_ext.from_timm import from_timm
 from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Outputs, Trace, VisionTransformer
 from dsm_ext.ops import match, merge, unmerge
-from dsm_ext.pictures import visualize
+
+if _TYPE_CHECKING:
+    from dsm_ext.pictures import visualize
+
+# timm and Pillow take longer to import than torch, and a program that serves a model needs neither.
+# So the modules above import them in the functions that need them, and a module that cannot work
+# without them is imported when somebody first asks for it or for its function.
+_LATER = {"visualize": "dsm_ext.pictures"}
+_LATER_MODULES = ("pictures", "timm_features", "transformers_weights")
 
 cmake_prefix_path = str(_Path(__file__).parent)
 """For CMake's CMAKE_PREFIX_PATH: find_package(dsm_ext CONFIG REQUIRED) gives dsm_ext::dsm_ext."""
@@ -58,3 +68,19 @@ __all__ = [
     "unmerge",
     "visualize",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    from importlib import import_module
+
+    if name in _LATER_MODULES:
+        return import_module(f"dsm_ext.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_LATER_MODULES})

@@ -1,12 +1,26 @@
 """Imports the compiled part, or says what is wrong and what mends it.
 
 A library built against one minor version of torch fails in another with an undefined symbol, or
-worse: so the versions are compared before it is loaded.
+worse: so the versions are compared before it is loaded. Python passes over a compiled module of
+another Python in silence and then speaks of a circular import: so the file's name is looked at.
 """
 
 from __future__ import annotations
 
-import torch
+import sys
+from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ImportError(
+        "dsm_ext needs torch, which is not installed; run: "
+        f"{sys.executable} -m pip install 'torch>=2.11'"
+    ) from error
 
 MINIMUM_TORCH = (2, 11)
 
@@ -14,6 +28,11 @@ MINIMUM_TORCH = (2, 11)
 def _minor(version: str) -> tuple[int, int]:
     major, minor = version.split("+")[0].split(".")[:2]
     return int(major), int(minor)
+
+
+def _build_again(source: str) -> str:
+    pip = f"{sys.executable} -m pip install"
+    return f"build it again: {pip} --no-build-isolation --no-deps --force-reinstall {source}"
 
 
 def check_torch(found: str, built: str, version: str, source: str) -> None:
@@ -26,13 +45,73 @@ def check_torch(found: str, built: str, version: str, source: str) -> None:
         least = ".".join(map(str, MINIMUM_TORCH))
         raise ImportError(
             f"dsm_ext {version} needs torch {least} or newer, but torch {found} is installed; "
-            f"run: pip install --upgrade 'torch>={least}'"
+            f"run: {sys.executable} -m pip install --upgrade 'torch>={least}'"
         )
     if _minor(found) != _minor(built):
         raise ImportError(
             f"dsm_ext {version} was built for torch {built}, but torch {found} is installed; "
-            f"build it again: pip install --no-build-isolation --no-deps --force-reinstall {source}"
+            f"{_build_again(source)}"
         )
+
+
+def check_module(
+    folder: Path, version: str, source: str, suffixes: Sequence[str] = tuple(EXTENSION_SUFFIXES)
+) -> None:
+    """Look for the compiled module that this Python would load from a folder.
+
+    Args:
+        suffixes: the endings of compiled modules that this Python loads.
+
+    Raises:
+        ImportError: there is none, or only one of another Python or processor; the message names
+            both and the command that mends it.
+    """
+    if any((folder / f"_C{suffix}").is_file() for suffix in suffixes):
+        return
+    others = sorted(path.name for path in folder.glob("_C.*") if path.suffix in (".so", ".pyd"))
+    if not others:
+        raise ImportError(
+            f"dsm_ext {version} is not built: its compiled part, _C{suffixes[0]}, is missing in "
+            f"{folder}; {_build_again(source)}"
+        )
+    running = "{}.{}".format(*sys.version_info)
+    raise ImportError(
+        f"dsm_ext {version} was built for {' and '.join(map(_python_of, others))}, but Python "
+        f"{running} is running, which needs _C{suffixes[0]}; {_build_again(source)}"
+    )
+
+
+def _python_of(name: str) -> str:
+    """Which Python a compiled module is for: "_C.cpython-312-...so" is of Python 3.12."""
+    tag = name.split(".")[1]
+    parts = tag.split("-")
+    digits = parts[1].rstrip("tdm") if len(parts) > 1 else ""
+    if parts[0] == "cpython" and digits.isdecimal():
+        return f"Python {digits[0]}.{digits[1:]} ({name})"
+    return f"another Python ({name})"
+
+
+def load_error(error: BaseException, found: str, cuda: str | None, built: str) -> str:
+    """What to say where the compiled part is for this torch by its version and cannot be loaded.
+
+    Most often torch was replaced by a build for another CUDA, or for none.
+
+    Args:
+        error: what the loader said.
+        found: the version of the torch that is installed; ``cuda`` is its CUDA version, or None.
+        built: what the compiled part was built from.
+    """
+    return (
+        f"the compiled part of dsm_ext cannot be loaded: {error}; it was built for {built}, and "
+        f"torch {found}, {f'for CUDA {cuda}' if cuda else 'without CUDA'}, is installed"
+    )
+
+
+def _described_build() -> str:
+    cuda = _build_info.TORCH_CUDA
+    kernels = f", with kernels for CUDA {_build_info.CUDA}" if _build_info.CUDA else ""
+    torch_cuda = f"for CUDA {cuda}" if cuda else "without CUDA"
+    return f"Python {_build_info.PYTHON} and torch {_build_info.TORCH}, {torch_cuda}{kernels}"
 
 
 try:
@@ -40,12 +119,18 @@ try:
 except ImportError as error:
     raise ImportError(
         "dsm_ext is not built: its compiled part is missing beside "
-        f"{__file__}; in a checkout run: pip install --no-build-isolation -e ."
+        f"{__file__}; in a checkout run: {sys.executable} -m pip install --no-build-isolation -e ."
     ) from error
 
+check_module(Path(__file__).parent, _build_info.VERSION, _build_info.SOURCE)
 check_torch(torch.__version__, _build_info.TORCH, _build_info.VERSION, _build_info.SOURCE)
 
-from dsm_ext import _C  # noqa: E402
+try:
+    from dsm_ext import _C
+except ImportError as error:
+    said = load_error(error, torch.__version__, torch.version.cuda, _described_build())
+    raise ImportError(f"{said}; {_build_again(_build_info.SOURCE)}") from error
+
 from dsm_ext._C import (  # noqa: E402
     BuildInfo,
     Config,

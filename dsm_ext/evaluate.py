@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsm_ext._native import Schedule
 from dsm_ext.model import VisionTransformer
 
 
@@ -45,16 +46,24 @@ class Score:
 
 @dataclass
 class Evaluation:
-    """Runs a model dense and under each schedule over batches."""
+    """Runs a model dense and under each schedule over batches.
+
+    Args:
+        schedules: strings that ``Schedule.parse`` takes, or schedules by what they shall be called.
+    """
 
     model: VisionTransformer
-    schedules: Sequence[str]
+    schedules: Sequence[str] | Mapping[str, Schedule | str]
     scores: dict[str, Score] = field(init=False)
+    named: dict[str, Schedule | str] = field(init=False)
 
     def __post_init__(self) -> None:
-        for schedule in self.schedules:
+        given = self.schedules
+        merged = given if isinstance(given, Mapping) else {name: name for name in given}
+        for schedule in merged.values():
             self.model.schedule = schedule  # refused before the first picture
-        self.scores = {name: Score() for name in ["dense", *self.schedules]}
+        self.named = {"dense": "dense", **merged}
+        self.scores = {name: Score() for name in self.named}
 
     def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
         """Scores and GMACs of dense and of each schedule, over (images, labels)."""
@@ -63,7 +72,7 @@ class Evaluation:
             images = images.to(weight.device, weight.dtype)
             dense = None
             for schedule, score in self.scores.items():
-                self.model.schedule = schedule
+                self.model.schedule = self.named[schedule]
                 logits = self.model(images).float().cpu()
                 dense = logits if dense is None else dense
                 score.add(logits, dense, labels)
@@ -72,7 +81,7 @@ class Evaluation:
     def results(self) -> list[dict[str, Any]]:
         rows = []
         for schedule, score in self.scores.items():
-            self.model.schedule = schedule
+            self.model.schedule = self.named[schedule]
             plan = self.model.plan
             rows.append(
                 {

@@ -12,10 +12,6 @@ from dsm_ext._native import Config, Schedule
 from dsm_ext.described import described
 from dsm_ext.model import VisionTransformer
 from dsm_ext.pretrained_cfg import cfg_of_timm
-from dsm_ext.timm_features import check_supported, config_of
-from dsm_ext.timm_models import arguments, create, shape_of
-from dsm_ext.timm_weights import give_weights
-from dsm_ext.timm_wrappers import unwrapped
 
 
 def from_timm(
@@ -74,6 +70,9 @@ def from_timm(
         TypeError: an argument of another type, or weights of an unsupported dtype.
         FileNotFoundError: no such weight file.
     """
+    from dsm_ext.timm_features import check_supported, config_of
+    from dsm_ext.timm_wrappers import unwrapped
+
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(
             f"dsm_ext.from_timm: expected dtype to be a torch.dtype, got {described(dtype)}"
@@ -144,6 +143,9 @@ def create_timm(
     Raises:
         NotImplementedError, ValueError, TypeError, FileNotFoundError: as ``from_timm``.
     """
+    from dsm_ext.timm_models import arguments, create, shape_of
+    from dsm_ext.timm_weights import give_weights
+
     if weights is not None and pretrained:
         raise ValueError("dsm_ext.from_timm: expected one of weights=FILE and pretrained=True")
     if weights is None and weights_prefix is not None:

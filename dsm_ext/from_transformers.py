@@ -11,7 +11,6 @@ from dsm_ext._native import Schedule
 from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
 from dsm_ext.transformers_preprocessing import read_pretrained_cfg
-from dsm_ext.transformers_weights import load_transformers
 
 
 def from_transformers(
@@ -44,6 +43,8 @@ def from_transformers(
             range, named by its key; the weights or the schedule do not fit.
         FileNotFoundError: no such folder, or a file that it lacks.
     """
+    from dsm_ext.transformers_weights import load_transformers
+
     architecture, state = load_transformers(folder)
     with torch.device("meta"):
         model = architecture.build()

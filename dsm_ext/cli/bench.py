@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from dsm_ext import reference
 from dsm_ext._native import Schedule
 from dsm_ext.cli import common, profile
+from dsm_ext.cli.open_model import Opened, open_model
 from dsm_ext.from_timm import from_timm
 from dsm_ext.measure import environment, synchronized, time_in_turn
 from dsm_ext.model import VisionTransformer
@@ -19,110 +20,120 @@ from dsm_ext.model import VisionTransformer
 PEERS = ("timm", "reference")
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "bench",
-        help="images per second beside peers",
-        description=__doc__,
-        epilog="timm runs eagerly and dense; reference merges in plain PyTorch, same schedule.",
-    )
-    common.add_model(parser)
-    parser.add_argument(
-        "--batch", type=common.integers, default=[1, 8], help="such as 1,8, the default"
-    )
-    parser.add_argument(
-        "--schedule",
-        type=common.schedules,
-        default=["dense", "dsm"],
-        help='one or several, such as "dense dsm:r=16"; default: dense dsm',
-    )
-    parser.add_argument(
-        "--peers", default=",".join(PEERS), help="any of timm,reference; default: both"
-    )
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="instead, where the time of our forward goes, by block and stage",
-    )
-    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
-    common.add_run(parser)
-    common.add_json(parser)
-    parser.set_defaults(run=run)
-
-
 def calls_for(
-    timm_model: Any, schedules: list[str], peers: list[str], images: Tensor
+    model: Any,
+    schedules: Sequence[str] | Mapping[str, Schedule | str],
+    peers: Sequence[str],
+    images: Tensor,
 ) -> dict[str, Callable[[], Any]]:
-    """One call for each schedule of ours and of each peer, by "peer schedule"."""
+    """One call for each schedule of ours and of each peer, by "peer schedule".
+
+    Args:
+        model: timm's, or without peers one of ours; what is called shares its weights.
+        schedules: strings, or schedules by what they are called.
+    """
     device = images.device
     calls: dict[str, Callable[[], Any]] = {}
+    named = schedules if isinstance(schedules, Mapping) else {name: name for name in schedules}
+    base = model if isinstance(model, VisionTransformer) else from_timm(model, "dense")
+    weights = dict(base.named_parameters())
 
-    def ours(schedule: str) -> Callable[[], Any]:
-        model = from_timm(timm_model, schedule)  # shares the weights
-        return lambda: model(images)
+    def ours(schedule: Schedule | str) -> Callable[[], Any]:
+        one = VisionTransformer(base.config, schedule, weights)
+        return lambda: one(images)
 
-    def referenced(schedule: str) -> Callable[[], Any]:
-        parsed = Schedule.parse(schedule, len(timm_model.blocks))
+    def referenced(schedule: Schedule | str) -> Callable[[], Any]:
+        if isinstance(schedule, str):
+            schedule = Schedule.parse(schedule, base.config.depth)
 
         def call() -> None:
             with torch.inference_mode():
-                reference.forward(timm_model, images, parsed)
+                reference.forward(model, images, schedule)
 
         return call
 
     def timm_eager() -> None:
         with torch.inference_mode():
-            timm_model(images)
+            model(images)
 
     if "timm" in peers:
         calls["timm dense"] = synchronized(timm_eager, device)
-    for schedule in schedules:
-        calls[f"dsm_ext {schedule}"] = synchronized(ours(schedule), device)
+    for name, schedule in named.items():
+        calls[f"dsm_ext {name}"] = synchronized(ours(schedule), device)
         if "reference" in peers:
-            calls[f"reference {schedule}"] = synchronized(referenced(schedule), device)
+            calls[f"reference {name}"] = synchronized(referenced(schedule), device)
     return calls
 
 
-def _profile(
-    args: argparse.Namespace, model: VisionTransformer, images: Tensor
-) -> list[dict[str, Any]]:
+def _profile(args: argparse.Namespace, opened: Opened, images: Tensor) -> list[dict[str, Any]]:
     results = []
-    for schedule in args.schedule:
+    model = opened.model
+    for name, schedule in opened.schedules.items():
         model.schedule = schedule
         measured = profile.measure(model, images, args.rounds)
-        print(f"{args.model}, batch {len(images)}, {schedule}: milliseconds")
+        print(f"{args.model}, batch {len(images)}, {name}: milliseconds")
         print(profile.table(measured), end="\n\n")
         share = profile.merging_share(measured)
-        entry = {"batch": len(images), "schedule": schedule, "merging_share": share}
+        entry = {"batch": len(images), "schedule": name, "merging_share": share}
         results.append(entry | {"profile": measured})
     return results
 
 
-def run(args: argparse.Namespace) -> None:
-    device, dtype = common.run_settings(args)
-    peers = [p for p in args.peers.split(",") if p]
+def _peers(text: str | None) -> list[str]:
+    peers = list(PEERS) if text is None else [p.strip() for p in text.split(",") if p.strip()]
     for peer in peers:
         if peer not in PEERS:
             raise ValueError(f"expected --peers to be any of {', '.join(PEERS)}, got {peer!r}")
+    return peers
+
+
+def _compared(opened: Opened, peers: list[str], asked: bool) -> tuple[Any, list[str]]:
+    """timm's model and the peers; without peers our own, where timm knows nothing of a folder.
+
+    Raises:
+        ValueError: somebody asked for peers that need timm's model, and it cannot be made.
+    """
+    if not peers:
+        return opened.model, []
+    try:
+        return opened.timm_model(), peers
+    except (ValueError, NotImplementedError) as error:
+        if asked:
+            raise ValueError(
+                f"--peers {','.join(peers)} needs timm's model, but {error}"
+            ) from error
+        print(f"without peers: {error}")
+        return opened.model, []
+
+
+def run(args: argparse.Namespace) -> None:
+    device, dtype = common.run_settings(args)
+    peers = _peers(args.peers)
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
-    timm_model = common.timm_model(args.model, args.weights, args.pretrained).to(device, dtype)
-    model = from_timm(timm_model, "dense")
+    common.check_output_file(args.json, "--json")
+    opened = open_model(args, dtype, device, random=True)
+    if args.schedule is None:
+        opened.schedules = {"dense": "dense", **opened.schedules}
+    model = opened.model
+    timed: Any = model
+    if not args.profile:
+        timed, peers = _compared(opened, peers, args.peers is not None)
     results = []
     for batch in args.batch:
         generator = torch.Generator().manual_seed(0)
         shape = (batch, model.config.in_chans, *model.config.img_size)
         images = torch.randn(shape, generator=generator).to(device, dtype)
         if args.profile:
-            results += _profile(args, model, images)
+            results += _profile(args, opened, images)
             continue
-        calls = calls_for(timm_model, args.schedule, peers, images)
+        calls = calls_for(timed, opened.schedules, peers, images)
         rates = time_in_turn(calls, batch, args.rounds)
         base = rates.get("timm dense")
         rows = []
         for name, rate in rates.items():
             peer, schedule = name.split(" ", 1)
-            model.schedule = schedule
+            model.schedule = opened.schedules.get(schedule, schedule)
             gmacs = model.plan.multiply_adds / 1e9
             ratio = rate["median"] / base["median"] if base else None
             results.append(

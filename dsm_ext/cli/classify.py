@@ -3,96 +3,85 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from dsm_ext.cli import common
-from dsm_ext.export import load, model_info
-from dsm_ext.from_timm import from_timm
-from dsm_ext.images import read_image, transform_for
-from dsm_ext.model import VisionTransformer
+from dsm_ext.cli.open_model import open_model
+from dsm_ext.images import read_image
 
-
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "classify", help="top five of pictures, dense beside merged", description=__doc__
-    )
-    common.add_model(parser, or_folder=True)
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
-    parser.add_argument("--schedule", help="default: the folder's, or dsm")
-    common.add_run(parser)
-    parser.set_defaults(run=run)
+INDENT, GAP = 2, 4
 
 
 def run(args: argparse.Namespace) -> int:
     device, dtype = common.run_settings(args)
-    model, transform, names = _classifier(args, device, dtype)
+    opened = open_model(args, dtype, device)
+    opened.check_classifier()
+    model, transform = opened.model, opened.transform()
+    names = short_names(opened.labels())
     merged = model.schedule
-    title = args.schedule or "merged"
+    width = shutil.get_terminal_size().columns  # 80 where the output is no terminal
     failed = 0
     for path in args.images:
         try:
-            image = _prepare(path, transform)[None].to(device, dtype)
+            image = prepare(path, transform)[None].to(device, dtype)
         except (ValueError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)
             failed += 1
             continue
         columns = []
-        for schedule in ("dense", merged):
+        for title, schedule in (("dense", "dense"), (args.schedule or "merged", merged)):
             model.schedule = schedule
             likely = model(image).float().softmax(1)[0].topk(min(5, len(names)))
-            columns.append(
-                [
-                    f"{100 * p:5.1f} %  {names[i]}"
-                    for p, i in zip(likely.values.tolist(), likely.indices.tolist(), strict=True)
-                ]
-            )
-        width = max(len(cell) for cell in columns[0]) + 4
-        print(f"{path}\n  {'dense'.ljust(width)}{title}")
-        for dense, other in zip(*columns, strict=True):
-            print(f"  {dense.ljust(width)}{other}")
+            shares, indices = likely.values.tolist(), likely.indices.tolist()
+            cells = [f"{100 * p:5.1f} %  {names[i]}" for p, i in zip(shares, indices, strict=True)]
+            columns.append([title, *cells])
+        print(path)
+        print(beside(width, *columns))
     if failed:
         print(f"{failed} of {len(args.images)} pictures could not be used", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _prepare(path: str, transform: Callable[[Image.Image], Tensor]) -> Tensor:
+def short_names(labels: list[str]) -> list[str]:
+    """The first of a class's names ("tench" of "tench, Tinca tinca"), or all where two share it."""
+    whole = [" ".join(label.split()) for label in labels]
+    first = [label.partition(",")[0] for label in whole]
+    count = Counter(first)
+    return [f if count[f] == 1 and f else w for f, w in zip(first, whole, strict=True)]
+
+
+def beside(width: int, left: list[str], right: list[str]) -> str:
+    """Two columns, no line of them wider than ``width``; what is cut ends with dots.
+
+    The narrower column leaves to the other one what it does not need.
+    """
+    space = max(width - INDENT - GAP, 2)
+    needed = [max(map(len, column)) for column in (left, right)]
+    half = space // 2
+    first = min(needed[0], max(half, space - needed[1]))
+    second = space - first
+    return "\n".join(
+        f"{'':{INDENT}}{_cut(a, first):{first + GAP}}{_cut(b, second)}".rstrip()
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    return text[: width - 3].rstrip() + "..." if width > 3 else text[:width]
+
+
+def prepare(path: str, transform: Callable[[Any], Tensor]) -> Tensor:
     """A picture as the model wants it; every fault names the file."""
     picture = read_image(path)
     try:
         return transform(picture)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _classifier(
-    args: argparse.Namespace, device: torch.device, dtype: torch.dtype
-) -> tuple[VisionTransformer, Callable[[Image.Image], Tensor], list[str]]:
-    """The model, what prepares its pictures, and the names of its classes."""
-    if not Path(args.model).is_dir():
-        timm_model = common.trained_classifier(args)
-        model = from_timm(timm_model, args.schedule or "dsm", dtype=dtype, device=device)
-        return model, transform_for(timm_model), common.classes(model)
-    if args.weights or args.pretrained:
-        raise ValueError("a folder has its own weights: drop --weights and --pretrained")
-    model = load(args.model, args.schedule, dtype=dtype, device=device)
-    if model.config.num_classes == 0:
-        raise ValueError(f"{args.model} has no classifier: it gives features")
-    info = model_info(args.model)
-    modes = {1: "L", 3: "RGB"}
-    channels = info.config.in_chans
-    if channels not in modes:
-        raise ValueError(f"{args.model} takes {channels} channels, pictures have 1 or 3")
-
-    def transform(image: Image.Image) -> Tensor:
-        pixels = np.array(image.convert(modes[channels]))
-        return info.preprocessing(torch.from_numpy(pixels).view(*pixels.shape[:2], -1))
-
-    return model, transform, info.labels or common.classes(model)

@@ -1,9 +1,11 @@
-"""What the commands share: arguments, models, tables."""
+"""What the commands share: settings of a run, names of classes, tables, files of results."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +13,42 @@ import torch
 
 from dsm_ext.from_timm import create_timm
 from dsm_ext.model import VisionTransformer
+from dsm_ext_cli import integers, schedules
+
+__all__ = [
+    "any_model",
+    "check_output_file",
+    "check_output_folder",
+    "check_output_picture",
+    "classes",
+    "given",
+    "integers",
+    "run_settings",
+    "schedules",
+    "table",
+    "timm_model",
+    "trained_model",
+    "write_json",
+]
+
+# The arguments that make a model of a timm name; a folder or an exported file has all of this.
+OF_NAMES = {
+    "weights": "--weights", "pretrained": "--pretrained", "weights_prefix": "--weights-prefix",
+    "no_ema": "--no-ema", "img_size": "--img-size", "num_classes": "--num-classes",
+    "in_chans": "--in-chans", "global_pool": "--global-pool",
+}  # fmt: skip
+SHAPE = ("img_size", "num_classes", "in_chans", "global_pool")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def schedules(text: str) -> list[str]:
-    """Schedules separated by spaces or semicolons (commas separate a schedule's arguments)."""
-    names = text.replace(";", " ").split()
-    if not names:
-        raise argparse.ArgumentTypeError("expected a schedule, got none")
-    return names
-
-
-def integers(text: str) -> list[int]:
-    """Positive integers separated by commas."""
-    values = [int(part) for part in text.split(",")]
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError(f"expected positive integers, got {text}")
-    return values
-
-
-def add_model(
-    parser: argparse.ArgumentParser, weights: bool = True, or_folder: bool = False
-) -> None:
-    also = ", or a folder that `export` wrote" if or_folder else ""
-    parser.add_argument(
-        "model", metavar="MODEL", help=f"a timm name, such as deit_small_patch16_224{also}"
-    )
-    if weights:
-        parser.add_argument("--weights", metavar="F", help=".safetensors, .pt or .pth file")
-        parser.add_argument(
-            "--pretrained", action="store_true", help="the weights that timm downloads"
-        )
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch; default: torch's own choice")
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="F", type=Path, help="write the result there as well")
-
-
-def timm_model(name: str, weights: str | None = None, pretrained: bool = False) -> Any:
+def timm_model(
+    name: str, weights: str | None = None, pretrained: bool = False, **options: Any
+) -> Any:
     """timm's model, in eval mode, with the weights asked for, else random ones (seed 0).
+
+    Args:
+        options: what else ``create_timm`` takes.
 
     Raises:
         ValueError: timm has no such model, or the weights do not fit.
@@ -65,50 +57,104 @@ def timm_model(name: str, weights: str | None = None, pretrained: bool = False) 
     if weights and pretrained:
         raise ValueError("expected one of --weights FILE and --pretrained, got both")
     torch.manual_seed(0)
-    return create_timm(name, weights, pretrained)
+    return create_timm(name, weights, pretrained, **options)
+
+
+def given(args: argparse.Namespace, name: str) -> bool:
+    """Whether the user gave an argument, which this command may not even have."""
+    value = getattr(args, name, None)
+    return value is not None and value is not False  # 0 is given: --num-classes 0
+
+
+def any_model(args: argparse.Namespace) -> Any:
+    """timm's model of a command's arguments: of a name, its shape, and weights or none.
+
+    Raises:
+        ValueError: an argument that goes with a weight file stands without one.
+    """
+    if not given(args, "weights"):
+        for name in ("weights_prefix", "no_ema"):
+            if given(args, name):
+                raise ValueError(f"{OF_NAMES[name]} goes with --weights FILE")
+    options = {
+        name: getattr(args, name) for name in (*SHAPE, "weights_prefix") if given(args, name)
+    }
+    if given(args, "no_ema"):
+        options["use_ema"] = False
+    weights, pretrained = getattr(args, "weights", None), getattr(args, "pretrained", False)
+    return timm_model(args.model, weights, pretrained, **options)
 
 
 def trained_model(args: argparse.Namespace) -> Any:
-    """timm's model for the arguments of ``add_model``, which must say where its weights are."""
-    if not (args.weights or args.pretrained):
-        raise ValueError("expected --weights FILE or --pretrained")
-    return timm_model(args.model, args.weights, args.pretrained)
-
-
-def trained_classifier(args: argparse.Namespace) -> Any:
-    """``trained_model``, which must have classes.
+    """``any_model``, which must have weights.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the arguments do not say where they are.
     """
-    model = trained_model(args)
-    if model.num_classes == 0:
-        raise ValueError(f"{args.model} has no classifier: it gives features")
-    return model
+    if not (args.weights or args.pretrained):
+        raise ValueError("expected --weights FILE or --pretrained")
+    return any_model(args)
 
 
 def run_settings(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of ``add_run``; sets the threads.
+    """Device and dtype of a run's arguments; sets the threads.
 
     Raises:
-        ValueError: no such device here, or no thread at all.
+        ValueError: no such device here, one that dsm_ext does not run on, or no thread at all.
     """
     if args.threads is not None:
         if args.threads < 1:
             raise ValueError(f"expected --threads to be positive, got {args.threads}")
-        torch.set_num_threads(args.threads)
+        try:
+            torch.set_num_threads(args.threads)
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise ValueError(
+                f"expected --threads to be a number of threads, got {args.threads}"
+            ) from error
+    return _device(args.device), DTYPES[args.dtype]
+
+
+def _device(text: str) -> torch.device:
     try:
-        device = torch.device(args.device)
+        device = torch.device(text)
     except RuntimeError as error:
-        raise ValueError(f"no such device: {args.device!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is present; use --device cpu")
-    return device, DTYPES[args.dtype]
+        raise ValueError(
+            f"no such device: {text!r}; expected --device to be cpu, cuda or cuda:N"
+        ) from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise ValueError(
+            f"dsm_ext does not run on the device {text!r}; expected --device to be cpu, cuda or "
+            "cuda:N"
+        )
+    if not torch.cuda.is_available():
+        built = "" if torch.version.cuda else f": torch {torch.__version__} is built without CUDA"
+        raise ValueError(f"no CUDA device is present{built}; use --device cpu")
+    count = torch.cuda.device_count()
+    # torch wraps large numbers round, so the text is compared and not the device's index
+    index = int(text.partition(":")[2] or 0)
+    if index >= count:
+        last = f"cuda:{count - 1}"
+        raise ValueError(f"no such device: {text!r}; the last of {count} is {last}")
+    return device
 
 
-def classes(model: VisionTransformer) -> list[str]:
-    """Names of a model's classes: ImageNet-1k's where there are 1000, else numbers."""
+def classes(model: VisionTransformer, pretrained_cfg: Mapping[str, Any] | None = None) -> list[str]:
+    """Names of a model's classes: the checkpoint's, ImageNet-1k's for 1000, else numbers.
+
+    Args:
+        pretrained_cfg: the checkpoint's fields by timm's names, of which ``label_names`` and
+            ``label_descriptions`` are read.
+    """
     count = model.config.num_classes
+    fields = pretrained_cfg or {}
+    names = fields.get("label_names")
+    if isinstance(names, Mapping):  # by index
+        names = [names[i] for i in sorted(names, key=int)]
+    if names and len(names) == count:
+        descriptions = fields.get("label_descriptions") or {}
+        return [str(descriptions.get(name, name)) for name in names]
     if count != 1000:
         return [str(i) for i in range(count)]
     from timm.data import ImageNetInfo
@@ -130,9 +176,73 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def check_output_folder(path: Path, option: str) -> None:
+    """Make a folder that a command will write into, before the command spends time.
+
+    Raises:
+        ValueError: it cannot be made, or nothing can be written into it; the message names it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".dsm-ext.part"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError as error:
+        raise ValueError(f"expected {option} to be a folder, got the file {path}") from error
+    except OSError as error:
+        raise ValueError(f"{option} {path} cannot be written: {error.strerror}") from error
+
+
+def check_output_file(path: Path | None, option: str) -> None:
+    """Look whether a file can be written, before the command spends time; makes its folder.
+
+    Raises:
+        ValueError: it cannot be written; the message names it.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"expected {option} to be a file, got the folder {path}")
+    if not path.exists() or path.is_file():  # a pipe or a device is only there to be written
+        if path.parent.is_file():
+            raise ValueError(f"{option} {path} cannot be written: {path.parent} is a file")
+        check_output_folder(path.parent, f"the folder of {option}:")
+
+
+def check_output_picture(path: Path, option: str) -> None:
+    """Look whether a picture can be written there, before the command spends time.
+
+    Raises:
+        ValueError: it cannot, or Pillow writes no pictures with this ending.
+    """
+    from PIL import Image
+
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"expected {option} to be a picture's name, such as x.png, got {path}")
+    check_output_file(path, option)
+
+
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    if path is not None:
+    """Write a result, so that nobody reads half of it; None writes nothing.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    if path is None:
+        return
+    text = json.dumps(value, indent=2) + "\n"
+    whole = not path.exists() or path.is_file()  # a pipe or a device must not be replaced
+    target = path.with_name(path.name + ".part") if whole else path
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")  # nobody reads half of it
-        beside.write_text(json.dumps(value, indent=2) + "\n")
-        beside.replace(path)
+        target.write_text(text)
+        if whole:
+            target.replace(path)
+    except OSError as error:
+        if whole:
+            with contextlib.suppress(OSError):
+                target.unlink()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error

@@ -7,8 +7,6 @@ scikit-learn's digits and ships; the figures are of the digits held out from its
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,20 +32,10 @@ ORANGE = (255, 140, 0)  # seen on black and on white
 NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretrained PICTURE..."
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "demo", help="the methods side by side on digits", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo.png"), help="default: %(default)s"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="of timing; default: %(default)s")
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
+    common.check_output_picture(args.output, "--output")
     images, labels = digits.load_digits("test")
     timm_model = digits.create_model()
     model = from_timm(timm_model, "dense")
@@ -90,6 +78,5 @@ def run(args: argparse.Namespace) -> None:
             source = model.trace(images[i : i + 1]).source[0]
             line.append(visualize(picture, source, outline=ORANGE))
         pictures.append(line)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, ["input", "ToMe", "DSM"]).save(args.output)
     print(f"\nWhat merged: {args.output}\n{NEXT}")

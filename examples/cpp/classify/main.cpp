@@ -30,7 +30,8 @@ void print_likeliest(const at::Tensor& logits, const std::vector<std::string>& l
   const auto [values, classes] = shares.topk(std::min<int64_t>(5, shares.numel()));
   for (int64_t i = 0; i < values.numel(); ++i) {
     const auto k = classes[i].item<int64_t>();
-    const auto name = labels.empty() ? std::to_string(k) : labels[k];
+    // The first of a class's names: "tench" of "tench, Tinca tinca".
+    const auto name = labels.empty() ? std::to_string(k) : labels[k].substr(0, labels[k].find(','));
     std::printf("  %5.1f %%  %s\n", 100 * values[i].item<float>(), name.c_str());
   }
 }

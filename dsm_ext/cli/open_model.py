@@ -1,0 +1,249 @@
+"""What a command's model arguments mean: a model, its preprocessing, its classes, its schedule."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsm_ext._native import Config, ModelInfo, Schedule
+from dsm_ext.cli import common
+from dsm_ext.export import CONFIG, WEIGHTS, load, model_info
+from dsm_ext.from_timm import from_timm
+from dsm_ext.model import VisionTransformer
+
+_MODES = {1: "L", 3: "RGB"}  # Pillow's, by a model's channels
+
+
+@dataclass
+class Opened:
+    """A model that a command was given, and what stands beside its weights."""
+
+    name: str
+    model: VisionTransformer
+    schedules: dict[str, Schedule | str]
+    """The schedules asked for, by what the command calls them, or the model's own."""
+    info: ModelInfo | None = None
+    """Of a folder or an exported file."""
+    path: Path | None = None
+    _timm: Any = field(default=None, repr=False)
+
+    def check_classifier(self) -> None:
+        """Raises ValueError where the model has no classes."""
+        if self.model.config.num_classes == 0:
+            raise ValueError(f"{self.name} has no classifier: it gives features")
+
+    def labels(self) -> list[str]:
+        """The names of the classes, in their order; numbers where nothing names them."""
+        if self.info is not None:
+            return self.info.labels or common.classes(self.model)
+        return common.classes(self.model, getattr(self._timm, "pretrained_cfg", None))
+
+    def transform(self) -> Callable[[Any], Tensor]:
+        """What makes of a PIL image the tensor [in_chans, height, width] that the model takes.
+
+        Raises:
+            ValueError: the model takes other channels than pictures have.
+        """
+        channels = self.model.config.in_chans
+        if channels not in _MODES:
+            raise ValueError(f"{self.name} takes {channels} channels, pictures have 1 or 3")
+        mode = _MODES[channels]
+        if self.info is None:
+            from dsm_ext.images import transform_for
+
+            by_timm = transform_for(self._timm)
+            return lambda image: by_timm(image.convert(mode))
+        preprocessing = self.info.preprocessing
+
+        def by_info(image: Any) -> Tensor:
+            import numpy as np
+
+            pixels = np.array(image.convert(mode))
+            return preprocessing(torch.from_numpy(pixels).view(*pixels.shape[:2], -1))
+
+        return by_info
+
+    def normalisation(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [1 or in_chans, 1, 1] that the preprocessing takes out."""
+        if self.info is not None:
+            mean, std = self.info.preprocessing.mean, self.info.preprocessing.std
+        else:
+            from timm.data import resolve_data_config
+
+            config = resolve_data_config({}, model=self._timm)
+            mean, std = config["mean"], config["std"]
+        return torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+
+    def timm_model(self) -> Any:
+        """timm's own model with these weights, shared.
+
+        Raises:
+            ValueError: the folder names no architecture of timm's, or one of another shape.
+        """
+        if self._timm is None:
+            assert self.path is not None
+            self._timm = _timm_of(self.path, self.model)
+        return self._timm
+
+
+def open_model(
+    args: argparse.Namespace,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    random: bool = False,
+) -> Opened:
+    """The model that the arguments of a command name.
+
+    Args:
+        dtype, device: None keeps the file's dtype, and the CPU.
+        random: take random weights where a timm name comes without any.
+
+    Raises:
+        ValueError: an argument that goes with a timm name beside a folder; a name without weights;
+            and what ``from_timm`` and ``load`` raise.
+        FileNotFoundError: no such folder or file.
+    """
+    wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
+    path = _path(args)
+    if path is not None:
+        model = load(path, None, dtype=dtype, device=device or "cpu")
+        info = model_info(path)
+        opened = Opened(args.model, model, _schedules(wanted, info.schedule), info, path)
+    else:
+        source = common.any_model(args) if random else common.trained_model(args)
+        source = _fit_pictures(source.to(device=device, dtype=dtype))
+        model = from_timm(source, "dense")
+        opened = Opened(args.model, model, _schedules(wanted, None), _timm=source)
+    for schedule in reversed(opened.schedules.values()):
+        model.schedule = schedule  # refused before any work; the first one stays
+    return opened
+
+
+def open_config(args: argparse.Namespace) -> tuple[Config, dict[str, Schedule | str]]:
+    """A model's shape, without its weights, and the schedules as ``Opened`` has them.
+
+    Raises:
+        ValueError, FileNotFoundError, NotImplementedError: as ``open_model``.
+    """
+    from dsm_ext.timm_features import config_of
+
+    wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
+    path = _path(args)
+    if path is not None:
+        info = model_info(path)
+        return info.config, _schedules(wanted, info.schedule)
+    with torch.device("meta"):
+        source = common.any_model(args)
+    return config_of(source), _schedules(wanted, None)
+
+
+def _path(args: argparse.Namespace) -> Path | None:
+    """The folder or file that MODEL is; None for a timm name."""
+    path = Path(args.model)
+    if path.is_dir() and not (path / CONFIG).exists() and _is_timm(args.model):
+        return None  # a folder that happens to bear the model's name
+    if not path.exists():
+        if ":" not in args.model and (len(path.parts) > 1 or path.suffix == ".safetensors"):
+            raise FileNotFoundError(
+                f"no such folder or file: {args.model} (and no timm model has that name)"
+            )
+        return None
+    given = [option for name, option in common.OF_NAMES.items() if common.given(args, name)]
+    if given:
+        raise ValueError(
+            f"{args.model} is a {'folder' if path.is_dir() else 'file'} with its own weights and "
+            f"shape: drop {', '.join(given)}, which go with a timm name"
+        )
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(
+            f"expected a timm name, a folder, or the {WEIGHTS} of `dsm-ext export`, got the file "
+            f"{args.model}; the weights of a timm model are given as --weights"
+        )
+    return path
+
+
+def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Schedule | str]:
+    """By the names that the user gave; the model's own one is called by what it does."""
+    if wanted is not None:
+        return {name: name for name in wanted}
+    if own is None:
+        return {"dsm": "dsm"}
+    for name in ("dsm", "dense"):
+        if own == Schedule.parse(name, own.depth):
+            return {name: own}
+    return {"exported": own}
+
+
+def _fit_pictures(source: Any) -> Any:
+    """A timm model of one channel gets its checkpoint's mean colour as a grey."""
+    channels = source.patch_embed.proj.in_channels
+    given = dict(getattr(source, "pretrained_cfg", None) or {})
+    if channels == 1:
+        for name in ("mean", "std"):
+            if given.get(name):
+                given[name] = (sum(given[name]) / len(given[name]),)
+        given["input_size"] = (1, *source.patch_embed.img_size)
+        source.pretrained_cfg = given
+    return source
+
+
+def _is_timm(name: str) -> bool:
+    import timm
+
+    return timm.is_model(name.split(".")[0])
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """A folder's config.json, or the copy of it that an exported file holds."""
+    if path.is_dir():
+        return json.loads((path / CONFIG).read_text())
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return json.loads((file.metadata() or {}).get(CONFIG, "{}"))
+
+
+def _timm_of(path: Path, model: VisionTransformer) -> Any:
+    """timm's model of the architecture that a folder names, with a model's weights."""
+    import timm
+
+    from dsm_ext.timm_features import check_supported, config_of
+
+    content = _content(path)
+    architecture = content.get("architecture")
+    if not isinstance(architecture, str) or not _is_timm(architecture):
+        raise ValueError(
+            f"{path} names no architecture of timm {timm.__version__}, got "
+            f"{'none' if architecture is None else repr(architecture)}: timm's model cannot be made"
+        )
+    config = model.config
+    arguments = dict(content.get("model_args") or {})
+    arguments |= {name: getattr(config, name) for name in common.SHAPE}
+    if config.dynamic_img_size:
+        arguments["dynamic_img_size"] = True
+    try:
+        with torch.device("meta"):
+            source: Any = timm.create_model(architecture, **arguments).eval()
+    except Exception as error:  # timm hands the arguments on, to whatever takes them
+        raise ValueError(f"timm cannot make {architecture} as {path} says: {error}") from error
+    check_supported(source)
+    own, other = config.to_dict(), config_of(source).to_dict()
+    differing = [name for name in own if own[name] != other[name]]
+    if differing:
+        said = ", ".join(f"{name} {own[name]!r} and {other[name]!r}" for name in differing)
+        raise ValueError(f"{path} and timm's {architecture} differ in {said}")
+    source.load_state_dict(dict(model.named_parameters()), assign=True)
+    labels = {
+        name: content[name] for name in ("label_names", "label_descriptions") if name in content
+    }
+    # The folder's own words alone, where it has any: timm's may be of another checkpoint.
+    given = content.get("pretrained_cfg") or source.pretrained_cfg or {}
+    source.pretrained_cfg = {**given, "architecture": architecture, **labels}
+    return source
