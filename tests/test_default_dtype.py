@@ -129,8 +129,7 @@ def test_files(default, tmp_path):
 
 @pytest.mark.parametrize("mode", ["squash", "border"])
 def test_preprocessing(mode, default):
-    preprocessing = dsm_ext.Preprocessing()
-    preprocessing.size, preprocessing.crop_mode = (40, 24), mode
+    preprocessing = dsm_ext.Preprocessing(size=(40, 24), crop_mode=mode)
     picture = torch.randint(256, (30, 50, 3), dtype=torch.uint8)
     expected = preprocessing(picture)
     with default():
