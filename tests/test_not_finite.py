@@ -2,8 +2,8 @@
 
 Values that overflow are where float32 has no answer: where timm, or under a schedule the reference,
 gives NaN or infinity, so must every path, and where they give numbers, the same ones. Beyond about
-1e19 a layer norm's variance overflows; from there to about 1e24 torch still gives numbers, which
-are its bias and wrong. So what is tried here is beyond that.
+1e19 a layer norm's variance overflows; from there to about 1e24 torch may still give numbers, which
+are its bias and wrong, and the fast path gives NaN. So what is compared here is beyond that.
 """
 
 import math
@@ -21,7 +21,7 @@ from dsm_ext._native import _C
 
 SCHEDULES = ["dense", "dsm:r=8,skip=1,local=2,window=5"]
 VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e36]
-# Square to some 1e52, or pass through as they are: what adds them up may do it in any order.
+# Its square is so far beyond what float32 holds that no order of adding keeps a sum finite.
 WEIGHT = 1e28
 
 
@@ -58,8 +58,10 @@ def spoil(images, value, everywhere):
     return images
 
 
-@pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("everywhere", [False, True], ids=["a pixel", "every pixel"])
+@pytest.mark.parametrize(
+    "value, everywhere",
+    [(math.nan, False), (math.inf, False), (1e30, False), (-math.inf, True), (-1e36, True)],
+)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", FEATURES)
 def test_pixels(name, schedule, value, everywhere):

@@ -32,8 +32,8 @@ def alike(b, n, dim, largest):
 
 @pytest.mark.parametrize("kind", [spread, alike])
 @pytest.mark.parametrize("tokens", [2, 5, 17, 50, 197, 577])
-@pytest.mark.parametrize("dim", [16, 32, 48, 64, 80, 128])
-@pytest.mark.parametrize("largest", [1, 10, 30, 90])
+@pytest.mark.parametrize("dim", [32, 48, 64, 128])
+@pytest.mark.parametrize("largest", [1, 20, 90])
 @pytest.mark.parametrize("sized", [False, True])
 def test_attention(kind, tokens, dim, largest, sized):
     b = max(1, 6000 // (tokens * HEADS))

@@ -56,14 +56,4 @@ TEST_P(Interrupt, EndsACallWhereTheCheckThrows) {
 INSTANTIATE_TEST_SUITE_P(
     Paths, Interrupt, testing::Values(dsm_ext::CpuPath::fast, dsm_ext::CpuPath::reference));
 
-TEST(InterruptCheck, AsksNothingAtFirst) {
-  asked = 0;
-  allowed = 0;
-  dsm_ext::set_interrupt_check(&ask);
-  dsm_ext::InterruptCheck check;
-  EXPECT_NO_THROW(check());
-  dsm_ext::set_interrupt_check(nullptr);
-  EXPECT_EQ(asked, 0);
-}
-
 }  // namespace
