@@ -37,6 +37,7 @@ inline float gelu(float x) {
 // [-ln 2 / 2, ln 2 / 2]; Taylor's of the same degree would be off by 2e-7 at the ends.
 inline float exp_negative(float x) {
   constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  x = x < -88.f ? -88.f : x;
   const float shifted = x * 1.44269504f + round;
   const float n = shifted - round;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
@@ -49,7 +50,7 @@ inline float exp_negative(float x) {
   p = p * r + 1.f;
   const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
   const float power = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
-  return x < -87.f ? 0.f : x != x ? x : power;
+  return x >= -87.f ? power : x - x;  // 0, or NaN for NaN
 }
 
 #if defined(__clang__) || __GNUC__ >= 12
