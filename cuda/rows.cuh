@@ -45,7 +45,8 @@ struct NormOf {
 };
 
 /// Of a row that the warp has in shared memory. The variance is that of the differences from the
-/// mean, in float32, and the result is rounded once.
+/// mean, in float32, and the result is rounded once. A layer norm is NaN where the variance
+/// overflows; an RMS norm then gives zeros, as torch's does.
 template <int kPack, typename T>
 __device__ inline void normalize_row(
     const float* row, int channels, const NormOf<T>& norm, T* __restrict__ out) {
@@ -69,7 +70,7 @@ __device__ inline void normalize_row(
     }
   }
   const float variance = warp_sum(squares) / static_cast<float>(channels);
-  const float scale = 1 / sqrt(variance + norm.eps);
+  const float scale = 1 / sqrt(variance + norm.eps) + (norm.rms ? 0.f : 0 * variance);
   for (int c = first; c < channels; c += 32 * kPack) {
     const auto values = pack<kPack>(row + c);
     const auto weight = pack<kPack>(norm.weight + c);

@@ -45,7 +45,9 @@ def match(
     metric = metric.float()
     norm = metric.double().norm(dim=-1, keepdim=True)
     valid = norm.isfinite() & (norm > 0)  # [B, N, 1]
-    unit = torch.where(valid, metric / norm, 0.0).float()
+    # Whole numbers of 26 bits: their products and the sums of those are exact in float64. So equal
+    # rows score equally in whatever order a library adds, and ties are settled by index alone.
+    unit = torch.where(valid, metric / norm * 2.0**26, 0.0).round()
     for tokens, first_a, removed, base in _groups(n, r, prefix, windows, order, metric.device):
         if removed == 0:  # a window of one token or none
             place[:, tokens] = base + torch.arange(tokens.shape[1], device=metric.device)
@@ -201,7 +203,7 @@ def _run(
     x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
     b, n, _ = x.shape
     prefix = model.num_prefix_tokens
-    size = torch.ones(b, n, device=x.device)
+    size = torch.ones(b, n, device=x.device, dtype=torch.float32)
     source = torch.arange(prefix, n, device=x.device).repeat(b, 1)
     proportional = getattr(schedule, "proportional", True)
     windows: list[int] = []

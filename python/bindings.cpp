@@ -2,6 +2,7 @@
 
 #include "bind.h"
 #include "model/cpu/parts.h"
+#include "model/interrupt.h"
 
 using namespace py::literals;
 
@@ -36,6 +37,20 @@ void translate(std::exception_ptr error) {
   }
 }
 
+// Python runs the handlers of signals on this thread alone.
+unsigned long main_thread = 0;
+
+// Lets a signal that waits, such as Ctrl-C, end a long call. Other threads do not wait for the GIL.
+void check_signals() {
+  if (PyThread_get_thread_ident() != main_thread) {
+    return;
+  }
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) {
+    throw py::error_already_set();
+  }
+}
+
 // Of no use but to tests and benchmarks.
 void bind_parts(py::module_& m) {
   using Linear = dsm_ext::cpu::PackedLinear;
@@ -57,4 +72,7 @@ PYBIND11_MODULE(_C, m) {
   bind_load(m);
   bind_build_info(m);
   bind_parts(m);
+  main_thread =
+      py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  dsm_ext::set_interrupt_check(&check_signals);
 }

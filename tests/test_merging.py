@@ -24,6 +24,7 @@ SCHEDULES = {
     "ragged windows": "dsm:r=20,skip=1,local=2,window=5",
     "one window": "dsm:r=20,skip=1,local=2,window=14",
     "small windows": "dsm:r=49,skip=0,local=4,window=2",
+    "windows of one patch": "dsm:r=16,skip=1,local=2,window=1",
     "windows used up": "dsm:r=96,skip=0,local=4,window=7",
     "local and global in a block": Schedule(
         [None, [Local(16, 7), Global(8)], None, Global(5)]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from naive import match_one, merge_one
+from naive import cosine, match_one, merge_one
 from near_ties import decision_margin
 from tolerance import assert_close, far_from_ties
 
@@ -83,6 +83,63 @@ def test_ties_go_to_the_lower_index(device):
         for one, row in zip(metric.cpu(), destination.tolist(), strict=True):
             assert row == match_one(one, r, 1)
         assert torch.equal(destination.long(), reference.match(metric, r, 1))
+
+
+def rows_of_kinds(tokens, dim, kinds):
+    """Some rows many times. Those at even places are others than those at odd ones: the cosines of
+    equal rows, all of them 1, would be rounded differently from kind to kind."""
+    rows = torch.randn(3, 2 * kinds, dim)
+    index = 2 * torch.randint(kinds, (3, tokens)) + torch.arange(tokens) % 2
+    return rows.gather(1, index[..., None].expand(-1, -1, dim))
+
+
+# Odd numbers of tokens and channels: what a library computes apart, behind its whole vectors.
+@pytest.mark.parametrize("dim", [1, 5, 64, 67])
+@pytest.mark.parametrize("tokens", [7, 64, 131, 197])
+@pytest.mark.parametrize("kinds", [1, 7])
+def test_identical_rows_go_to_the_lower_index(tokens, dim, kinds, device):
+    metric = rows_of_kinds(tokens, dim, kinds).to(device)
+    if dim == 1:  # where all cosines are 1 or -1, and exact
+        metric = metric.sign()
+    windows = [tokens // 3, tokens - 1 - tokens // 3]
+    for r in {1, tokens // 5, (tokens - 1) // 2}:
+        actual = dsm_ext.match(metric, r, prefix=1)
+        assert torch.equal(actual.long(), reference.match(metric, r, 1))
+        for one, row in zip(metric.cpu(), actual.tolist(), strict=True):
+            assert row == match_one_by_kind(one, r, 1)
+        actual = dsm_ext.match(metric, r // 2, prefix=1, windows=windows)
+        assert torch.equal(actual.long(), reference.match(metric, r // 2, 1, windows))
+
+
+def match_one_by_kind(metric, r, prefix):
+    """``match_one`` with equal rows made equally similar, which sums of another order are not."""
+    kinds, index = metric.unique(dim=0, return_inverse=True)
+    similarity = [[cosine(a, b) for b in kinds] for a in kinds]
+    a = [i for i in range(prefix, len(metric)) if i % 2 == 0]
+    b = [i for i in range(prefix, len(metric)) if i % 2 == 1]
+    pairs = []
+    for i in a:
+        scores = [similarity[index[i]][index[j]] for j in b]
+        best = max(scores)
+        pairs.append((-best, i, b[scores.index(best)]))
+    partner = {i: j for _, i, j in sorted(pairs)[:r]}
+    order = list(range(prefix)) + [i for i in a if i not in partner] + b
+    place = {token: k for k, token in enumerate(order)}
+    return [place[partner.get(i, i)] for i in range(len(metric))]
+
+
+def test_the_reference_settles_ties_compiled_and_exported():
+    metric = rows_of_kinds(131, 67, 5)
+
+    class Match(torch.nn.Module):
+        def forward(self, metric):
+            return reference.match(metric, 40, 1)
+
+    expected = dsm_ext.match(metric, 40, prefix=1).long()
+    assert torch.equal(reference.match(metric, 40, 1), expected)
+    assert torch.equal(torch.export.export(Match(), (metric,)).module()(metric), expected)
+    compiled = torch.compile(Match(), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(metric), expected)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])

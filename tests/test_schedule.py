@@ -141,6 +141,24 @@ def test_what_does_not_fit_the_model():
         Schedule.dsm(12, r=97, skip=0).plan(VIT_B)
 
 
+def test_windows_of_one_patch_give_nothing():
+    plan = Schedule.parse("dsm:window=1", 12).plan(VIT_B)
+    assert [b.kind for b in plan.blocks] == ["dense"] * 7 + ["global"] * 5
+    assert plan.tokens_out == 197 - 5 * 16
+    assert plan.window_order == []
+    assert Schedule([Local(10**9, 1), Local(3, 1)] + [None] * 10).plan(VIT_B).tokens_out == 197
+    both = Schedule([[Local(16, 1), Global(16)]] + [None] * 11).plan(VIT_B)
+    assert [both.blocks[0].kind, both.tokens_out] == ["global", 181]
+
+
+@pytest.mark.parametrize("schedule", ["dsm:r=16", "dsm:r=16,local=0", "tome:r=16"])
+def test_a_picture_too_small_is_named(schedule):
+    small = Config(img_size=(64, 112))  # 28 patches
+    with pytest.raises(ValueError, match=r"in a picture of 64 x 112 pixels, got 16"):
+        Schedule.parse(schedule, 12).plan(small)
+    assert Schedule.parse(schedule.replace("16", "14"), 12).plan(small).tokens_out < 29
+
+
 def test_a_window_as_large_as_can_be_is_one_window():
     plan = Schedule([Local(8, 10**9)] + [None] * 11).plan(VIT_B)
     assert plan.tokens_out == 189

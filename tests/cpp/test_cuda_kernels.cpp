@@ -326,6 +326,20 @@ TEST(NormKernel, LargeMeansCancel) {
   EXPECT_TRUE(at::allclose(normalize<float>(x, norm, 2).to(at::kDouble), exact, 1e-3, 1e-3));
 }
 
+// Squares that overflow are not taken for a huge variance, whose reciprocal is 0: the row is NaN.
+// By an RMS norm torch gives zeros.
+TEST(NormKernel, IsNotFiniteWhereTheVarianceOverflows) {
+  auto x = at::randn({3, 128});
+  x[1] *= 1e25;
+  for (const bool rms : {false, true}) {
+    const auto norm = norm_of(128, at::kFloat, rms);
+    const auto found = normalize<float>(x, norm, 2);
+    EXPECT_TRUE(at::allclose(found[0], norm(x)[0], 1e-5, 2e-6));
+    EXPECT_TRUE(at::allclose(found[2], norm(x)[2], 1e-5, 2e-6));
+    EXPECT_TRUE((rms ? found[1] == 0 : found[1].isnan()).all().item<bool>());
+  }
+}
+
 TEST(NormKernel, HalfPrecisionRoundsOnce) {
   at::manual_seed(0);
   const auto x = at::randn({7, 192});

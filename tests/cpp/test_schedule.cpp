@@ -42,6 +42,13 @@ TEST(Plan, CountsTokensAndMultiplyAdds) {
   EXPECT_LT(plan.multiply_adds_logits(), plan.multiply_adds());
 }
 
+TEST(Plan, WindowsOfOnePatchGiveNothing) {
+  const auto plan = Schedule::parse("dsm:window=1", 12).plan(Config{});
+  EXPECT_EQ(plan.blocks[1].kind(), "dense");
+  EXPECT_EQ(plan.tokens_out(), 197 - 5 * 16);
+  EXPECT_TRUE(plan.window_order.empty());
+}
+
 // Whatever the grid and the window: every patch is in one window, and windows differ by one row or
 // column at most.
 TEST(Plan, WindowsShareOutAnyGrid) {

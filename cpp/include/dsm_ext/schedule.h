@@ -71,8 +71,12 @@ class DSM_EXT_API Schedule {
   Schedule with_proportional(bool on) const { return Schedule(blocks_, on); }
 
   /// The schedule laid out for a model's shape.
+  ///
+  /// A step gives what it can: where fewer than r tokens can be removed from what is left, half of
+  /// each group's are, and windows of one patch, which have no pair, give nothing. Such a step is
+  /// left out.
   /// \throws c10::ValueError where the depths differ, or a step asks for more than half of the
-  ///         tokens that the whole grid (or its windows) would have.
+  ///         patches that the whole picture (or its windows) has, whose size is then named.
   Plan plan(const Config& config) const;
 
   bool operator==(const Schedule&) const = default;

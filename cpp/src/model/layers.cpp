@@ -5,7 +5,8 @@
 namespace dsm_ext {
 
 void Parameters::own(const char* name, at::IntArrayRef shape, at::Tensor& tensor) {
-  tensor = register_parameter(name, at::empty(shape, at::kMeta), /*requires_grad=*/false);
+  const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // whatever torch's default
+  tensor = register_parameter(name, at::empty(shape, options), /*requires_grad=*/false);
   own_.emplace_back(name, &tensor);
 }
 

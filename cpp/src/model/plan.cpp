@@ -44,10 +44,13 @@ Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
   return windows;
 }
 
-void check_half(int64_t block, int64_t r, int64_t most, const char* of) {
+// More than half of a picture's patches is surely a mistake, or the picture is too small for the
+// schedule.
+void check_half(
+    int64_t block, int64_t r, int64_t most, const char* of, std::array<int64_t, 2> picture) {
   TORCH_CHECK_VALUE(
       r <= most, "dsm_ext.Schedule: expected r of block ", block, " to be in [0, ", most,
-      "], half of ", of, ", got ", r);
+      "], half of ", of, " in a picture of ", picture[0], " x ", picture[1], " pixels, got ", r);
 }
 
 // Lays out one step and takes its tokens off `tokens` and `windows`.
@@ -60,7 +63,9 @@ PlannedStep plan_step(
       windows = cut_grid(config.grid(), step.window);
     }
     const auto count = static_cast<int64_t>(windows.tokens.size());
-    check_half(block, step.r, windows.most, "each window's patches");
+    if (step.window > 1) {  // a window of one patch has no pair, and gives nothing
+      check_half(block, step.r, windows.most, "each window's patches", config.img_size);
+    }
     planned.windows = windows.tokens;
     planned.r = std::min(
         (step.r + count - 1) / count,
@@ -71,7 +76,8 @@ PlannedStep plan_step(
       tokens -= removed;
     }
   } else {
-    check_half(block, step.r, (config.tokens() - config.prefix()) / 2, "the patches");
+    check_half(
+        block, step.r, (config.tokens() - config.prefix()) / 2, "the patches", config.img_size);
     planned.r = std::min(step.r, (tokens - config.prefix()) / 2);
     tokens -= planned.r;
   }
@@ -136,7 +142,7 @@ Plan Schedule::plan(const Config& config) const {
     PlannedBlock block{{}, tokens, 0, 0, 0};
     for (const auto& step : blocks_[i]) {
       auto planned = plan_step(step, i, config, tokens, windows);
-      if (planned.r > 0) {  // else there is nothing left to merge
+      if (planned.r > 0) {  // else there is nothing to merge
         block.steps.push_back(std::move(planned));
       }
     }
@@ -147,7 +153,9 @@ Plan Schedule::plan(const Config& config) const {
     plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
   }
   plan.multiply_adds_head = head_multiply_adds(config, tokens);
-  plan.window_order = std::move(windows.order);
+  if (windows.most > 0) {  // else no step regroups
+    plan.window_order = std::move(windows.order);
+  }
   return plan;
 }
 

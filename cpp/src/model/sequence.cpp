@@ -21,6 +21,9 @@ void Sequence::mark(Stage stage) const {
   if (watch != nullptr) {
     watch->mark(stage);
   }
+  if (interrupt != nullptr) {
+    (*interrupt)();
+  }
 }
 
 void Sequence::begin_part() const {

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "interrupt.h"
 #include "stopwatch.h"
 
 namespace dsm_ext {
@@ -16,6 +17,7 @@ struct Sequence {
   at::Tensor log_size;  // its logarithms, padded: `log_sizes`; undefined likewise
   at::Tensor source;    // [B, gh * gw] int32; undefined when nobody traces
   Stopwatch* watch = nullptr;
+  InterruptCheck* interrupt = nullptr;             // null on a GPU, where calls do not wait
   std::optional<c10::Stream> side = std::nullopt;  // where matching may go on beside attention
 
   at::Tensor sizes() const;  // [B, N] float32, ones where there is no `size`
@@ -23,7 +25,8 @@ struct Sequence {
   /// What the sizes add to attention's scores: [B, 1, 1, N] in the tokens' dtype, or none.
   std::optional<at::Tensor> bias(bool proportional) const;
 
-  /// What was done since the last mark was this stage, for who measures.
+  /// What was done since the last mark was this stage, for who measures; and a turn at asking
+  /// whether the call is to end.
   void mark(Stage stage) const;
 
   /// Another block, or what comes behind them.

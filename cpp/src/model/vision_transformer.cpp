@@ -43,10 +43,11 @@ VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule)
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   const int64_t c = config_.embed_dim, classes = config_.num_classes;
   const int64_t positions = config_.patches() + (config_.no_embed_class ? 0 : config_.prefix());
+  const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // whatever torch's default
   for (auto& [name, tensor] : own_tokens()) {
     const bool is_positions = tensor == &pos_embed_, is_registers = tensor == &reg_token_;
     const int64_t rows = is_positions ? positions : is_registers ? config_.reg_tokens : 1;
-    *tensor = register_parameter(name, at::empty({1, rows, c}, at::kMeta), /*requires_grad=*/false);
+    *tensor = register_parameter(name, at::empty({1, rows, c}, options), /*requires_grad=*/false);
   }
   const auto embed = add<torch::nn::Module>(*this, "patch_embed");
   patch_embed_ = add<Linear>(

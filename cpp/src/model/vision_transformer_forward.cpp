@@ -112,8 +112,10 @@ Passed VisionTransformerImpl::run(
   const bool whole = wanted.whole(config_);
   Passed passed;
   auto sequence = embed(patches, layout);
+  InterruptCheck interrupt;
   sequence.side = side;
   sequence.watch = watch;
+  sequence.interrupt = patches.is_cpu() ? &interrupt : nullptr;
   sequence.mark(Stage::embed);
   if (wanted.trace || !wanted.blocks.empty()) {
     sequence.source = at::arange(layout.config().patches(), patches.options().dtype(at::kInt))

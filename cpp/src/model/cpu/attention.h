@@ -2,17 +2,20 @@
 
 #include <cstdint>
 
+#include "product.h"
+
 namespace dsm_ext::cpu {
 
-/// Attention of one head: out = softmax(q k^T + bias) v.
+/// Attention of one head: out = softmax(q k^T / sqrt(dim) + bias) v.
 struct Head {
-  const float* q = nullptr;  // [queries, dim], already scaled; rows `q_stride` apart
+  const float* q = nullptr;  // [queries, dim], rows `q_stride` apart
   int64_t q_stride = 0, queries = 0;
   const float *k = nullptr, *v = nullptr;  // [tokens, dim], rows `kv_stride` apart
   int64_t kv_stride = 0, tokens = 0, dim = 0;
   const float* bias = nullptr;  // [padded_tokens(tokens)]: log sizes, then minus infinity
   float* out = nullptr;         // [queries, dim], rows `out_stride` apart; may be `q` itself
   int64_t out_stride = 0;
+  int64_t summed = kSummed;  // products of a score, or of the output, that are summed in a row
 };
 
 /// Columns of a row of scores: a whole number of vectors.

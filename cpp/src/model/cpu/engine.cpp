@@ -88,7 +88,8 @@ Passed Engine::forward(
   const int64_t pixels = images.numel() / batch;
   const auto positions = this->positions(layout.config());
   auto passed = allocate(wanted, layout, batch, images.options());
-  Forward forward(weights_, positions, layout, wanted, *workspace, profile);
+  InterruptCheck interrupt;  // where it throws, the workspace is freed, not given back
+  Forward forward(weights_, positions, layout, wanted, *workspace, interrupt, profile);
   for (int64_t first = 0; first < batch; first += step) {
     forward.run(
         images.const_data_ptr<float>() + first * pixels, passed, first,

@@ -15,13 +15,14 @@ namespace dsm_ext::cpu {
 
 Forward::Forward(
     const Weights& weights, const at::Tensor& positions, const Layout& layout, const Wanted& wanted,
-    Workspace& workspace, Profile* profile)
+    Workspace& workspace, InterruptCheck& interrupt, Profile* profile)
     : config_(layout.config()),
       weights_(weights),
       positions_(positions.defined() ? positions.const_data_ptr<float>() : nullptr),
       layout_(layout),
       wanted_(wanted),
       ws_(workspace),
+      interrupt_(interrupt),
       profile_(profile),
       seconds_(profile == nullptr ? 0 : workspace.threads),
       clock_(profile == nullptr ? nullptr : &seconds_),
@@ -51,6 +52,7 @@ void Forward::run(const float* images, Passed& passed, int64_t first, int64_t co
   const bool whole = wanted_.whole(config_);
   auto kept = passed.blocks.begin();
   for (int64_t i = 0; i < wanted_.depth(config_); ++i) {
+    interrupt_();
     if (whole || i + 1 < config_.depth) {
       block(i);
     } else {

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "../interrupt.h"
 #include "../pass.h"
 #include "attention.h"
 #include "weights.h"
@@ -13,9 +14,10 @@ namespace dsm_ext::cpu {
 class Forward {
  public:
   /// \param positions  [gh * gw, C], or undefined.
+  /// \param interrupt  Of the call: it is asked between blocks.
   Forward(
       const Weights& weights, const at::Tensor& positions, const Layout& layout,
-      const Wanted& wanted, Workspace& workspace, Profile* profile);
+      const Wanted& wanted, Workspace& workspace, InterruptCheck& interrupt, Profile* profile);
 
   /// Fills the rows of `passed` that belong to images `first` to `first` + `count`.
   /// \param images  [count, in_chans, height, width], contiguous float32.
@@ -59,6 +61,7 @@ class Forward {
   const Layout& layout_;
   const Wanted& wanted_;
   Workspace& ws_;
+  InterruptCheck& interrupt_;
   Profile* profile_;
   Seconds seconds_;
   Clock clock_;

@@ -100,14 +100,11 @@ void Forward::head(const float* tokens, int64_t rows, float* logits) {
 void Forward::average(const float* tokens) {
   const int64_t c = config_.embed_dim, n = tokens_;
   const int64_t begin = config_.pool_include_prefix ? 0 : config_.prefix();
-  int32_t* pooled = ws_.sources;  // which tokens: all behind the first
-  for (int64_t t = begin; t < n; ++t) {
-    pooled[t - begin] = static_cast<int32_t>(t);
-  }
   for_each_task(images_, ws_.threads, [&](int64_t image, int64_t slot) {
     clock_.time(Stage::head, slot, [&] {
-      merge_row(
-          tokens + image * n * c, sized_ ? ws_.size + image * n : nullptr, pooled, n - begin, c,
+      const int64_t first = image * n + begin;
+      mean_row(
+          tokens + first * c, sized_ ? ws_.size + first : nullptr, n - begin, c,
           ws_.pooled + image * c);
     });
   });
@@ -151,7 +148,8 @@ void Forward::attention_pool(const float* tokens) {
            .dim = d,
            .bias = ws_.new_bias + image * padded,
            .out = q,
-           .out_stride = c},
+           .out_stride = c,
+           .summed = kSummedOfFewRows},
           ws_.scratch[slot].attention);
     });
   });

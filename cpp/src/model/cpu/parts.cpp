@@ -1,9 +1,7 @@
 #include "parts.h"
 
 #include <ATen/Functions.h>
-#include <ATen/TensorOperators.h>
 
-#include <cmath>
 #include <limits>
 
 #include "attention.h"
@@ -38,8 +36,7 @@ at::Tensor PackedLinear::forward(const at::Tensor& x_, bool gelu) const {
 
 at::Tensor attention(const at::Tensor& qkv, const std::optional<at::Tensor>& size) {
   const int64_t b = qkv.size(0), n = qkv.size(1), h = qkv.size(3), d = qkv.size(4), c = h * d;
-  const auto rows = qkv.contiguous().clone();
-  rows.select(2, 0).div_(std::sqrt(static_cast<double>(d)));
+  const auto rows = qkv.contiguous();
   const auto bias =
       at::full({b, padded_tokens(n)}, -std::numeric_limits<double>::infinity(), qkv.options());
   bias.narrow(1, 0, n).copy_(size ? size->log() : at::zeros({b, n}, qkv.options()));

@@ -15,18 +15,6 @@
 // 96 * 64 floats, is finished while it is in the first or second.
 
 namespace dsm_ext::cpu {
-namespace {
-
-// Inputs that are summed in one pass: of a longer panel and longer rows, less would stay in the
-// second cache.
-constexpr int64_t kInputs = 768;
-
-int64_t even_part(int64_t length, int64_t most) {
-  return divide_up(length, divide_up(length, most));
-}
-
-}  // namespace
-
 void advise_large_pages(const at::Tensor& tensor) {
 #ifdef __linux__
   constexpr uintptr_t page = uintptr_t{2} << 20;
@@ -86,7 +74,7 @@ void multiply(
     const Product& product, int64_t rows, const Panels& weight, Range panels, float* tile) {
   const int64_t k = weight.inputs;
   const int64_t row_step = even_part(rows, kTileRows);
-  const int64_t k_step = even_part(k, kInputs);
+  const int64_t k_step = even_part(k, weight.summed);
   const auto* weights = weight.weight.const_data_ptr<float>();
   const auto* biases = weight.bias.const_data_ptr<float>();
   const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;

@@ -6,6 +6,15 @@
 
 namespace dsm_ext::cpu {
 
+/// Inputs of a product that are summed one after the other; the sums of such parts are added. The
+/// fewer, the less is rounded away. 384 are what other libraries sum for many rows, and few enough
+/// for a part of a panel and of the rows to stay in the second cache.
+constexpr int64_t kSummed = 384;
+
+/// The same for layers that see a row or two of an image: there other libraries sum few, and each
+/// part's cost counts for little.
+constexpr int64_t kSummedOfFewRows = 24;
+
 /// A linear layer's weight, packed once: column panels of kTile outputs, in each of which the
 /// weights of one input lie side by side. The last panel is padded with zeros.
 struct Panels {
@@ -22,8 +31,9 @@ struct Panels {
   int64_t count() const;  // of panels
 
   int64_t outputs = 0, inputs = 0;
-  at::Tensor weight;  // [count, inputs, kTile]
-  at::Tensor bias;    // [count * kTile]
+  int64_t summed = kSummed;  // inputs that are summed one after the other
+  at::Tensor weight;         // [count, inputs, kTile]
+  at::Tensor bias;           // [count * kTile]
 };
 
 /// Consecutive things, by index.
@@ -32,6 +42,11 @@ struct Range {
 };
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// The length of parts of at most `most`, all but the last of one length.
+inline int64_t even_part(int64_t length, int64_t most) {
+  return divide_up(length, divide_up(length, most));
+}
 
 /// Rows of a product with what follows: `finish` of x weight^T + bias.
 struct Product {

@@ -12,7 +12,8 @@ namespace {
 
 // x * Phi(x), timm's exact GELU. Phi(x) - 1/2 is odd: a ratio of polynomials in x^2, fitted to
 // 7e-9 on [-5.5, 5.5] and cut there: beyond, x or 0 is right to 1.1e-7. The whole is off by 1e-6 at
-// most, at |x| near 5, as torch's own is.
+// most, at |x| near 5, as torch's own is. Phi(x) is a factor to the end, so that minus infinity
+// gives NaN, as x * Phi(x) does elsewhere.
 inline float gelu(float x) {
   const float t = x < -5.5f ? -5.5f : (x > 5.5f ? 5.5f : x);
   const float u = t * t;
@@ -28,26 +29,28 @@ inline float gelu(float x) {
   q = q * u + 2.86453873e-02f;
   q = q * u + 2.51519930e-01f;
   q = q * u + 1.f;
-  return x < -5.5f ? 0.f : x * (0.5f + t * p / q);
+  return x * (x < -5.5f ? 0.f : 0.5f + t * p / q);
 }
 
-// exp(x) for x <= 0, to 2 units in the last place; 1.6e-38 below -87.
+// exp(x) for x <= 0, to 1 unit in the last place; 0 below -87, where what is left is less than
+// 1.7e-38: a factor of it times a huge value would be seen. The polynomial is fitted to 3e-9 on
+// [-ln 2 / 2, ln 2 / 2]; Taylor's of the same degree would be off by 2e-7 at the ends.
 inline float exp_negative(float x) {
   constexpr float round = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
-  x = x < -87.f ? -87.f : x;
+  x = x < -88.f ? -88.f : x;
   const float shifted = x * 1.44269504f + round;
   const float n = shifted - round;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-  float p = 1.f / 720;
-  p = p * r + 1.f / 120;
-  p = p * r + 1.f / 24;
-  p = p * r + 1.f / 6;
-  p = p * r + 0.5f;
+  float p = 1.38145406e-3f;
+  p = p * r + 8.36874545e-3f;
+  p = p * r + 4.16683890e-2f;
+  p = p * r + 1.66665211e-1f;
+  p = p * r + 0.49999994f;
   p = p * r + 1.f;
   p = p * r + 1.f;
   const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
   const float power = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
-  return x != x ? x : power;
+  return x >= -87.f ? power : x - x;  // 0, or NaN for NaN
 }
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -184,7 +187,9 @@ DSM_EXT_MULTIVERSION void layer_norm(
   for (int64_t c = 0; c < channels; ++c) {
     squares += (x[c] - mean) * (x[c] - mean);
   }
-  const float scale = 1 / std::sqrt(squares / static_cast<float>(channels) + eps);
+  const float variance = squares / static_cast<float>(channels);
+  // Where the variance overflows, the reciprocal would be 0, and the row its bias: it is to be NaN.
+  const float scale = 1 / std::sqrt(variance + eps) + 0 * variance;
 #pragma omp simd
   for (int64_t c = 0; c < channels; ++c) {
     out[c] = (x[c] - mean) * scale * weight[c] + bias[c];
@@ -235,23 +240,24 @@ DSM_EXT_MULTIVERSION void finish_tile(
 }
 
 DSM_EXT_MULTIVERSION void exponentials(
-    float* scores, int64_t rows, int64_t columns, const float* bias, float* scale) {
+    float* scores, int64_t rows, int64_t columns, float factor, const float* bias, float* scale) {
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scores + r * columns;
     float largest = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : largest)
     for (int64_t c = 0; c < columns; ++c) {
-      const float score = row[c] + bias[c];
+      const float score = row[c] * factor + bias[c];
       largest = score > largest ? score : largest;
     }
+    largest = largest == -std::numeric_limits<float>::infinity() ? 0.f : largest;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < columns; ++c) {
-      const float value = exp_negative(row[c] + bias[c] - largest);
+      const float value = exp_negative(row[c] * factor + bias[c] - largest);
       row[c] = value;
       sum += value;
     }
-    scale[r] = 1 / sum;
+    scale[r] = sum == 0 ? 0.f : 1 / sum;
   }
 }
 

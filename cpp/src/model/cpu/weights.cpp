@@ -3,8 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
-#include <cmath>
-
 namespace dsm_ext::cpu {
 namespace {
 
@@ -41,17 +39,7 @@ class Packer {
     block.k_norm = norm(name + "attn.k_norm");
     block.attn_norm = norm(name + "attn.norm");
     block.mlp_norm = norm(name + "mlp.norm");
-    const auto weight = parameter_(name + "attn.qkv.weight");
-    const auto bias = parameter_(name + "attn.qkv.bias");
-    if (block.q_norm) {  // what scales the queries comes behind their norm
-      block.q_norm.weight *= scale();
-      if (block.q_norm.bias.defined()) {
-        block.q_norm.bias *= scale();
-      }
-      block.qkv = {weight, bias};
-    } else {
-      block.qkv = {with_scaled_queries(weight), with_scaled_queries(bias)};
-    }
+    block.qkv = linear(name + "attn.qkv");
     block.proj = scaled_linear(name + "attn.proj", name + "ls1");
     mlp(block, name, config_.mlp_layer);
     return block;
@@ -63,23 +51,18 @@ class Packer {
     pool.q =
         at::linear(
             parameter_(name + "latent"), parameter_(name + "q.weight"), parameter_(name + "q.bias"))
-            .flatten() *
-        scale();
+            .flatten();
     pool.block.qkv = linear(name + "kv");
     pool.block.proj = linear(name + "proj");
     pool.block.norm2 = norm(name + "norm");
     mlp(pool.block, name, MlpKind::mlp);
+    for (auto* panels : {&pool.block.proj, &pool.block.fc1, &pool.block.fc2}) {
+      panels->summed = kSummedOfFewRows;
+    }
     return pool;
   }
 
  private:
-  double scale() const { return 1 / std::sqrt(static_cast<double>(config_.head_dim())); }
-
-  at::Tensor with_scaled_queries(const at::Tensor& x) const {  // [3 * C, ...]
-    const int64_t c = config_.embed_dim;
-    return x.defined() ? at::cat({x.narrow(0, 0, c) * scale(), x.narrow(0, c, 2 * c)}) : x;
-  }
-
   void mlp(BlockWeights& block, const std::string& name, MlpKind kind) const {
     const auto fc = [&](const char* layer) { return parameter_(name + "mlp." + layer); };
     block.gated = kind != MlpKind::mlp;
@@ -107,7 +90,7 @@ Weights::Weights(const Config& config, const Parameter& parameter) {
   const Packer pack(config, parameter);
   const int64_t p = config.prefix();
   patch_embed = pack.linear("patch_embed.proj");
-  std::vector<at::Tensor> tokens = {at::empty({0, config.embed_dim})};
+  std::vector<at::Tensor> tokens = {at::empty({0, config.embed_dim}, at::kFloat)};
   for (const char* name : {"cls_token", "dist_token", "reg_token"}) {
     if (const auto token = parameter(name); token.defined()) {
       tokens.push_back(token.select(0, 0));
@@ -141,6 +124,7 @@ Weights::Weights(const Config& config, const Parameter& parameter) {
   } else if (config.num_classes > 0) {
     head = pack.linear("head");
   }
+  head.summed = kSummedOfFewRows;
 }
 
 }  // namespace dsm_ext::cpu

@@ -34,7 +34,7 @@ struct PoolWeights {
 };
 
 /// A model's weights in the form that the CPU path reads. Copies: what the parameters become
-/// afterwards does not reach them. Queries are scaled by 1 / sqrt(D).
+/// afterwards does not reach them.
 struct Weights {
   Weights(const Config& config, const Parameter& parameter);
 

@@ -19,4 +19,9 @@ float merge_row(
     const float* x, const float* size, const int32_t* sources, int64_t count, int64_t channels,
     float* out);
 
+/// The mean of `count` rows that lie one behind the other.
+/// \param x     [count, channels], contiguous.
+/// \param size  [count], their weights, or null where every row stands for one patch.
+void mean_row(const float* x, const float* size, int64_t count, int64_t channels, float* out);
+
 }  // namespace dsm_ext

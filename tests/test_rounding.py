@@ -1,0 +1,106 @@
+"""How much float32 rounds away: no more on the fast path than in eager PyTorch."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import images_for, small
+from tolerance import assert_as_exact_as_eager, assert_error_at_most_twice
+
+import dsm_ext
+from dsm_ext._native import _C
+
+HEADS = 3
+
+
+def spread(b, n, dim, largest):
+    """Queries and keys whose scores are of both signs, and the largest about ``largest``."""
+    q, k, v = torch.randn(3, b, HEADS, n, dim).unbind()
+    scores = q @ k.transpose(-1, -2) / math.sqrt(dim)
+    return q * (largest / scores.abs().amax((2, 3), keepdim=True)), k, v
+
+
+def alike(b, n, dim, largest):
+    """All scores of a query are near ``largest``, where each is rounded coarsely."""
+    q, k, v = torch.randn(3, b, HEADS, n, dim).unbind()
+    shared = torch.randn(b, HEADS, 1, dim)
+    shared *= math.sqrt(largest) * dim**0.25 / shared.norm(dim=-1, keepdim=True)
+    return shared + 0.1 * q, shared + 0.3 * k, v
+
+
+@pytest.mark.parametrize("kind", [spread, alike])
+@pytest.mark.parametrize("tokens", [2, 5, 17, 50, 197, 577])
+@pytest.mark.parametrize("dim", [32, 48, 64, 128])
+@pytest.mark.parametrize("largest", [1, 20, 90])
+@pytest.mark.parametrize("sized", [False, True])
+def test_attention(kind, tokens, dim, largest, sized):
+    b = max(1, 6000 // (tokens * HEADS))
+    q, k, v = kind(b, tokens, dim, largest)
+    size = torch.randint(1, 9, (b, tokens)).float() if sized else None
+    bias = size.log()[:, None, None, :] if sized else None
+    eager = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    bias = size.double().log()[:, None, None, :] if sized else None
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=bias)
+    qkv = torch.stack([q, k, v], 2).permute(0, 3, 2, 1, 4)  # [B, N, 3, H, D]
+    actual = _C.attention(qkv, size).unflatten(2, (HEADS, dim)).transpose(1, 2)
+    if tokens > 16:
+        assert_as_exact_as_eager(actual, eager, exact)
+    else:  # eager adds few products in 16 sums, whose number is its own affair
+        assert_error_at_most_twice(actual, eager, exact)
+
+
+@pytest.mark.parametrize("inputs", [32, 192, 384, 768, 1024, 3072])
+@pytest.mark.parametrize("rows", [64, 197])
+def test_linear_layers(rows, inputs):
+    x, weight = torch.randn(rows, inputs), torch.randn(512, inputs) / math.sqrt(inputs)
+    bias = torch.randn(512)
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    actual = _C.PackedLinear(weight, bias).forward(x)
+    assert_as_exact_as_eager(actual, F.linear(x, weight, bias), exact)
+
+
+def test_exponentials_are_rounded_once_or_twice():
+    """By attention with two keys: the one's share is exp(s) / (1 + exp(s)) of a score s <= 0."""
+    s = torch.linspace(-80, 0, 200_001)
+    qkv = torch.zeros(1, 2, 3, len(s), 1)
+    qkv[0, :, 0] = 1
+    qkv[0, 0, 1, :, 0] = s
+    qkv[0, 0, 2] = 1
+    share = _C.attention(qkv, None)[0, 0].double()
+    expected = s.double().exp() / (1 + s.double().exp())
+    error = ((share - expected) / expected).abs() / 2.0**-23
+    assert error.max() < 2.5  # of units in the last place; three roundings follow the exponential
+    assert error.mean() < 0.5
+
+
+MODELS = {
+    "class token": {},
+    "average": {"class_token": False, "global_pool": "avg"},
+    "attention pool": {"class_token": False, "global_pool": "map"},
+    "heads of 80": {"num_heads": 2, "embed_dim": 160},
+    "q/k norm": {"qk_norm": True},
+}
+
+
+@pytest.mark.parametrize("scale", [1, 4, 8])
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("name", MODELS)
+def test_models_with_large_scores(name, batch, scale):
+    model = small(**({"embed_dim": 192, "num_heads": 3, "num_classes": 500} | MODELS[name]))
+    with torch.no_grad():
+        for block in model.blocks:
+            if name == "q/k norm":
+                block.attn.q_norm.weight.mul_(scale)
+            else:  # their weights are of 0.02, which makes scores small
+                block.attn.qkv.weight[: 2 * model.embed_dim].mul_(4 * math.sqrt(scale))
+    images = images_for(model, 32)
+    fast = dsm_ext.from_timm(model, "dense")
+    with torch.no_grad():
+        eager = torch.cat([model(part) for part in images.split(batch)])
+        exact = torch.cat(
+            [copy.deepcopy(model).double()(part) for part in images.double().split(8)]
+        )
+    actual = torch.cat([fast(part) for part in images.split(batch)])
+    assert_as_exact_as_eager(actual, eager, exact)
