@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Schedule
+from dsm_ext.described import described
 from dsm_ext.parts import add_parts, changes, head_names
 from dsm_ext.pretrained_cfg import UnknownCfg, fit_cfg, without_labels
 
@@ -123,16 +124,11 @@ class CompiledModule(nn.Module):
 
     def _core_for(self, tensor: Tensor, name: str = "images") -> _C.VisionTransformer:
         """The core, with what was changed here since the last call; refuses what is no tensor."""
-        if torch.compiler.is_exporting() or isinstance(tensor, torch.fx.Proxy):
+        if torch.compiler.is_exporting():
             raise NotImplementedError(NOT_TRACED)
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"dsm_ext.VisionTransformer: expected {name} to be a torch.Tensor with a batch "
-                f"dimension, got {type(tensor).__module__}.{type(tensor).__qualname__}; arrays "
-                "become one by torch.from_numpy, lists of tensors by torch.stack, pictures by a "
-                "transform (dsm_ext.images.transform_for(model))"
-            )
-        return self._shared_core()
+        if type(tensor) is not Tensor:  # which is asked first, for it costs least
+            _check_is_tensor(tensor, name)
+        return self._core if self._tree.holds() else self._shared_core()
 
     def _shared_core(self) -> _C.VisionTransformer:
         if not self._tree.holds():
@@ -223,11 +219,23 @@ class CompiledModule(nn.Module):
         self._share()
 
 
+def _check_is_tensor(value: Any, name: str) -> None:
+    if isinstance(value, torch.fx.Proxy):
+        raise NotImplementedError(NOT_TRACED)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"dsm_ext.VisionTransformer: expected {name} to be a torch.Tensor with a batch "
+            f"dimension, got {type(value).__module__}.{type(value).__qualname__}; arrays become "
+            "one by torch.from_numpy, lists of tensors by torch.stack, pictures by a transform "
+            "(dsm_ext.images.transform_for(model))"
+        )
+
+
 def to_schedule(schedule: Schedule | str, config: Config) -> Schedule:
     if isinstance(schedule, str):
         return Schedule.parse(schedule, config.depth)
     if not isinstance(schedule, Schedule):
         raise TypeError(
-            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {schedule!r}"
+            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {described(schedule)}"
         )
     return schedule

@@ -47,7 +47,7 @@ class ModuleTree {
            .parameters = dict(attributes, "_parameters"),
            .forward_hooks = part ? dict(attributes, "_forward_hooks") : nullptr,
            .forward_pre_hooks = part ? dict(attributes, "_forward_pre_hooks") : nullptr,
-           .attribute_count = PyDict_Size(attributes.ptr()),
+           .attribute_count = PyDict_GET_SIZE(attributes.ptr()),
            .part_count = keep_values(attributes["_modules"]),
            .parameter_count = keep_values(attributes["_parameters"])});
     }
@@ -60,8 +60,9 @@ class ModuleTree {
           !same(module.parameters, module.parameter_count, expected) ||
           (module.part_count > 0 && !has_dict(module)) ||
           (module.forward_hooks != nullptr &&
-           (PyDict_Size(module.forward_hooks) > 0 || PyDict_Size(module.forward_pre_hooks) > 0 ||
-            PyDict_Size(module.attributes) != module.attribute_count))) {
+           (PyDict_GET_SIZE(module.forward_hooks) > 0 ||
+            PyDict_GET_SIZE(module.forward_pre_hooks) > 0 ||
+            PyDict_GET_SIZE(module.attributes) != module.attribute_count))) {
         return false;
       }
     }
@@ -87,13 +88,13 @@ class ModuleTree {
   // Whether a dictionary has just the next `count` expected values; `expected` moves on behind
   // them.
   static bool same(PyObject* dict, int32_t count, PyObject* const*& expected) {
-    if (PyDict_Size(dict) != count) {
+    if (PyDict_GET_SIZE(dict) != count) {
       return false;
     }
     Py_ssize_t at = 0;
-    PyObject *name = nullptr, *value = nullptr;
-    while (PyDict_Next(dict, &at, &name, &value)) {
-      if (value != *expected++) {
+    PyObject* value = nullptr;
+    for (int32_t i = 0; i < count; ++i) {
+      if (!PyDict_Next(dict, &at, nullptr, &value) || value != *expected++) {
         return false;
       }
     }
