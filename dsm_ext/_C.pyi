@@ -276,8 +276,11 @@ class Schedule:
     def plan(self, config: Config) -> Plan:
         """The schedule laid out for a model's shape.
 
+        A step gives what it can: windows of one patch, which have no pair, give nothing.
+
         Raises:
-            ValueError: the depths differ, or r is more than half of the patches.
+            ValueError: the depths differ, or r is more than half of the patches of the picture,
+                whose size is then named.
         """
     def to_dict(self) -> dict[str, Any]:
         """Lists, ints and bools alone: fit for JSON."""

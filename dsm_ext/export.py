@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dsm_ext._native import _C, Config, ModelInfo, Schedule, __version__
@@ -124,6 +125,15 @@ def model_info(path: str | os.PathLike[str]) -> ModelInfo:
     return _C.model_info(_existing(path))
 
 
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """config.json of a folder, or the copy of it in an exported file, which ``load`` can read."""
+    path = Path(_existing(path))
+    if path.is_dir():
+        return json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    with safe_open(path, "pt") as file:
+        return json.loads((file.metadata() or {})[CONFIG])
+
+
 def load(
     path: str | os.PathLike[str],
     schedule: Schedule | str | None = None,
@@ -151,7 +161,9 @@ def load(
     text = schedule if schedule is None or isinstance(schedule, str) else "dense"
     core = _C.load(_existing(path), text, dtype, torch.device(device), check_finite=True)
     model = VisionTransformer._of(core)
-    model._pretrained_cfg = cfg_of_info(_C.model_info(_existing(path)))
+    content = read_config(path)
+    model._pretrained_cfg = cfg_of_info(model_info(path), content)
+    model._model_args = content.get("model_args") or {}
     if schedule is not None and schedule is not text:
         model.schedule = schedule
     return model

@@ -236,6 +236,7 @@ def to_schedule(schedule: Schedule | str, config: Config) -> Schedule:
         return Schedule.parse(schedule, config.depth)
     if not isinstance(schedule, Schedule):
         raise TypeError(
-            f"dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got {described(schedule)}"
+            "dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got "
+            f"{described(schedule)}"
         )
     return schedule

@@ -77,12 +77,18 @@ def cfg_of_timm(model: Any, config: Config) -> dict[str, Any] | None:
     return fit_cfg(cfg, config)
 
 
-def cfg_of_info(info: ModelInfo) -> dict[str, Any] | None:
-    """What a model's folder says."""
+def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a model's folder says.
+
+    Args:
+        content: its config.json.
+    """
     p = info.preprocessing
     if not p.known:
         return None
+    given = content.get("pretrained_cfg")
     cfg = {
+        "tag": given.get("tag") if isinstance(given, Mapping) else content.get("tag"),
         "mean": p.mean,
         "std": p.std,
         "interpolation": p.interpolation,

@@ -16,6 +16,7 @@ from tolerance import assert_close
 
 import dsm_ext
 from dsm_ext import _C
+from dsm_ext.pretrained_cfg import class_names
 from dsm_ext.timm_features import config_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "cmake"))
@@ -177,9 +178,9 @@ def test_a_default_schedule_that_does_not_fit_is_no_fault_of_the_file(tmp_path):
 def test_exported_labels_are_those_of_classify(tmp_path):
     model = create("vit_tiny_patch16_224")
     dsm_ext.export(dsm_ext.from_timm(model), tmp_path, model)
-    from dsm_ext.cli.common import classes
-
-    assert dsm_ext.model_info(tmp_path).labels == classes(dsm_ext.load(tmp_path))
+    labels = dsm_ext.model_info(tmp_path).labels
+    assert labels[1] == "goldfish, Carassius auratus"
+    assert labels == class_names(dsm_ext.load(tmp_path).pretrained_cfg, 1000)
 
 
 @pytest.mark.parametrize(

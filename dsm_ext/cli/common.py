@@ -1,18 +1,16 @@
-"""What the commands share: settings of a run, names of classes, tables, files of results."""
+"""What the commands share: settings of a run, tables, files of results."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dsm_ext.from_timm import create_timm
-from dsm_ext.model import VisionTransformer
 from dsm_ext_cli import integers, schedules
 
 __all__ = [
@@ -20,7 +18,6 @@ __all__ = [
     "check_output_file",
     "check_output_folder",
     "check_output_picture",
-    "classes",
     "given",
     "integers",
     "run_settings",
@@ -138,29 +135,6 @@ def _device(text: str) -> torch.device:
         last = f"cuda:{count - 1}"
         raise ValueError(f"no such device: {text!r}; the last of {count} is {last}")
     return device
-
-
-def classes(model: VisionTransformer, pretrained_cfg: Mapping[str, Any] | None = None) -> list[str]:
-    """Names of a model's classes: the checkpoint's, ImageNet-1k's for 1000, else numbers.
-
-    Args:
-        pretrained_cfg: the checkpoint's fields by timm's names, of which ``label_names`` and
-            ``label_descriptions`` are read.
-    """
-    count = model.config.num_classes
-    fields = pretrained_cfg or {}
-    names = fields.get("label_names")
-    if isinstance(names, Mapping):  # by index
-        names = [names[i] for i in sorted(names, key=int)]
-    if names and len(names) == count:
-        descriptions = fields.get("label_descriptions") or {}
-        return [str(descriptions.get(name, name)) for name in names]
-    if count != 1000:
-        return [str(i) for i in range(count)]
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    return [info.index_to_description(i) for i in range(count)]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

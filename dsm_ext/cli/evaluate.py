@@ -15,6 +15,7 @@ from dsm_ext.cli.open_model import open_model
 from dsm_ext.evaluate import Evaluation
 from dsm_ext.images import Batches, find_images, label_images
 from dsm_ext.measure import environment
+from dsm_ext.pretrained_cfg import label_names
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +26,9 @@ def run(args: argparse.Namespace) -> None:
     paths = find_images(args.images)
     opened = open_model(args, dtype, device)
     opened.check_classifier()
-    labels = torch.tensor(label_images(paths, args.images, opened.model.config.num_classes))
+    count = opened.model.config.num_classes
+    names = label_names(opened.model._pretrained_cfg, count)
+    labels = torch.tensor(label_images(paths, args.images, count, names))
     merged = {name: s for name, s in opened.schedules.items() if name != "dense"}
     evaluation = Evaluation(opened.model, merged)
     batches = Batches(paths, opened.transform(), args.batch)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from dsm_ext._native import Config, ModelInfo, Schedule
 from dsm_ext.cli import common
-from dsm_ext.export import CONFIG, WEIGHTS, load, model_info
+from dsm_ext.export import CONFIG, WEIGHTS, load, model_info, read_config
 from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
+from dsm_ext.pretrained_cfg import class_names
 
 _MODES = {1: "L", 3: "RGB"}  # Pillow's, by a model's channels
 
@@ -41,45 +41,46 @@ class Opened:
 
     def labels(self) -> list[str]:
         """The names of the classes, in their order; numbers where nothing names them."""
-        if self.info is not None:
-            return self.info.labels or common.classes(self.model)
-        return common.classes(self.model, getattr(self._timm, "pretrained_cfg", None))
+        count = self.model.config.num_classes
+        return class_names(self.model._pretrained_cfg, count) or [str(i) for i in range(count)]
 
     def transform(self) -> Callable[[Any], Tensor]:
         """What makes of a PIL image the tensor [in_chans, height, width] that the model takes.
 
         Raises:
-            ValueError: the model takes other channels than pictures have.
+            ValueError: the model takes other channels than pictures have, or nothing says how its
+                pictures are prepared.
         """
-        channels = self.model.config.in_chans
-        if channels not in _MODES:
-            raise ValueError(f"{self.name} takes {channels} channels, pictures have 1 or 3")
-        mode = _MODES[channels]
         if self.info is None:
             from dsm_ext.images import transform_for
 
-            by_timm = transform_for(self._timm)
-            return lambda image: by_timm(image.convert(mode))
-        preprocessing = self.info.preprocessing
+            return transform_for(self.model)
+        channels, preprocessing = self.model.config.in_chans, self.info.preprocessing
+        if channels not in _MODES:
+            raise ValueError(f"{self.name} takes {channels} channels, pictures have 1 or 3")
+        if not preprocessing.known:
+            raise ValueError(
+                f"{self.name} does not say how pictures are prepared for it: its config.json has "
+                "no pretrained_cfg with mean and std"
+            )
 
         def by_info(image: Any) -> Tensor:
             import numpy as np
 
-            pixels = np.array(image.convert(mode))
+            from dsm_ext.images import to_rgb
+
+            pixels = np.array(to_rgb(image).convert(_MODES[channels]))
             return preprocessing(torch.from_numpy(pixels).view(*pixels.shape[:2], -1))
 
         return by_info
 
     def normalisation(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [1 or in_chans, 1, 1] that the preprocessing takes out."""
-        if self.info is not None:
-            mean, std = self.info.preprocessing.mean, self.info.preprocessing.std
-        else:
-            from timm.data import resolve_data_config
-
-            config = resolve_data_config({}, model=self._timm)
-            mean, std = config["mean"], config["std"]
-        return torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+        """Mean and deviation [in_chans, 1, 1] that the preprocessing takes out."""
+        cfg = self.model.pretrained_cfg
+        mean, std = (
+            torch.tensor(cfg[name], dtype=torch.float32)[:, None, None] for name in ("mean", "std")
+        )
+        return mean, std
 
     def timm_model(self) -> Any:
         """timm's own model with these weights, shared.
@@ -118,7 +119,7 @@ def open_model(
         opened = Opened(args.model, model, _schedules(wanted, info.schedule), info, path)
     else:
         source = common.any_model(args) if random else common.trained_model(args)
-        source = _fit_pictures(source.to(device=device, dtype=dtype))
+        source = source.to(device=device, dtype=dtype)
         model = from_timm(source, "dense")
         opened = Opened(args.model, model, _schedules(wanted, None), _timm=source)
     for schedule in reversed(opened.schedules.values()):
@@ -181,33 +182,10 @@ def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Sche
     return {"exported": own}
 
 
-def _fit_pictures(source: Any) -> Any:
-    """A timm model of one channel gets its checkpoint's mean colour as a grey."""
-    channels = source.patch_embed.proj.in_channels
-    given = dict(getattr(source, "pretrained_cfg", None) or {})
-    if channels == 1:
-        for name in ("mean", "std"):
-            if given.get(name):
-                given[name] = (sum(given[name]) / len(given[name]),)
-        given["input_size"] = (1, *source.patch_embed.img_size)
-        source.pretrained_cfg = given
-    return source
-
-
 def _is_timm(name: str) -> bool:
     import timm
 
     return timm.is_model(name.split(".")[0])
-
-
-def _content(path: Path) -> Mapping[str, Any]:
-    """A folder's config.json, or the copy of it that an exported file holds."""
-    if path.is_dir():
-        return json.loads((path / CONFIG).read_text())
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {}).get(CONFIG, "{}"))
 
 
 def _timm_of(path: Path, model: VisionTransformer) -> Any:
@@ -216,7 +194,7 @@ def _timm_of(path: Path, model: VisionTransformer) -> Any:
 
     from dsm_ext.timm_features import check_supported, config_of
 
-    content = _content(path)
+    content = read_config(path)
     architecture = content.get("architecture")
     if not isinstance(architecture, str) or not _is_timm(architecture):
         raise ValueError(
@@ -240,10 +218,5 @@ def _timm_of(path: Path, model: VisionTransformer) -> Any:
         said = ", ".join(f"{name} {own[name]!r} and {other[name]!r}" for name in differing)
         raise ValueError(f"{path} and timm's {architecture} differ in {said}")
     source.load_state_dict(dict(model.named_parameters()), assign=True)
-    labels = {
-        name: content[name] for name in ("label_names", "label_descriptions") if name in content
-    }
-    # The folder's own words alone, where it has any: timm's may be of another checkpoint.
-    given = content.get("pretrained_cfg") or source.pretrained_cfg or {}
-    source.pretrained_cfg = {**given, "architecture": architecture, **labels}
+    source.pretrained_cfg = dict(model._pretrained_cfg or {}) | {"architecture": architecture}
     return source
