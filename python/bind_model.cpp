@@ -42,7 +42,7 @@ class ModuleTree {
       const bool part = !modules_.empty();
       const py::dict attributes = module.attr("__dict__");
       modules_.push_back(
-          {.attributes = keep(attributes),
+          {.attributes = part ? keep(attributes) : nullptr,  // the model's have this tree in them
            .parts = dict(attributes, "_modules"),
            .parameters = dict(attributes, "_parameters"),
            .forward_hooks = part ? dict(attributes, "_forward_hooks") : nullptr,
@@ -58,9 +58,9 @@ class ModuleTree {
     for (const auto& module : modules_) {
       if (!same(module.parts, module.part_count, expected) ||
           !same(module.parameters, module.parameter_count, expected) ||
-          (module.part_count > 0 && !has_dict(module)) ||
-          (module.forward_hooks != nullptr &&
-           (PyDict_GET_SIZE(module.forward_hooks) > 0 ||
+          (module.attributes != nullptr &&
+           ((module.part_count > 0 && !has_dict(module)) ||
+            PyDict_GET_SIZE(module.forward_hooks) > 0 ||
             PyDict_GET_SIZE(module.forward_pre_hooks) > 0 ||
             PyDict_GET_SIZE(module.attributes) != module.attribute_count))) {
         return false;

@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import threading
+import weakref
 
 import pytest
 import torch
@@ -238,6 +239,18 @@ def test_schedule_changes_beside_a_running_forward(fast):
     done.set()
     thread.join()
     assert not failures
+
+
+def test_a_model_is_freed_with_its_last_reference(model):
+    images = images_for(model, 1)
+    fast = dsm_ext.from_timm(model, "dsm:r=16")
+    fast(images)
+    fast.head = torch.nn.Identity()
+    fast(images)
+    freed = weakref.ref(fast), weakref.ref(fast.blocks[1]), weakref.ref(fast.blocks[1].mlp)
+    del fast
+    gc.collect()
+    assert [reference() for reference in freed] == [None] * 3
 
 
 def test_memory_does_not_grow():
