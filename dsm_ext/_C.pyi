@@ -419,6 +419,9 @@ class ModelInfo:
     @property
     def labels(self) -> list[str]:
         """Of the classes, in their order; empty where none are given."""
+    @property
+    def config_json(self) -> str:
+        """config.json as it stands."""
 
 def model_info(path: str) -> ModelInfo:
     """The C++ library's ``model_info``. Raises ValueError naming the file and the fault."""
@@ -426,14 +429,14 @@ def model_info(path: str) -> ModelInfo:
 def read_safetensors(path: str) -> list[tuple[str, Tensor]]:
     """The C++ library's reader. Raises ValueError naming the file and the fault."""
 
-def load(
+def load_with_info(
     path: str,
     schedule: str | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device = ...,
     check_finite: bool = False,
-) -> VisionTransformer:
-    """The C++ library's ``load``. Raises ValueError naming the file and the fault."""
+) -> tuple[VisionTransformer, ModelInfo]:
+    """The C++ library's ``load_with_info``. Raises ValueError naming the file and the fault."""
 
 class BuildInfo:
     """What the compiled part is, and how it runs here; ``str`` gives it in one line."""

@@ -35,7 +35,14 @@ if _TYPE_CHECKING:
 # So the modules above import them in the functions that need them, and a module that cannot work
 # without them is imported when somebody first asks for it or for its function.
 _LATER = {"visualize": "dsm_ext.pictures"}
-_LATER_MODULES = ("pictures", "timm_features", "transformers_weights")
+_LATER_MODULES = (
+    "evaluate",
+    "images",
+    "pictures",
+    "reference",
+    "timm_features",
+    "transformers_weights",
+)
 
 cmake_prefix_path = str(_Path(__file__).parent)
 """For CMake's CMAKE_PREFIX_PATH: find_package(dsm_ext CONFIG REQUIRED) gives dsm_ext::dsm_ext."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dsm_ext._native import _C, Config, ModelInfo, Schedule, __version__
+from dsm_ext.described import described
 from dsm_ext.model import VisionTransformer
 from dsm_ext.pretrained_cfg import cfg_of_info, cfg_of_timm, class_names, label_names
 
@@ -45,6 +45,12 @@ def export(
         ValueError: the preprocessing or the labels are such that ``load`` would refuse them.
         OSError: the folder cannot be written.
     """
+    if not isinstance(model, VisionTransformer):
+        raise TypeError(
+            f"dsm_ext.export: expected a dsm_ext.VisionTransformer, got {described(model)}; "
+            "dsm_ext.from_timm makes one of timm's model"
+        )
+    _check_of(timm_model, model)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +85,21 @@ def export(
         for file in (weight_file, config_file):
             file.replace(folder / file.name)
     return folder
+
+
+def _check_of(timm_model: Any, model: VisionTransformer) -> None:
+    """Refuse to describe a model by another one."""
+    model._shared_core()  # refuses a module tree that the model cannot follow
+    if timm_model is None:
+        return
+    from dsm_ext.timm_features import check_supported, config_of
+
+    check_supported(timm_model)
+    own, other = model.config.to_dict(), config_of(timm_model).to_dict()
+    differing = [name for name in own if own[name] != other[name] and name != "dynamic_img_size"]
+    if differing:
+        said = ", ".join(f"{name} {own[name]!r} and {other[name]!r}" for name in differing)
+        raise ValueError(f"dsm_ext.export: timm_model is another model than this one: {said}")
 
 
 def _arguments(source: Any, config: Config) -> dict[str, Any]:
@@ -125,15 +146,6 @@ def model_info(path: str | os.PathLike[str]) -> ModelInfo:
     return _C.model_info(_existing(path))
 
 
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """config.json of a folder, or the copy of it in an exported file, which ``load`` can read."""
-    path = Path(_existing(path))
-    if path.is_dir():
-        return json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    with safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {})[CONFIG])
-
-
 def load(
     path: str | os.PathLike[str],
     schedule: Schedule | str | None = None,
@@ -158,11 +170,15 @@ def load(
             its weights; a schedule that does not fit the model; a device without memory.
         TypeError: another dtype.
     """
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dsm_ext.load: expected dtype to be a torch.dtype, got {described(dtype)}")
     text = schedule if schedule is None or isinstance(schedule, str) else "dense"
-    core = _C.load(_existing(path), text, dtype, torch.device(device), check_finite=True)
+    core, info = _C.load_with_info(
+        _existing(path), text, dtype, torch.device(device), check_finite=True
+    )
     model = VisionTransformer._of(core)
-    content = read_config(path)
-    model._pretrained_cfg = cfg_of_info(model_info(path), content)
+    content = json.loads(info.config_json)
+    model._pretrained_cfg = cfg_of_info(info, content)
     model._model_args = content.get("model_args") or {}
     if schedule is not None and schedule is not text:
         model.schedule = schedule

@@ -93,6 +93,7 @@ def label_images(
     folder: str | Path,
     num_classes: int,
     label_names: Sequence[str] | Mapping[Any, str] | None = None,
+    descriptions: Sequence[str] | None = None,
 ) -> list[int]:
     """The class of each picture.
 
@@ -101,7 +102,8 @@ def label_images(
     - the name of a file, or of a folder that leads to it, has a WordNet id (n01440764), and the
       model's classes are such ids: those in ``label_names``, else ImageNet's in the order that timm
       has for so many classes, such as 1000;
-    - the folders that hold the pictures are named as ``label_names`` are;
+    - the folders that hold the pictures are named as ``label_names`` or ``descriptions`` are, or by
+      the first of the names in a description ("tench" of "tench, Tinca tinca");
     - all of these folders are named by numbers: these are the classes, counted from 0, with or
       without leading zeros, all of them there or not;
     - otherwise the classes are the names of these folders in timm's order: a2 before a10.
@@ -116,12 +118,13 @@ def label_images(
             ``pretrained_cfg``: a list, or a dict by index. Where their number is not
             ``num_classes`` they are not used, which is said on stderr. A name that two classes
             have says nothing.
+        descriptions: what people call each class.
 
     Raises:
         ValueError: pictures without a label (the first is named), more folders than classes, a
             number that is no class, or a number and a WordNet id that contradict each other.
     """
-    own, wordnet = _class_names(num_classes, label_names)
+    own, wordnet = _class_names(num_classes, label_names, descriptions)
     parts = [_below(path, folder) for path in paths]
     places = {p[:-1] for p in parts if len(p) > 1}
     leaves = {place[-1] for place in places}  # timm's classes, however deep they are
@@ -146,6 +149,11 @@ def label_images(
             )
         for i in others:
             labels[i] = classes[parts[i][-2]]
+        if by_order and own:
+            _say(
+                f"no folder in {folder} has the name of a class: they are taken for the classes "
+                "0, 1, 2, ... in the order of their names"
+            )
         _say_doubts(places, {parts[i][-2] for i in others}, folder, num_classes)
     for path, names, label in zip(paths, parts, labels, strict=True):
         if numbers and len(names) > 1 and names[-2] not in own and int(names[-2]) != label:
@@ -168,7 +176,9 @@ def _wordnet_class(path: Path, names: Sequence[str], wordnet: dict[str, int]) ->
 
 
 def _class_names(
-    num_classes: int, label_names: Sequence[str] | Mapping[Any, str] | None
+    num_classes: int,
+    label_names: Sequence[str] | Mapping[Any, str] | None,
+    descriptions: Sequence[str] | None,
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The model's own names for its classes, and the WordNet ids that are classes."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
@@ -181,11 +191,21 @@ def _class_names(
     elif label_names is not None:
         count = Counter(label_names)
         own = {name: i for i, name in enumerate(label_names) if count[name] == 1}
+    for names in _called(descriptions, num_classes):
+        count = Counter(names)
+        own = {name: i for i, name in enumerate(names) if count[name] == 1} | own
     wordnet = {name: i for name, i in own.items() if WORDNET_ID.fullmatch(name)}
     subset = infer_imagenet_subset({"num_classes": num_classes})
     if not wordnet and subset is not None:
         wordnet = {name: i for i, name in enumerate(ImageNetInfo(subset).label_names())}
     return own, wordnet
+
+
+def _called(descriptions: Sequence[str] | None, num_classes: int) -> Iterator[list[str]]:
+    """The descriptions of all classes, and the first name in each."""
+    if descriptions is not None and len(descriptions) == num_classes:
+        yield list(descriptions)
+        yield [description.partition(",")[0].strip() for description in descriptions]
 
 
 def _below(path: Path, folder: str | Path) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ def from_timm(
     config = config_of(source)
     if dynamic_img_size is not None:
         config = Config(**config.to_dict() | {"dynamic_img_size": dynamic_img_size})
-    state = {name: tensor.detach() for name, tensor in source.state_dict().items()}
+    parameters = source.named_parameters(remove_duplicate=False)
+    state = {name: tensor.detach() for name, tensor in parameters}
     if dtype is not None or device is not None:
         state = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
     fast = VisionTransformer(config, schedule, state)

@@ -134,23 +134,29 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
+def transform_for(model: Any) -> Transform:
     """The preprocessing that a model's ``pretrained_cfg`` asks for: PIL image to [channels, h, w].
 
-    The model is timm's or a ``dsm_ext.VisionTransformer``; the transform is timm's. The picture is
-    made RGB by ``to_rgb``, or grey for a model of one channel, whose mean and deviation are then
-    those of the colours, averaged. The crop is the model's own image size, whatever its config
-    says.
+    The model is timm's or a ``dsm_ext.VisionTransformer``, or one of them that torch.compile or
+    data parallelism has wrapped. The crop is the model's own image size, whatever its config says.
 
     Raises:
         ValueError: the model takes neither 1 nor 3 channels, or has no ``pretrained_cfg`` that says
-            how its pictures were normalised. The function that is returned raises what ``to_rgb``
-            does, and ValueError for sides so unlike that scaling would take too much memory.
+            how its pictures were normalised.
     """
-    from timm.data import create_transform, resolve_data_config
+    from timm.data import resolve_data_config
 
     from dsm_ext.model import VisionTransformer
 
+    parts = getattr(model, "_modules", {})
+    while wrapper := {"_orig_mod", "module"} & parts.keys():
+        model = parts[wrapper.pop()]
+        parts = model._modules
+    if "patch_embed" not in parts:
+        raise ValueError(
+            "dsm_ext: expected a Vision Transformer of timm's or dsm_ext's, got a "
+            f"{type(model).__name__}"
+        )
     if not getattr(model, "pretrained_cfg", None):  # reading an unknown one of ours raises
         raise ValueError(
             f"dsm_ext: how pictures are prepared for this {type(model).__name__} is not known: it "
@@ -158,33 +164,65 @@ def transform_for(model: Any) -> Callable[[Image.Image], Tensor]:
         )
     config = resolve_data_config({}, model=model)
     if isinstance(model, VisionTransformer):
-        (height, width), channels = model.config.img_size, model.config.in_chans
+        size, channels = model.config.img_size, model.config.in_chans
     else:
-        height, width = model.patch_embed.img_size
-        channels = model.patch_embed.proj.in_channels
+        size, channels = model.patch_embed.img_size, model.patch_embed.proj.in_channels
     if channels not in (1, 3):
         raise ValueError(
             f"dsm_ext: the model takes {channels} channels, pictures have 1 or 3: "
             "prepare its images yourself"
         )
-    config["input_size"] = (channels, height, width)
+    config["input_size"] = (channels, *size)
     if channels == 1:
         for name in ("mean", "std"):
             config[name] = (sum(config[name]) / len(config[name]),)
-    transform = create_transform(**config, is_training=False)
-    keeps_ratio = config["crop_mode"] == "center"  # the others scale no side beyond the crop
+    return Transform(config)
 
-    def prepare(picture: Image.Image) -> Tensor:
+
+class Transform:
+    """A PIL image as a model takes it: float32 [channels, height, width], on the CPU.
+
+    timm's transform scales and crops; it begins with ``to_rgb``, or with that as grey for a model
+    of one channel. torch's default dtype and device do not matter. It can be pickled.
+
+    Args:
+        config: what timm's ``resolve_data_config`` gives.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from timm.data import create_transform
+
+        self.config = config
+        # With a prefetcher timm leaves normalisation to others; the last step makes a tensor.
+        steps = create_transform(**config, is_training=False, use_prefetcher=True).transforms
+        self._resize = steps[:-1]
+        channels = config["input_size"][0]
+        mean, std = (
+            np.array(config[name], dtype=np.float32).reshape(-1, 1, 1) for name in ("mean", "std")
+        )
+        self._mode = "L" if channels == 1 else "RGB"
+        self._mean, self._std = torch.from_numpy(mean), torch.from_numpy(std)
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """
+        Raises:
+            TypeError, ValueError, OSError: as ``to_rgb``; ValueError also for sides so unlike that
+                scaling would take too much memory.
+        """
         rgb = to_rgb(picture)
+        height, width = self.config["input_size"][1:]
         ratio = max(rgb.size) / min(rgb.size)
-        if keeps_ratio and ratio * max(height, width) / config["crop_pct"] > MOST_SIDE:
+        side = ratio * max(height, width) / self.config["crop_pct"]
+        if self.config["crop_mode"] == "center" and side > MOST_SIDE:  # others scale less
             raise ValueError(
                 f"a picture of {rgb.width} x {rgb.height} has sides too unlike to be scaled to "
                 f"{width} x {height}: cut it first"
             )
-        return transform(rgb.convert("L") if channels == 1 else rgb)
-
-    return prepare
+        image = rgb.convert(self._mode)
+        for step in self._resize:
+            image = step(image)
+        pixels = torch.from_numpy(np.array(image)).view(height, width, -1).permute(2, 0, 1)
+        return pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std).contiguous()
 
 
 class Batches:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dsm_ext._native import _C, Config, Plan, Schedule
+from dsm_ext.described import described
 from dsm_ext.module import CompiledModule, to_schedule
 from dsm_ext.ops import unmerge
 
@@ -110,6 +111,12 @@ class VisionTransformer(CompiledModule):
             weights = {name: torch.empty_like(shape, device="cpu") for name, shape in shapes}
             core.load_parameters(list(weights.items()), check_finite=False)
         else:
+            for name, tensor in weights.items():
+                if not isinstance(tensor, Tensor):
+                    raise TypeError(
+                        f"dsm_ext.VisionTransformer: expected weights to be tensors, got {name} of "
+                        f"{described(tensor)}"
+                    )
             core.load_parameters(list(weights.items()))
         self._wrap(core)
 
@@ -148,6 +155,11 @@ class VisionTransformer(CompiledModule):
             TypeError: another dtype.
             RuntimeError: the model is frozen and has let go of the weights that are needed.
         """
+        if not isinstance(pre_logits, bool) or not (size is None or isinstance(size, Tensor)):
+            raise TypeError(
+                "dsm_ext.VisionTransformer: expected pre_logits to be a bool and size a "
+                f"torch.Tensor, got {described(pre_logits)} and {described(size)}"
+            )
         return self._core_for(features, "features").forward_head(features, size, pre_logits)
 
     def forward_with_features(self, images: Tensor) -> Outputs:
@@ -198,7 +210,13 @@ class VisionTransformer(CompiledModule):
         """
         depth, prefix = self.config.depth, self.config.prefix
         if isinstance(n, SupportsIndex) and not getattr(n, "ndim", 0):
-            blocks = list(range(depth - operator.index(n), depth))
+            count = operator.index(n)
+            if not 1 <= count <= depth:
+                raise ValueError(
+                    "dsm_ext.VisionTransformer: expected n to be indices of blocks or a count in "
+                    f"[1, {depth}], got {count}"
+                )
+            blocks = list(range(depth - count, depth))
         else:
             given = [operator.index(i) for i in cast(Iterable[SupportsIndex], n)]
             blocks = sorted({i + depth if i < 0 else i for i in given})
@@ -281,7 +299,7 @@ class VisionTransformer(CompiledModule):
     @property
     def plan(self) -> Plan:
         """Token counts and multiply-adds of each block; ``print`` shows a table."""
-        return self._core.plan
+        return self._shared_core().plan
 
     def extra_repr(self) -> str:
         return f"schedule={self.schedule!r}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Schedule
 from dsm_ext.described import described
-from dsm_ext.parts import add_parts, changes, head_names
+from dsm_ext.parts import Known, add_parts, changes, head_names, known_parts
 from dsm_ext.pretrained_cfg import UnknownCfg, fit_cfg, without_labels
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -24,6 +24,13 @@ NOT_TRACED = (
     "dsm_ext.VisionTransformer: the model is one compiled call that torch can neither trace, "
     "export nor transform; trace or export dsm_ext.reference.forward with ops=dsm_ext in its place"
 )
+
+
+# What timm and ToMe let users set.
+_FIXED = {
+    "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "global_pool",
+    "pool_include_prefix", "dynamic_img_size", "r", "prop_attn",
+}  # fmt: skip
 
 
 class CompiledModule(nn.Module):
@@ -47,7 +54,8 @@ class CompiledModule(nn.Module):
 
     @property
     def config(self) -> Config:
-        return self._core.config
+        """The model's shape."""
+        return self._shared_core().config
 
     @property
     def pretrained_cfg(self) -> Mapping[str, Any]:
@@ -61,6 +69,7 @@ class CompiledModule(nn.Module):
         Raises:
             ValueError: what is assigned lacks ``mean`` or ``std``.
         """
+        self._shared_core()  # another head has other labels
         return UnknownCfg() if self._pretrained_cfg is None else self._pretrained_cfg
 
     @pretrained_cfg.setter
@@ -109,10 +118,8 @@ class CompiledModule(nn.Module):
         self._remember_tree()
 
     def _remember_tree(self) -> None:
-        modules = dict(self.named_modules(remove_duplicate=False))
-        self._tree = _C.ModuleTree(list(modules.values()))
-        del modules[""]
-        self._known = modules
+        self._known = known_parts(self)
+        self._tree = _C.ModuleTree([self, *(known.part for known in self._known.values())])
 
     def _make_core(self, config: Config) -> None:
         """Compute with another config from now on, with the parameters that are registered here."""
@@ -137,11 +144,12 @@ class CompiledModule(nn.Module):
 
     def _take_changes(self) -> None:
         """Follow changes of the module tree: other parameters, another head; refuse all others."""
-        heads = {name: self._modules.get(name) for name in head_names(self.config)}
-        kinds = {type(head) for head in heads.values()}
-        known = dict(self._known)
-        if kinds in ({nn.Linear}, {nn.Identity}):
-            known |= {name: head for name, head in heads.items() if head is not None}
+        heads = {name: self._modules.get(name) for name in head_names(self._core.config)}
+        before, known = self._known, dict(self._known)
+        if {type(head) for head in heads.values()} in ({nn.Linear}, {nn.Identity}):
+            for name, head in heads.items():
+                if head is not None and head is not known[name].part:
+                    known[name] = Known(head, type(head), None)
         found = [f"{name} {what}" for name, what in changes(known, self)]
         if found:
             raise NotImplementedError(
@@ -156,15 +164,26 @@ class CompiledModule(nn.Module):
         first = next(iter(heads.values()))
         fields: dict[str, Any] = {"num_classes": 0, "head_bias": True}
         if isinstance(first, nn.Linear):
-            fields = {"num_classes": len(first.weight), "head_bias": first.bias is not None}
-        config = Config(**self.config.to_dict() | fields)
-        if config == self.config:
+            fields["head_bias"] = first._parameters.get("bias") is not None
+            fields["num_classes"] = len(first.weight) if first.weight.ndim else 0
+        config = Config(**self._core.config.to_dict() | fields)
+        if config == self._core.config:
             self._share(check_finite=True)
-            return
-        self._check_not_frozen()
-        self._make_core(config)
-        if self._pretrained_cfg is not None:
+        else:
+            self._check_not_frozen()
+            self._make_core(config)
+        others = any(head is not before[name].part for name, head in heads.items())
+        if others and self._pretrained_cfg is not None:
             self._pretrained_cfg = without_labels(self._pretrained_cfg, config)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise AttributeError(
+                f"dsm_ext.VisionTransformer: {name} cannot be set: the compiled model is made for "
+                "its config. Set schedule for other merging, use reset_classifier for another head "
+                "or pooling, or call dsm_ext.from_timm again"
+            )
+        super().__setattr__(name, value)
 
     def __prepare_scriptable__(self) -> None:
         raise NotImplementedError(NOT_TRACED)  # torch.jit.script asks for this

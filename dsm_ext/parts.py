@@ -8,7 +8,7 @@ hooks, would change nothing; ``changes`` finds such parts, and the model refuses
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -25,6 +25,24 @@ class Part(nn.Module):
             "dsm_ext: this part is computed inside the model, which is one compiled call; for the "
             "tokens behind a block call the model's forward_intermediates"
         )
+
+
+class Known(NamedTuple):
+    """A part as the model knows it."""
+
+    part: nn.Module
+    kind: type
+    eps: Any
+    """Of a norm, else None."""
+
+
+def known_parts(root: nn.Module) -> dict[str, Known]:
+    """The parts below a module, by name, as they are now."""
+    return {
+        name: Known(part, type(part), vars(part).get("eps"))
+        for name, part in root.named_modules(remove_duplicate=False)
+        if name
+    }
 
 
 def head_names(config: Config) -> tuple[str, ...]:
@@ -84,7 +102,7 @@ def _layer(tensors: Mapping[str, nn.Parameter], config: Config) -> nn.Module:
     return nn.LayerNorm(weight.shape[0], eps=config.eps, bias=bias, device="meta")
 
 
-def changes(known: Mapping[str, nn.Module], root: nn.Module) -> Iterator[tuple[str, str]]:
+def changes(known: Mapping[str, Known], root: nn.Module) -> Iterator[tuple[str, str]]:
     """What has been done to a tree of modules that would not change what the model computes.
 
     Args:
@@ -102,13 +120,14 @@ def changes(known: Mapping[str, nn.Module], root: nn.Module) -> Iterator[tuple[s
     for name in sorted(known.keys() | now.keys(), key=lambda name: (name.count("."), name)):
         if any(name.startswith(f"{path}.") for path in outer):
             continue
-        what = _difference(known.get(name), now.get(name))
+        before = known.get(name)
+        what = _difference(before and before.part, now.get(name))
         if what:
             outer.append(name)
             yield name, what
-    for name, part in known.items():
-        if now.get(name) is part and not any(name.startswith(f"{path}.") for path in outer):
-            yield from ((name, what) for what in _intrusions(part))
+    for name, before in known.items():
+        if now.get(name) is before.part and not any(name.startswith(f"{p}.") for p in outer):
+            yield from ((name, what) for what in _intrusions(before))
 
 
 def _difference(before: nn.Module | None, after: nn.Module | None) -> str:
@@ -126,8 +145,13 @@ def _kind(module: nn.Module | None) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _intrusions(part: nn.Module) -> Iterator[str]:
-    """What was hung on a part that is still there."""
+def _intrusions(known: Known) -> Iterator[str]:
+    """What was done to a part that is still there."""
+    part = known.part
+    if type(part) is not known.kind:
+        yield f"became a {_kind(part)}"
+    if vars(part).get("eps") != known.eps:
+        yield f"was given eps={part.eps!r}, where the model computes with {known.eps!r}"
     if any(getattr(part, hooks) for hooks in HOOKS):
         yield "has hooks, which are never called"
     for name, value in vars(part).items():

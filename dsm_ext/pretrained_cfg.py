@@ -7,12 +7,16 @@ somewhere that does not say how pictures were prepared, there is none.
 from __future__ import annotations
 
 import copy
+import math
 import re
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dsm_ext._native import Config, ModelInfo
+from dsm_ext.described import described
+
+CROP_MODES = ("center", "squash", "border")
+LABELS = ("label_names", "label_descriptions")
 
 
 class UnknownCfg(Mapping[str, Any]):
@@ -41,26 +45,57 @@ IMAGENET_1K = re.compile(r"(^|[^a-z])in1k($|[^a-z0-9])")  # as the last data set
 def fit_cfg(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """A copy for a model's own images: their size, and a mean and deviation for each channel.
 
-    Of a checkpoint for another number of channels, each channel gets the mean over its channels.
+    One number stands for all channels. Of a checkpoint for colours, a model of other channels gets
+    their mean for each.
 
     Raises:
-        ValueError: ``mean`` or ``std`` is missing, or they have different lengths.
+        TypeError: not a mapping.
+        ValueError: ``mean`` or ``std`` is missing, has another length or a number that is none, or
+            ``crop_pct`` or ``crop_mode`` is none of timm's.
     """
+    if not isinstance(cfg, Mapping):
+        raise TypeError(
+            "dsm_ext.VisionTransformer: expected pretrained_cfg to be a dict of timm's keys, got "
+            f"{described(cfg)}"
+        )
     fitted = copy.deepcopy(dict(cfg))
     for name in ("mean", "std"):
-        values = fitted.get(name)
-        if not isinstance(values, Sequence) or not values:
-            raise ValueError(
-                f"dsm_ext.VisionTransformer: expected pretrained_cfg to have {name!r}, a number "
-                f"for each of the {config.in_chans} channels, got {reprlib.repr(values)}"
-            )
-        if len(values) != config.in_chans:
-            values = [sum(values) / len(values)] * config.in_chans
-        fitted[name] = tuple(float(value) for value in values)
+        fitted[name] = _by_channel(name, fitted.get(name), config.in_chans)
+    crop = fitted.get("crop_pct")
+    if crop is not None and not (is_number(crop) and crop > 0):
+        raise _wrong("crop_pct", "a positive number", crop)
+    mode = fitted.get("crop_mode")
+    if mode is not None and mode not in CROP_MODES:
+        raise _wrong("crop_mode", f"one of {', '.join(CROP_MODES)}", mode)
     fitted["input_size"] = (config.in_chans, *config.img_size)
     if config.num_classes != fitted.setdefault("num_classes", config.num_classes):
         return without_labels(fitted, config)
     return fitted
+
+
+def _by_channel(name: str, given: Any, channels: int) -> tuple[float, ...]:
+    values = given.tolist() if hasattr(given, "tolist") else given
+    good = isinstance(values, Sequence) and len(values) in {1, 3, channels}
+    if not good or not all(is_number(v) and (v > 0 or name == "mean") for v in values):
+        raise _wrong(name, f"a number for each of the {channels} channels", given)
+    if len(values) != channels:
+        values = [sum(values) / len(values)] * channels
+    return tuple(float(value) for value in values)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no bool."""
+    try:
+        return not isinstance(value, (bool, str)) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
+
+
+def _wrong(name: str, expected: str, value: Any) -> ValueError:
+    return ValueError(
+        f"dsm_ext.VisionTransformer: expected {name!r} of pretrained_cfg to be {expected}, got "
+        f"{described(value)}"
+    )
 
 
 def without_labels(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:
@@ -70,11 +105,12 @@ def without_labels(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 
 def cfg_of_timm(model: Any, config: Config) -> dict[str, Any] | None:
-    """What timm's model says; None where timm did not make it by a name."""
+    """What timm's model says; None where timm did not make it by a name, or it is of no use."""
     cfg = getattr(model, "pretrained_cfg", None)
-    if not isinstance(cfg, Mapping) or not (cfg.get("mean") and cfg.get("std")):
+    try:
+        return fit_cfg(cfg, config) if isinstance(cfg, Mapping) else None
+    except ValueError:
         return None
-    return fit_cfg(cfg, config)
 
 
 def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -87,8 +123,9 @@ def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] |
     if not p.known:
         return None
     given = content.get("pretrained_cfg")
-    cfg = {
-        "tag": given.get("tag") if isinstance(given, Mapping) else content.get("tag"),
+    checkpoint = given if isinstance(given, Mapping) else content
+    cfg: dict[str, Any] = {
+        "tag": checkpoint.get("tag"),
         "mean": p.mean,
         "std": p.std,
         "interpolation": p.interpolation,
@@ -97,8 +134,10 @@ def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] |
     }
     if info.architecture:
         cfg["architecture"] = info.architecture
-    if info.labels:
-        cfg["label_names"] = info.labels
+    for source in (checkpoint, content):  # as in timm, the last one counts
+        for key, name in (("labels", "label_names"), *((n, n) for n in LABELS)):
+            if source.get(key):
+                cfg[name] = source[key]
     return fit_cfg(cfg, info.config)
 
 
@@ -112,14 +151,18 @@ def label_names(cfg: Mapping[str, Any] | None, num_classes: int) -> list[str] | 
     """
     if cfg is None:
         return None
-    names = cfg.get("label_names") or cfg.get("labels")
-    if isinstance(names, Mapping):  # by index
-        names = [names[i] for i in sorted(names, key=int)]
+    names = cfg.get("label_names")
+    if isinstance(names, Mapping):
+        by_index = {str(index): name for index, name in names.items()}
+        names = [by_index.get(str(i)) for i in range(len(by_index))]
+        names = None if None in names else names
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
+        names = None
     if not names and num_classes == 1000 and IMAGENET_1K.search(_data_set(cfg)):
         from timm.data import ImageNetInfo
 
         names = ImageNetInfo().label_names()
-    return list(names) if names and len(names) == num_classes else None
+    return [str(name) for name in names] if names and len(names) == num_classes else None
 
 
 def _data_set(cfg: Mapping[str, Any]) -> str:
@@ -132,7 +175,9 @@ def class_names(cfg: Mapping[str, Any] | None, num_classes: int) -> list[str] | 
     names = label_names(cfg, num_classes)
     if cfg is None or names is None:
         return None
-    descriptions: Mapping[str, str] = cfg.get("label_descriptions") or {}
+    descriptions = cfg.get("label_descriptions")
+    if not isinstance(descriptions, Mapping):
+        descriptions = {}
     if not cfg.get("label_names"):
         from timm.data import ImageNetInfo
 

@@ -170,7 +170,8 @@ def _foreign_parts(model: nn.Module) -> Iterator[str]:
         place = name.rpartition(".")[2]
         if module._forward_hooks or module._forward_pre_hooks:
             yield "forward hooks"
-        if any(callable(value) for value in vars(module).values()):
+        own = {k: v for k, v in vars(module).items() if k != "_compiled_call_impl"}
+        if any(callable(value) for value in own.values()):
             yield f"a patched method in {name or 'the model'}"
         if name == "":
             continue

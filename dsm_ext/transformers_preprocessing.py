@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dsm_ext.described import described
+from dsm_ext.pretrained_cfg import is_number
 from dsm_ext.transformers_files import read_json
 
 # Pillow's numbers for ways to resize.
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+UNLIKE_TIMM = (
+    "do_flip_channel_order", "do_grayscale", "do_convert_grayscale", "do_pad", "do_thumbnail",
+    "do_align_long_axis", "do_crop_margin", "offset",
+)  # fmt: skip
 SQUARE = ("vit", "deit")  # a size that is one number means both sides; elsewhere the shorter one
 
 
@@ -47,10 +52,12 @@ def read_pretrained_cfg(folder: Path, num_classes: int) -> dict[str, Any] | None
 
 def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     square = kind in SQUARE
+    if any(content.get(name) for name in UNLIKE_TIMM):
+        return None
     if not (_flag(path, content, "do_resize") and _flag(path, content, "do_rescale")):
         return None
     factor = content.get("rescale_factor", 1 / 255)
-    if not _is_number(factor) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+    if not is_number(factor) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         return None
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -65,7 +72,7 @@ def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, A
     elif not square:
         return None  # the longer side stays as long as it is
     resample = content.get("resample", 2 if kind == "vit" else 3)
-    if not isinstance(resample, int) or resample not in INTERPOLATIONS:
+    if type(resample) is not int or resample not in INTERPOLATIONS:
         raise _wrong(path, "resample", resample)
     return {
         "mean": mean,
@@ -103,13 +110,10 @@ def _flag(path: Path, content: Mapping[str, Any], name: str, default: bool = Tru
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _numbers(path: Path, content: Mapping[str, Any], name: str) -> tuple[float, ...]:
     values = content[name]
-    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+    usable = isinstance(values, list) and len(values) in (1, 3) and all(map(is_number, values))
+    if not usable or (name == "image_std" and min(values) < 1e-6):
         raise _wrong(path, name, values)
     return tuple(float(value) for value in values)
 

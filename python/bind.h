@@ -20,6 +20,17 @@ inline std::string repr_of(const char* name, const py::dict& fields) {
   return std::string(name) + "(" + text + ")";
 }
 
+/// Makes instances picklable by every protocol: those below 2 would make them without pybind11.
+/// The class has a py::pickle.
+template <typename Class>
+void pickle_by_every_protocol(Class& cls) {
+  cls.def("__reduce_ex__", [](const py::object& self, int) {
+    return py::make_tuple(
+        py::module_::import("copyreg").attr("__newobj__"), py::make_tuple(py::type::of(self)),
+        self.attr("__getstate__")());
+  });
+}
+
 void bind_config(py::module_& m);
 void bind_schedule(py::module_& m);
 void bind_model(py::module_& m);

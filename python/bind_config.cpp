@@ -76,6 +76,7 @@ void bind_config(py::module_& m) {
       .def(py::pickle(&dict_of_config, [](const py::dict& dict) {
         return config_from(py::kwargs(dict));
       }));
+  pickle_by_every_protocol(config);
   dsm_ext::for_each_field(std::as_const(defaults), [&](const char* name, const auto&) {
     config.def_property_readonly(name, [key = py::str(name)](const Config& c) {
       return py::object(dict_of_config(c)[key]);

@@ -50,21 +50,31 @@ Preprocessing preprocessing_from(const py::dict& dict) {
   return p;
 }
 
+py::tuple state_of(const ModelInfo& info) {
+  return py::make_tuple(
+      info.architecture, info.config, info.schedule, info.preprocessing, info.labels,
+      info.config_json);
+}
+
 ModelInfo info_from(const py::tuple& state) {
   return {
-      state[0].cast<std::string>(), state[1].cast<dsm_ext::Config>(),
-      state[2].cast<dsm_ext::Schedule>(), state[3].cast<Preprocessing>(),
-      state[4].cast<std::vector<std::string>>()};
+      state[0].cast<std::string>(),
+      state[1].cast<dsm_ext::Config>(),
+      state[2].cast<dsm_ext::Schedule>(),
+      state[3].cast<Preprocessing>(),
+      state[4].cast<std::vector<std::string>>(),
+      state[5].cast<std::string>()};
 }
 
 void bind_preprocessing(py::module_& m) {
   const Preprocessing usual;
-  py::class_<Preprocessing>(m, "Preprocessing")
-      .def(
-          py::init(&preprocessing), py::kw_only(), "size"_a = py::tuple(py::cast(usual.size)),
-          "interpolation"_a = dsm_ext::name_of(usual.interpolation), "crop_pct"_a = usual.crop_pct,
-          "crop_mode"_a = dsm_ext::name_of(usual.crop_mode), "mean"_a = usual.mean,
-          "std"_a = usual.std)
+  auto cls = py::class_<Preprocessing>(m, "Preprocessing");
+  pickle_by_every_protocol(cls);
+  cls.def(
+         py::init(&preprocessing), py::kw_only(), "size"_a = py::tuple(py::cast(usual.size)),
+         "interpolation"_a = dsm_ext::name_of(usual.interpolation), "crop_pct"_a = usual.crop_pct,
+         "crop_mode"_a = dsm_ext::name_of(usual.crop_mode), "mean"_a = usual.mean,
+         "std"_a = usual.std)
       .def("__call__", &Preprocessing::operator(), "picture"_a, Release())
       .def_property_readonly(
           "size", [](const Preprocessing& p) { return py::tuple(py::cast(p.size)); })
@@ -84,19 +94,20 @@ void bind_preprocessing(py::module_& m) {
 }
 
 void bind_info(py::module_& m) {
-  py::class_<ModelInfo>(m, "ModelInfo")
-      .def_readonly("architecture", &ModelInfo::architecture)
+  auto cls = py::class_<ModelInfo>(m, "ModelInfo");
+  pickle_by_every_protocol(cls);
+  cls.def_readonly("architecture", &ModelInfo::architecture)
       .def_readonly("config", &ModelInfo::config)
       .def_readonly("schedule", &ModelInfo::schedule)
       .def_readonly("preprocessing", &ModelInfo::preprocessing)
       .def_readonly("labels", &ModelInfo::labels)
+      .def_readonly("config_json", &ModelInfo::config_json)
       .def(
-          py::pickle(
-              [](const ModelInfo& info) {
-                return py::make_tuple(
-                    info.architecture, info.config, info.schedule, info.preprocessing, info.labels);
-              },
-              &info_from));
+          "__eq__",
+          [](const ModelInfo& a, const py::object& b) {
+            return py::isinstance<ModelInfo>(b) && state_of(a).equal(state_of(b.cast<ModelInfo>()));
+          })
+      .def(py::pickle(&state_of, &info_from));
   m.def(
       "model_info", [](const Path& path) { return dsm_ext::model_info(path.string()); }, "path"_a,
       Release());
@@ -111,10 +122,12 @@ void bind_load(py::module_& m) {
       "read_safetensors", [](const Path& path) { return dsm_ext::read_safetensors(path.string()); },
       "path"_a, Release());
   m.def(
-      "load",
+      "load_with_info",
       [](const Path& path, const std::optional<std::string>& schedule,
          const std::optional<at::ScalarType>& dtype, const at::Device& device, bool check_finite) {
-        return dsm_ext::load(path.string(), schedule, {dtype, device, check_finite}).ptr();
+        auto loaded =
+            dsm_ext::load_with_info(path.string(), schedule, {dtype, device, check_finite});
+        return std::pair(loaded.model.ptr(), std::move(loaded.info));
       },
       "path"_a, "schedule"_a = py::none(), "dtype"_a = py::none(),
       "device"_a = at::Device(at::kCPU), "check_finite"_a = false, Release());
@@ -129,6 +142,11 @@ void bind_build_info(py::module_& m) {
       .def_readonly("compiler", &BuildInfo::compiler)
       .def_readonly("instruction_set", &BuildInfo::instruction_set)
       .def("__str__", &BuildInfo::str)
+      .def(
+          "__eq__",
+          [](const BuildInfo& a, const py::object& b) {
+            return py::isinstance<BuildInfo>(b) && a.str() == b.cast<BuildInfo>().str();
+          })
       .def(  // a copy is of the build that it is made by
           "__reduce__",
           [](const BuildInfo&) {

@@ -28,9 +28,10 @@ py::dict dict_of(const dsm_ext::Profile& profile) {
 }
 
 // What a tree of Python's modules was like, to see at each call whether it still is: the parts and
-// parameters of every module, that no part has hooks, and that no part was given an attribute such
-// as `forward`. A call looks at some five dictionaries for each module, so what is compared lies
-// side by side, and dictionaries are walked in their order instead of looked up in.
+// parameters of every module, the classes of parts and the eps of norms, that no part has hooks,
+// and that none was given an attribute such as `forward`. A call looks at some five dictionaries
+// for each module, so what is compared lies side by side, and dictionaries are walked in their
+// order instead of looked up in.
 class ModuleTree {
  public:
   // `modules`: the model, then all its parts. The model itself may have hooks and attributes.
@@ -42,11 +43,14 @@ class ModuleTree {
       const bool part = !modules_.empty();
       const py::dict attributes = module.attr("__dict__");
       modules_.push_back(
-          {.attributes = part ? keep(attributes) : nullptr,  // the model's have this tree in them
+          {.self = module.ptr(),
+           .attributes = part ? keep(attributes) : nullptr,  // the model's have this tree in them
            .parts = dict(attributes, "_modules"),
            .parameters = dict(attributes, "_parameters"),
            .forward_hooks = part ? dict(attributes, "_forward_hooks") : nullptr,
            .forward_pre_hooks = part ? dict(attributes, "_forward_pre_hooks") : nullptr,
+           .type = Py_TYPE(module.ptr()),
+           .eps = part && attributes.contains("eps") ? keep(attributes["eps"]) : nullptr,
            .attribute_count = PyDict_GET_SIZE(attributes.ptr()),
            .part_count = keep_values(attributes["_modules"]),
            .parameter_count = keep_values(attributes["_parameters"])});
@@ -59,7 +63,8 @@ class ModuleTree {
       if (!same(module.parts, module.part_count, expected) ||
           !same(module.parameters, module.parameter_count, expected) ||
           (module.attributes != nullptr &&
-           ((module.part_count > 0 && !has_dict(module)) ||
+           (Py_TYPE(module.self) != module.type || (module.part_count > 0 && !has_dict(module)) ||
+            (module.eps != nullptr && !has_eps(module)) ||
             PyDict_GET_SIZE(module.forward_hooks) > 0 ||
             PyDict_GET_SIZE(module.forward_pre_hooks) > 0 ||
             PyDict_GET_SIZE(module.attributes) != module.attribute_count))) {
@@ -71,7 +76,9 @@ class ModuleTree {
 
  private:
   struct Module {
-    PyObject *attributes, *parts, *parameters, *forward_hooks, *forward_pre_hooks;
+    PyObject *self, *attributes, *parts, *parameters, *forward_hooks, *forward_pre_hooks;
+    PyTypeObject* type;
+    PyObject* eps;  // of a norm, else null
     Py_ssize_t attribute_count;
     int32_t part_count, parameter_count;
   };
@@ -80,21 +87,22 @@ class ModuleTree {
 
   int32_t keep_values(const py::object& dict) {
     for (const auto& [name, value] : dict.cast<py::dict>()) {
+      values_.push_back(keep(py::reinterpret_borrow<py::object>(name)));
       values_.push_back(keep(py::reinterpret_borrow<py::object>(value)));
     }
     return static_cast<int32_t>(py::len(dict));
   }
 
-  // Whether a dictionary has just the next `count` expected values; `expected` moves on behind
-  // them.
+  // Whether a dictionary has just the next `count` expected names and values, in their order;
+  // `expected` moves on behind them.
   static bool same(PyObject* dict, int32_t count, PyObject* const*& expected) {
     if (PyDict_GET_SIZE(dict) != count) {
       return false;
     }
     Py_ssize_t at = 0;
-    PyObject* value = nullptr;
-    for (int32_t i = 0; i < count; ++i) {
-      if (!PyDict_Next(dict, &at, nullptr, &value) || value != *expected++) {
+    PyObject *name = nullptr, *value = nullptr;
+    for (int32_t i = 0; i < count; ++i, expected += 2) {
+      if (!PyDict_Next(dict, &at, &name, &value) || name != expected[0] || value != expected[1]) {
         return false;
       }
     }
@@ -107,8 +115,13 @@ class ModuleTree {
     return PyDict_GetItemWithError(module.attributes, name) == module.parts;
   }
 
+  static bool has_eps(const Module& module) {
+    static PyObject* const name = PyUnicode_InternFromString("eps");
+    return PyDict_GetItemWithError(module.attributes, name) == module.eps;
+  }
+
   std::vector<Module> modules_;
-  std::vector<PyObject*> values_;  // of all dictionaries of parts and parameters, one after another
+  std::vector<PyObject*> values_;  // names and values of these dictionaries, one after another
   std::vector<py::object> kept_;   // owns all of these
 };
 

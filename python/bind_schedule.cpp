@@ -173,8 +173,9 @@ Schedule schedule_of(const py::dict& dict) {
 }  // namespace
 
 void bind_schedule(py::module_& m) {
-  py::class_<Step>(m, "Step")
-      .def_readonly("r", &Step::r)
+  auto step = py::class_<Step>(m, "Step");
+  pickle_by_every_protocol(step);
+  step.def_readonly("r", &Step::r)
       .def_readonly("window", &Step::window)
       .def(py::self == py::self)
       .def("__hash__", [](const Step& s) { return py::hash(py::make_tuple(s.r, s.window)); })
@@ -188,8 +189,9 @@ void bind_schedule(py::module_& m) {
   m.def("Local", &Step::local, "r"_a, "window"_a);
   m.def("Global", &Step::global, "r"_a);
 
-  py::class_<dsm_ext::PlannedBlock>(m, "PlannedBlock")
-      .def_property_readonly("kind", &dsm_ext::PlannedBlock::kind)
+  auto block = py::class_<dsm_ext::PlannedBlock>(m, "PlannedBlock");
+  pickle_by_every_protocol(block);
+  block.def_property_readonly("kind", &dsm_ext::PlannedBlock::kind)
       .def_readonly("tokens_in", &dsm_ext::PlannedBlock::tokens_in)
       .def_readonly("tokens_out", &dsm_ext::PlannedBlock::tokens_out)
       .def_readonly("multiply_adds", &dsm_ext::PlannedBlock::multiply_adds)
@@ -197,8 +199,9 @@ void bind_schedule(py::module_& m) {
       .def(py::self == py::self)
       .def(py::pickle(&state_of, &block_from));
 
-  py::class_<Plan>(m, "Plan")
-      .def_readonly("blocks", &Plan::blocks)
+  auto plan = py::class_<Plan>(m, "Plan");
+  pickle_by_every_protocol(plan);
+  plan.def_readonly("blocks", &Plan::blocks)
       .def_readonly("window_order", &Plan::window_order)
       .def_readonly("multiply_adds_embed", &Plan::multiply_adds_embed)
       .def_readonly("multiply_adds_head", &Plan::multiply_adds_head)
@@ -212,8 +215,9 @@ void bind_schedule(py::module_& m) {
       .def(py::self == py::self)
       .def(py::pickle(&state_of_plan, &plan_from));
 
-  py::class_<Schedule>(m, "Schedule")
-      .def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true)
+  auto schedule = py::class_<Schedule>(m, "Schedule");
+  pickle_by_every_protocol(schedule);
+  schedule.def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true)
       .def_static("dense", &Schedule::dense, "depth"_a)
       .def_static(
           "dsm", &Schedule::dsm, "depth"_a, "r"_a = py::none(), "skip"_a = py::none(),

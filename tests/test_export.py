@@ -29,7 +29,7 @@ def test_cpp_and_python_give_the_same_logits(name, tmp_path):
     model = dsm_ext.from_timm(timm_model, "dsm:r=8,skip=1,local=2")
     dsm_ext.export(model, tmp_path, timm_model)
     images = images_for(timm_model, 3)
-    core, again = _C.load(str(tmp_path)), dsm_ext.load(tmp_path)
+    core, again = _C.load_with_info(str(tmp_path))[0], dsm_ext.load(tmp_path)
     file = dsm_ext.load(tmp_path / "model.safetensors")
     assert core.config == again.config == file.config == model.config
     assert core.schedule == again.schedule == file.schedule == model.schedule
@@ -38,7 +38,7 @@ def test_cpp_and_python_give_the_same_logits(name, tmp_path):
     scale = 0.1 * expected.abs().max().item()  # 1e-6 of the largest
     for logits in (core.forward(images), again(images), file(images)):
         assert_close(logits, expected, scale)
-    dense = _C.load(str(tmp_path), "dense")
+    dense = _C.load_with_info(str(tmp_path), "dense")[0]
     model.schedule = "dense"
     assert_close(dense.forward(images), model(images), scale)
 
@@ -69,7 +69,7 @@ def test_command(tmp_path, capsys):
     content = json.loads((tmp_path / "out" / "config.json").read_text())
     assert content["architecture"] == name
     assert content["pretrained_cfg"]["input_size"] == [3, 256, 256]
-    assert _C.load(str(tmp_path / "out")).plan.tokens_out < 257
+    assert _C.load_with_info(str(tmp_path / "out"))[0].plan.tokens_out < 257
 
 
 def change(folder, **fields):
@@ -116,7 +116,7 @@ def test_bad_configs_are_named(folder, fields, fault):
     change(folder, **fields)
     file = r"^dsm_ext: .*(config\.json|model\.safetensors): "
     with pytest.raises(ValueError, match=f"{file}.*({fault})"):
-        _C.load(str(folder))
+        _C.load_with_info(str(folder))
     with pytest.raises((ValueError, RuntimeError)):
         dsm_ext.load(folder)
 
@@ -141,7 +141,7 @@ def test_bad_config_files_are_named(folder, content, fault):
     bytes_ = content.encode() if isinstance(content, str) else content
     (folder / "config.json").write_bytes(bytes_)
     with pytest.raises(ValueError, match=rf"config\.json: .*{fault}"):
-        _C.load(str(folder))
+        _C.load_with_info(str(folder))
     with pytest.raises(ValueError, match=fault):
         dsm_ext.load(folder)
 
@@ -150,7 +150,7 @@ def test_bad_config_files_are_named(folder, content, fault):
 def test_missing_files_are_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"{name}: no such file"):
-        _C.load(str(folder))
+        _C.load_with_info(str(folder))
     for call in (dsm_ext.load, dsm_ext.model_info):
         with pytest.raises(FileNotFoundError, match=name):
             call(folder)
@@ -186,7 +186,9 @@ def test_nan_is_refused(folder):
     save_file(state, file)
     with pytest.raises(ValueError, match=r"NaN or infinity in blocks\.1\.attn\.qkv\.weight"):
         dsm_ext.load(folder)
-    assert _C.load(str(folder)).config.depth == 4  # C++ does not look, unless it is asked to
+    assert (
+        _C.load_with_info(str(folder))[0].config.depth == 4
+    )  # C++ does not look, unless it is asked to
 
 
 def test_files_can_be_read_by_whoever_may_read_the_folder(folder):
@@ -275,6 +277,6 @@ def test_a_loaded_model_behaves_as_a_module(folder):
 
 def test_schedules_that_do_not_fit(folder):
     with pytest.raises(ValueError, match="expected r to be a number"):
-        _C.load(str(folder), "dsm:r=x")
+        _C.load_with_info(str(folder), "dsm:r=x")
     with pytest.raises(ValueError, match="expected r of block"):
-        _C.load(str(folder), "tome:r=500")
+        _C.load_with_info(str(folder), "tome:r=500")

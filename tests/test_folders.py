@@ -231,14 +231,25 @@ def test_wordnet_ids_in_a_models_own_order(kind, tmp_path):
 def test_a_models_own_names(tmp_path, capsys):
     put(tmp_path, "bird/1.png", "cat/1.png", "dog/1.png")
     assert labels(tmp_path, 3, ["dog", "bird", "cat"]) == {"bird": 1, "cat": 2, "dog": 0}
-    assert labels(tmp_path, 3, ["Hund", "Vogel", "Katze"]) == {"bird": 0, "cat": 1, "dog": 2}
     assert capsys.readouterr().err == ""
+    assert labels(tmp_path, 3, ["Hund", "Vogel", "Katze"]) == {"bird": 0, "cat": 1, "dog": 2}
+    assert "no folder in" in capsys.readouterr().err  # has the name of a class
     assert labels(tmp_path, 3, ["dog", "cat"]) == {"bird": 0, "cat": 1, "dog": 2}
     assert "2 label names are not used: the model has 3 classes" in capsys.readouterr().err
     with pytest.raises(ValueError, match="folder bird in .* is none of the model's label names"):
         labels(tmp_path, 4, ["dog", "cat", "cow", "pig"])
     with pytest.raises(ValueError, match="folder dog in .* is none of the model's label names"):
         labels(tmp_path, 4, ["dog", "cat", "bird", "dog"])  # which of them?
+
+
+def test_what_people_call_a_class(tmp_path, capsys):
+    put(tmp_path, "bird/1.png", "cat, tom/1.png", "dog/1.png")
+    paths = find_images(tmp_path)
+    given = label_images(paths, tmp_path, 3, ["n1", "n2", "n3"], ["dog, hound", "cat, tom", "bird"])
+    assert dict(zip((p.parent.name for p in paths), given, strict=True)) == {
+        "bird": 2, "cat, tom": 1, "dog": 0,
+    }  # fmt: skip
+    assert capsys.readouterr().err == ""
 
 
 def test_a_models_own_names_that_are_numbers(tmp_path):

@@ -109,7 +109,9 @@ def test_what_timm_writes_loads_as_timm_s_model(name, arguments, tmp_path):
         assert_close(fast(images), model(images))
     expected = dsm_ext.from_timm(model, "dense")
     assert fast.config.dynamic_img_size == expected.config.dynamic_img_size
-    assert torch.equal(_C.load(str(tmp_path), "dense").forward(images), expected(images))
+    assert torch.equal(
+        _C.load_with_info(str(tmp_path), "dense")[0].forward(images), expected(images)
+    )
     info = dsm_ext.model_info(tmp_path)
     assert info.architecture == name
     assert info.schedule == dsm_ext.Schedule.dsm(expected.config.depth)

@@ -1,6 +1,8 @@
 """Pictures decoded as a viewer shows them: turned by their tag, of 16 bits, broken, not there."""
 
+import copy
 import io
+import pickle
 import struct
 import zlib
 
@@ -361,6 +363,65 @@ def test_our_models_are_taken_too():
     assert torch.equal(image, transform_for(timm_model)(picture))
     line = Image.new("RGB", (1, 40_000))  # squashed, it needs no more memory than others
     assert transform_for(ours)(line).shape == (3, 24, 40)
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_prepared_as_timm_does(mode, interpolation, channels):
+    from timm.data import create_transform
+
+    model = prepared(in_chans=channels)
+    model.pretrained_cfg |= {
+        "crop_mode": mode, "interpolation": interpolation, "crop_pct": 0.9,
+        "mean": (0.3,) * channels, "std": (0.2,) * channels,
+    }  # fmt: skip
+    own = transform_for(dsm_ext.from_timm(model, "dense"))
+    theirs = create_transform(**own.config, is_training=False)
+    for size in ((70, 90), (40, 33), (56, 56)):
+        picture = Image.fromarray(colours(*size)).convert("L" if channels == 1 else "RGB")
+        assert torch.equal(own(picture), theirs(picture))
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16])
+def test_torchs_defaults_change_no_picture(default):
+    transform = transform_for(prepared())
+    picture = Image.fromarray(colours(70, 90))
+    expected = transform(picture)
+    torch.set_default_dtype(default)
+    torch.set_default_device("meta")
+    try:
+        again = transform_for(prepared_on_the_cpu())(picture)
+        same = transform(picture)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(same, expected)
+    assert torch.equal(again, expected)
+
+
+def prepared_on_the_cpu():
+    with torch.device("cpu"):
+        return prepared()
+
+
+def test_a_transform_can_be_sent_to_other_processes():
+    transform = transform_for(prepared())
+    picture = Image.fromarray(colours(70, 90))
+    for twin in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
+        assert torch.equal(twin(picture), transform(picture))
+
+
+def test_wrapped_models_are_looked_into():
+    from timm import create_model
+
+    model = prepared()
+    picture = Image.fromarray(colours(70, 90))
+    expected = transform_for(model)(picture)
+    for wrapped in (torch.compile(model), torch.nn.DataParallel(model)):
+        assert torch.equal(transform_for(wrapped)(picture), expected)
+    with pytest.raises(ValueError, match="a Vision Transformer of timm's or dsm_ext's, got a Res"):
+        transform_for(create_model("resnet10t"))
 
 
 def test_turned_photographs_have_the_answers_of_straight_ones(data, tmp_path):

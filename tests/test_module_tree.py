@@ -25,6 +25,10 @@ def images():
     return torch.randn(2, 3, 56, 56)
 
 
+class Marked(nn.Linear):
+    """A layer of somebody's own."""
+
+
 def swap_blocks(fast):
     fast.blocks[0], fast.blocks[1] = fast.blocks[1], fast.blocks[0]
 
@@ -83,6 +87,10 @@ CHANGES = {
     r"blocks\.0\.attn\.qkv has hooks.": cut_weights,
     r"blocks\.1 has another forward, which is never called": patch,
     "norm has another forward, which is never called": patch_layer,
+    "norm was given eps=1.0, where the model computes with 1e-06": (
+        lambda f: setattr(f.norm, "eps", 1.0)
+    ),
+    "head became a .*Marked": lambda f: setattr(f.head, "__class__", Marked),
 }  # fmt: skip
 
 
@@ -312,6 +320,62 @@ def test_reset_classifier(images):
     frozen.head = nn.Identity()
     with pytest.raises(RuntimeError, match="frozen"):
         frozen(images)
+
+
+def test_what_is_known_of_a_model_follows_its_head_at_once():
+    fast = dsm_ext.from_timm(small(), "dense")
+    fast.head = nn.Linear(32, 5)
+    assert (fast.config.num_classes, fast.num_classes) == (5, 5)
+    assert fast.plan.multiply_adds_head == 5 * 32
+    del fast.head.bias
+    assert not fast.config.head_bias
+
+
+def test_a_head_that_is_made_in_inference_mode(images):
+    fast = dsm_ext.from_timm(small(), "dense")
+    with torch.inference_mode():
+        fast.head = nn.Linear(32, 3)
+        inside = fast(images)
+    assert torch.equal(fast(images), inside)
+
+
+@pytest.mark.parametrize("name", ["global_pool", "dynamic_img_size", "r", "num_heads"])
+def test_settings_that_the_model_has_not_are_refused(name):
+    fast = dsm_ext.from_timm(small(), "dense")
+    with pytest.raises(AttributeError, match=f"{name} cannot be set"):
+        setattr(fast, name, 8)
+
+
+def rename(fast):
+    fast.norm.gamma = fast.norm.bias
+    del fast.norm.bias
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda f: setattr(f.head.weight, "data", torch.zeros(5, 32)), r"head\.weight \[5, 32\]"),
+        (lambda f: setattr(f.head.weight, "data", torch.zeros(50, 32)), r"head\.weight \[50, 32\]"),
+        (lambda f: setattr(f.norm.weight, "data", torch.ones(16)), r"norm\.weight \[16\]"),
+        (
+            lambda f: setattr(f.blocks[0].mlp.fc1.weight, "data", f.blocks[0].mlp.fc1.weight[:64]),
+            r"blocks\.0\.mlp\.fc1\.weight \[64, 32\]",
+        ),
+        (lambda f: setattr(f.pos_embed, "data", f.pos_embed.data[:, :50]), r"pos_embed \[1, 50"),
+        (lambda f: f.head.half(), r"one dtype, got Float and, for head\.weight, Half"),
+        (lambda f: f.blocks[0].bfloat16(), r"one dtype, .* for blocks\.0\..*BFloat16"),
+        (lambda f: f.patch_embed.half(), "one dtype, got .* and, for "),
+        (lambda f: setattr(f.cls_token, "data", f.cls_token.double()), "for .*, (Double|Float)"),
+        (lambda f: prune.random_unstructured(f, "pos_embed", 0.9), "missing pos_embed; unexpected"),
+        (rename, r"missing norm\.bias; unexpected norm\.gamma"),
+    ],
+)
+def test_parameters_of_another_kind_are_named(fast, images, change, message):
+    fast(images)
+    change(fast)
+    for _ in range(2):
+        with pytest.raises((ValueError, TypeError), match=message):
+            fast(images)
 
 
 def test_settings_survive_another_head(images):

@@ -44,6 +44,7 @@ WAYS = {
     "jit.trace_module": lambda m, x: torch.jit.trace_module(m, {"forward": x}),
     "make_fx, real": lambda m, x: make_fx(m)(x),
     "make_fx, fake": lambda m, x: make_fx(m, tracing_mode="fake")(x),
+    "make_fx, pre-dispatch": lambda m, x: make_fx(m, pre_dispatch=True)(x),
     "make_fx, symbolic": lambda m, x: make_fx(m, tracing_mode="symbolic")(x),
     "fx": lambda m, x: torch.fx.symbolic_trace(m),
     "export": lambda m, x: torch.export.export(m, (x,)),

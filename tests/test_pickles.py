@@ -57,7 +57,7 @@ def state_of(thing):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_has_the_same_values(things, name, protocol):
     thing = things[name]
     for twin in (

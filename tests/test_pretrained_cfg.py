@@ -96,10 +96,44 @@ def test_what_is_not_known_is_not_guessed(picture, tmp_path):
         resolved(fast)
 
 
+def test_numbers_of_any_kind_are_taken_and_others_refused():
+    fast = dsm_ext.from_timm(small(), "dense")
+    for mean in (np.array([0.5] * 3), torch.tensor([0.5] * 3), [0.5], (0.5, 0.5, 0.5)):
+        fast.pretrained_cfg = OWN | {"mean": mean}
+        assert fast.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    for change in (
+        {"mean": (float("nan"),) * 3}, {"mean": (True,) * 3}, {"mean": ("0.5",) * 3},
+        {"mean": (0.1, 0.9)}, {"std": (-1, 1, 1)}, {"std": (0, 0, 0)}, {"crop_pct": 0},
+        {"crop_pct": "0.9"}, {"crop_mode": "weird"},
+    ):  # fmt: skip
+        (key,) = change
+        with pytest.raises(ValueError, match=f"expected '{key}' of pretrained_cfg to be"):
+            fast.pretrained_cfg = OWN | change
+    for cfg in ("vit", 5, [1]):
+        with pytest.raises(TypeError, match="expected pretrained_cfg to be a dict"):
+            fast.pretrained_cfg = cfg
+
+
+def test_export_describes_no_model_by_another(tmp_path):
+    fast = dsm_ext.from_timm(small(), "dense")
+    with pytest.raises(ValueError, match="timm_model is another model than this one: img_size"):
+        dsm_ext.export(fast, tmp_path / "a", timm.create_model(NAME))
+    with pytest.raises(NotImplementedError, match="ResNet"):
+        dsm_ext.export(fast, tmp_path / "a", timm.create_model("resnet10t"))
+    with pytest.raises(TypeError, match="expected a dsm_ext.VisionTransformer, got"):
+        dsm_ext.export(small(), tmp_path / "a")
+    fast.norm = torch.nn.LayerNorm(32)
+    with pytest.raises(NotImplementedError, match="norm was replaced"):
+        dsm_ext.export(fast, tmp_path / "a")
+    assert not (tmp_path / "a" / "config.json").exists()
+
+
 def test_what_is_assigned_must_say_how_to_normalise():
     fast = dsm_ext.from_timm(small(), "dense")
     for cfg in ({}, {"mean": (0.5,)}, {"std": (0.5,)}, {"mean": None, "std": (1, 1, 1)}):
-        with pytest.raises(ValueError, match="expected pretrained_cfg to have '(mean|std)'"):
+        with pytest.raises(
+            ValueError, match="expected '(mean|std)' of pretrained_cfg to be a number for"
+        ):
             fast.pretrained_cfg = cfg
     with pytest.raises(ValueError, match="not known"):
         resolved(fast)
@@ -120,6 +154,7 @@ def test_export_and_load_carry_it(tmp_path, given, picture):
     for own in (fast, again, twice, pickle.loads(pickle.dumps(fast))):
         assert resolved(own) == OWN | {"input_size": (3, 56, 56)}
         assert class_names(own.pretrained_cfg, 3) == ["n1", "a second, or another", "n3"]
+        assert label_names(own.pretrained_cfg, 3) == ["n1", "n2", "n3"]
         assert torch.equal(transform_for(own)(picture), transform_for(fast)(picture))
     info = dsm_ext.model_info(tmp_path / "b")
     assert (info.architecture, info.labels) == (NAME, ["n1", "a second, or another", "n3"])

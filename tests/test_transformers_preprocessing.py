@@ -101,7 +101,7 @@ def test_files_of_older_transformers(tmp_path):
     "change",
     [
         {"do_resize": False}, {"do_rescale": False}, {"rescale_factor": 1.0}, {"image_mean": None},
-        {"size": {"shortest_edge": 64}},
+        {"size": {"shortest_edge": 64}}, {"do_flip_channel_order": True}, {"do_pad": True},
     ],
 )  # fmt: skip
 def test_what_timm_cannot_do_is_not_known(tmp_path, change):
@@ -113,9 +113,11 @@ def test_what_timm_cannot_do_is_not_known(tmp_path, change):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("image_mean", "x"), ("image_std", [0, "a"]), ("image_mean", []), ("size", [1]),
-        ("size", -3), ("size", True), ("size", {"height": 3, "width": 4}), ("size", None),
-        ("resample", 9), ("resample", [1]), ("do_resize", "yes"), ("do_center_crop", 3),
+        ("image_mean", "x"), ("image_mean", []), ("image_mean", [0.1] * 4),
+        ("image_mean", [10**400, 0, 0]), ("image_std", [0, "a"]), ("image_std", [-1, 1, 1]),
+        ("image_std", [0, 0, 0]), ("size", [1]), ("size", -3), ("size", True), ("size", None),
+        ("size", {"height": 3, "width": 4}), ("resample", 9), ("resample", True),
+        ("resample", [1]), ("do_resize", "yes"), ("do_center_crop", 3),
     ],
 )  # fmt: skip
 def test_wrong_values_are_named(tmp_path, key, value):

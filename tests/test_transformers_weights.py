@@ -160,7 +160,7 @@ def test_they_are_exported_for_cpp(name, folder, tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: it is of a transformers checkpoint"):
         dsm_ext.load(checkpoint)
     fast = dsm_ext.from_transformers(checkpoint, "dense")
-    core = dsm_ext._C.load(str(dsm_ext.export(fast, tmp_path / "exported")))
+    core = dsm_ext._C.load_with_info(str(dsm_ext.export(fast, tmp_path / "exported")))[0]
     images = images_for(model)
     assert_close(core.forward(images), expected(model, images))
 

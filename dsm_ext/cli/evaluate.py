@@ -15,7 +15,7 @@ from dsm_ext.cli.open_model import open_model
 from dsm_ext.evaluate import Evaluation
 from dsm_ext.images import Batches, find_images, label_images
 from dsm_ext.measure import environment
-from dsm_ext.pretrained_cfg import label_names
+from dsm_ext.pretrained_cfg import class_names, label_names
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,8 +27,9 @@ def run(args: argparse.Namespace) -> None:
     opened = open_model(args, dtype, device)
     opened.check_classifier()
     count = opened.model.config.num_classes
-    names = label_names(opened.model._pretrained_cfg, count)
-    labels = torch.tensor(label_images(paths, args.images, count, names))
+    cfg = opened.model._pretrained_cfg
+    names, texts = label_names(cfg, count), class_names(cfg, count)
+    labels = torch.tensor(label_images(paths, args.images, count, names, texts))
     merged = {name: s for name, s in opened.schedules.items() if name != "dense"}
     evaluation = Evaluation(opened.model, merged)
     batches = Batches(paths, opened.transform(), args.batch)

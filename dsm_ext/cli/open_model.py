@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dsm_ext._native import Config, ModelInfo, Schedule
 from dsm_ext.cli import common
-from dsm_ext.export import CONFIG, WEIGHTS, load, model_info, read_config
+from dsm_ext.export import CONFIG, WEIGHTS, load, model_info
 from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
 from dsm_ext.pretrained_cfg import class_names
@@ -89,8 +90,8 @@ class Opened:
             ValueError: the folder names no architecture of timm's, or one of another shape.
         """
         if self._timm is None:
-            assert self.path is not None
-            self._timm = _timm_of(self.path, self.model)
+            assert self.path is not None and self.info is not None
+            self._timm = _timm_of(self.path, self.info, self.model)
         return self._timm
 
 
@@ -188,13 +189,13 @@ def _is_timm(name: str) -> bool:
     return timm.is_model(name.split(".")[0])
 
 
-def _timm_of(path: Path, model: VisionTransformer) -> Any:
+def _timm_of(path: Path, info: ModelInfo, model: VisionTransformer) -> Any:
     """timm's model of the architecture that a folder names, with a model's weights."""
     import timm
 
     from dsm_ext.timm_features import check_supported, config_of
 
-    content = read_config(path)
+    content = json.loads(info.config_json)
     architecture = content.get("architecture")
     if not isinstance(architecture, str) or not _is_timm(architecture):
         raise ValueError(

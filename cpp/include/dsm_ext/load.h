@@ -20,6 +20,7 @@ struct DSM_EXT_API ModelInfo {
   Schedule schedule;                ///< The one that was exported, else `Schedule::dsm`.
   Preprocessing preprocessing;      ///< Its `known` is false where the files do not say.
   std::vector<std::string> labels;  ///< Of the classes, in their order; empty where none are given.
+  std::string config_json;          ///< config.json as it stands.
 };
 
 /// What a model is, without making it.
@@ -52,6 +53,16 @@ struct LoadOptions {
 /// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model, or for a
 ///         device without memory; c10::TypeError for another dtype.
 DSM_EXT_API VisionTransformer load(
+    const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
+    const LoadOptions& options = {});
+
+struct DSM_EXT_API LoadedModel {
+  VisionTransformer model;
+  ModelInfo info;
+};
+
+/// `load` and `model_info` of one reading of the files.
+DSM_EXT_API LoadedModel load_with_info(
     const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
     const LoadOptions& options = {});
 

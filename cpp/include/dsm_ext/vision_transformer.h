@@ -190,6 +190,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::shared_ptr<const cpu::Engine> locked_engine() const;  // mutex_ is held
   void take_parameters();
   void check_not_frozen() const;  // likewise
+  void check_parameters() const;  // likewise
   std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
   std::vector<int64_t> recordings_key() const;
   Sequence embed(const at::Tensor& patches, const Layout& layout) const;
@@ -201,7 +202,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   Passed pass(const at::Tensor& images, const Wanted& wanted) const;
 
   Config config_;
-  mutable std::mutex mutex_;                                          // guards the next seven
+  mutable std::mutex mutex_;                                          // guards the next eight
   std::shared_ptr<const Layout> layout_;                              // for the config's image size
   mutable std::vector<std::shared_ptr<const Layout>> other_layouts_;  // for others lately seen
   mutable std::shared_ptr<cpu::Engine> engine_;  // null until the fast path is taken
@@ -209,6 +210,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   CpuPath cpu_path_;
   bool cuda_graphs_;
   std::vector<std::pair<std::string, at::Tensor>> all_parameters_;
+  std::vector<std::vector<int64_t>> parameter_shapes_;  // as the config has them
 
   at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // those that there are
   std::shared_ptr<Linear> patch_embed_, head_, head_dist_;

@@ -2,6 +2,7 @@
 
 #include <ATen/TracerMode.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <c10/util/Exception.h>
 
@@ -13,7 +14,8 @@ using c10::impl::TorchDispatchModeKey;
 
 // Whether operators that are called now are recorded or replaced.
 bool is_traced() {
-  if (at::tracer::impl::is_dispatch_enabled()) {
+  if (at::tracer::impl::is_dispatch_enabled() ||
+      c10::impl::tls_is_dispatch_key_included(DispatchKey::PreDispatch)) {
     return true;
   }
   if (!c10::impl::TorchDispatchModeTLS::any_modes_set()) {
@@ -29,18 +31,6 @@ bool is_traced() {
   return false;
 }
 
-void check_plain(const at::Tensor& tensor, const char* name) {
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      is_plain(tensor),
-      "dsm_ext.VisionTransformer: the model is one compiled call that torch can neither trace, "
-      "export nor transform; trace or export dsm_ext.reference.forward with ops=dsm_ext in its "
-      "place");
-  TORCH_CHECK_TYPE(
-      tensor.layout() == at::kStrided && !tensor.is_nested(),
-      "dsm_ext.VisionTransformer: expected ", name, " to be a dense tensor, got one of layout ",
-      tensor.layout(), tensor.is_nested() ? " and nested" : "");
-}
-
 // Of a tensor that a forward starts from.
 void check_kind(const at::Tensor& tensor, const char* name, const at::Tensor& weight) {
   TORCH_CHECK_VALUE(
@@ -52,11 +42,6 @@ void check_kind(const at::Tensor& tensor, const char* name, const at::Tensor& we
   TORCH_CHECK_TYPE(
       tensor.scalar_type() == weight.scalar_type(), "dsm_ext.VisionTransformer: expected ", name,
       " of ", weight.scalar_type(), " like the weights, got ", tensor.scalar_type());
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      !(at::GradMode::is_enabled() && tensor.requires_grad()) &&
-          !tensor._fw_grad(/*level=*/0).defined(),
-      "dsm_ext.VisionTransformer: ", name,
-      " require grad, and the model is for inference only; pass ", name, ".detach()");
 }
 
 }  // namespace
@@ -66,6 +51,23 @@ bool is_plain(const at::Tensor& tensor) {
       {DispatchKey::Python, DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper,
        DispatchKey::BatchedNestedTensor, DispatchKey::Batched, DispatchKey::Functionalize});
   return !tensor.key_set().has_any(wrapped) && !is_traced();
+}
+
+void check_plain(const at::Tensor& tensor, const char* name) {
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      is_plain(tensor),
+      "dsm_ext.VisionTransformer: the model is one compiled call that torch can neither trace, "
+      "export nor transform; trace or export dsm_ext.reference.forward with ops=dsm_ext in its "
+      "place");
+  TORCH_CHECK_TYPE(
+      tensor.layout() == at::kStrided && !tensor.is_nested(),
+      "dsm_ext.VisionTransformer: expected ", name, " to be a dense tensor, got one of layout ",
+      tensor.layout(), tensor.is_nested() ? " and nested" : "");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !(at::GradMode::is_enabled() && tensor.requires_grad()) &&
+          !tensor._fw_grad(/*level=*/0).defined(),
+      "dsm_ext.VisionTransformer: ", name,
+      " require grad, and the model is for inference only; pass ", name, ".detach()");
 }
 
 void check_images(const at::Tensor& images, const Config& config, const at::Tensor& weight) {

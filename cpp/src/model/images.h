@@ -11,6 +11,10 @@ namespace dsm_ext {
 /// `functionalize`, fake tensors): the model reads memory and would put nothing into that program.
 bool is_plain(const at::Tensor& tensor);
 
+/// \throws c10::NotImplementedError where a tensor is not plain, or is to be differentiated;
+///         c10::TypeError where it is sparse or nested.
+void check_plain(const at::Tensor& tensor, const char* name);
+
 /// \throws what `VisionTransformer` documents of images that it does not take.
 /// \param weight  A weight of the model: images must lie where it is and be of its dtype.
 void check_images(const at::Tensor& images, const Config& config, const at::Tensor& weight);

@@ -1,4 +1,5 @@
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <map>
@@ -61,6 +62,7 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
 void VisionTransformerImpl::load_parameters(
     const std::vector<std::pair<std::string, at::Tensor>>& weights, bool check_finite) {
   const c10::InferenceMode ordinary(false);
+  const at::NoGradGuard no_grad;
   {
     const std::lock_guard lock(mutex_);
     check_not_frozen();

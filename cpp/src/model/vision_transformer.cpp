@@ -221,9 +221,34 @@ void VisionTransformerImpl::take_parameters() {
     const std::lock_guard lock(mutex_);
     check_not_frozen();
     all_parameters_ = named_parameters().pairs();
+    parameter_shapes_.clear();
+    for (const auto& [name, tensor] : all_parameters_) {
+      parameter_shapes_.push_back(tensor.sizes().vec());
+    }
     engine_.reset();
   }
   graphs_->clear();
+}
+
+// A parameter can be given other values from outside (`.data` in Python), and these may be of
+// another shape, dtype or device than the model's.
+void VisionTransformerImpl::check_parameters() const {
+  const auto& first = all_parameters_.front().second;
+  for (size_t i = 0; i < all_parameters_.size(); ++i) {
+    const auto& [name, tensor] = all_parameters_[i];
+    TORCH_CHECK_VALUE(
+        tensor.sizes() == parameter_shapes_[i],
+        "dsm_ext.VisionTransformer: the weights do not fit ", "the model: misshapen ", name, " ",
+        tensor.sizes(), " (expected ", at::IntArrayRef(parameter_shapes_[i]), ")");
+    TORCH_CHECK_TYPE(
+        tensor.scalar_type() == first.scalar_type(),
+        "dsm_ext.VisionTransformer: expected weights of one dtype, got ", first.scalar_type(),
+        " and, for ", name, ", ", tensor.scalar_type());
+    TORCH_CHECK_VALUE(
+        tensor.device() == first.device(),
+        "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),
+        " and, for ", name, ", ", tensor.device());
+  }
 }
 
 // Null where the plain path is to run.
@@ -239,9 +264,13 @@ std::shared_ptr<const cpu::Engine> VisionTransformerImpl::locked_engine() const 
         "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
     return engine_;
   }
+  if (engine_ != nullptr && engine_->packed_from(all_parameters_)) {
+    return engine_;
+  }
+  check_parameters();
   if (cpu_path_ != CpuPath::fast || !cpu::Engine::takes(config_, all_parameters_)) {
     engine_.reset();
-  } else if (engine_ == nullptr || !engine_->packed_from(all_parameters_)) {
+  } else {
     engine_ = std::make_shared<cpu::Engine>(config_, all_parameters_);
   }
   return engine_;

@@ -156,13 +156,14 @@ Passed VisionTransformerImpl::run(
 }
 
 Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wanted) const {
+  const auto engine = this->engine();  // looks at the weights first
   check_images(images, config_, patch_embed_->weight);
   const Inference guard;
   const auto layout = this->layout(images);
   if (images.size(0) == 0) {
     return allocate(wanted, *layout, 0, images.options());
   }
-  if (const auto engine = this->engine()) {
+  if (engine != nullptr) {
     return engine->forward(images, *layout, wanted);
   }
   if (images.is_cuda()) {
@@ -206,6 +207,7 @@ at::Tensor VisionTransformerImpl::forward_head(
       " features that are pooled by size, or features of all ", all,
       " tokens, as forward_features gives them with dense=True");
   if (size) {
+    check_plain(*size, "size");
     TORCH_CHECK_VALUE(
         size->dim() == 2 && size->size(0) == b && size->size(1) == m,
         "dsm_ext.VisionTransformer: expected size to be [", b, ", ", m, "], got ", size->sizes());

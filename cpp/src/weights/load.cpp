@@ -40,6 +40,12 @@ VisionTransformer make(const ModelFile& file, const std::optional<std::string>& 
 VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule,
     const LoadOptions& options) {
+  return load_with_info(path, schedule, options).model;
+}
+
+LoadedModel load_with_info(
+    const std::string& path, const std::optional<std::string>& schedule,
+    const LoadOptions& options) {
   check(options);
   const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
   auto file = open_model(path);
@@ -54,7 +60,7 @@ VisionTransformer load(
   } catch (const c10::Error& e) {
     fail(file.weights_path, e.what_without_backtrace());
   }
-  return model;
+  return {model, std::move(file.info)};
 }
 
 }  // namespace dsm_ext

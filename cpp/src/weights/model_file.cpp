@@ -25,7 +25,7 @@ Json parse_config(const std::string& path, const std::string& text) {
   return parse_json(path, "it", bytes, bytes + text.size(), kMostDepth);
 }
 
-Json read_config(const std::string& path) {
+std::string read_config(const std::string& path) {
   const auto size = file_size(path);
   if (size > kMostConfig) {
     fail(path, "it has " + std::to_string(size) + " bytes");
@@ -35,7 +35,7 @@ Json read_config(const std::string& path) {
   if (!file.read(text.data(), static_cast<std::streamsize>(size))) {
     fail(path, "it cannot be read");
   }
-  return parse_config(path, text);
+  return text;
 }
 
 const Json& object_in(const std::string& path, const Json& json, const char* name) {
@@ -198,16 +198,20 @@ ModelInfo info_from(
   }
   const auto& pretrained = pretrained_in(path, json);
   return {
-      find_field<std::string>(path, json, "architecture").value_or(""), config,
+      find_field<std::string>(path, json, "architecture").value_or(""),
+      config,
       own.contains("schedule") ? schedule_from(path, own["schedule"]) : Schedule::dsm(depth),
       preprocessing_from(path, pretrained, config),
-      labels_in(path, json, pretrained, config.num_classes)};
+      labels_in(path, json, pretrained, config.num_classes),
+      {}};
 }
 
 ModelFile open_model(
-    const std::string& config_path, const Json& json, const std::string& weights_path,
+    const std::string& config_path, const std::string& text, const std::string& weights_path,
     NamedTensors weights) {
+  const auto json = parse_config(config_path, text);
   auto info = info_from(config_path, json, weights_path, weights);
+  info.config_json = text;
   const bool own_schedule = object_in(config_path, json, "dsm_ext").contains("schedule");
   return {config_path, weights_path, std::move(info), own_schedule, std::move(weights)};
 }
@@ -225,13 +229,13 @@ ModelFile open_model(const std::string& path, bool values) {
           "its metadata has no config, as `dsm-ext export` writes it; a file of weights alone is "
           "loaded by its folder, with config.json beside it");
     }
-    return open_model(path, parse_config(path, found->second), path, std::move(file.tensors));
+    return open_model(path, found->second, path, std::move(file.tensors));
   }
   const auto config_path = (std::filesystem::path(path) / "config.json").string();
   const auto weights_path = (std::filesystem::path(path) / "model.safetensors").string();
-  const auto json = read_config(config_path);
+  const auto text = read_config(config_path);
   return open_model(
-      config_path, json, weights_path, open_safetensors(weights_path, values).tensors);
+      config_path, text, weights_path, open_safetensors(weights_path, values).tensors);
 }
 
 ModelInfo model_info(const std::string& path) { return open_model(path, /*values=*/false).info; }

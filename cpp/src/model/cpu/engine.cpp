@@ -40,7 +40,8 @@ Engine::Engine(const Config& config, const Named& parameters)
       weights_(config, [&](const std::string& name) { return find(parameters, name); }) {
   for (const auto& [name, tensor] : parameters) {
     states_.push_back(
-        {tensor.storage(), tensor.const_data_ptr(), tensor.strides().vec(), tensor._version()});
+        {tensor.storage(), tensor.const_data_ptr(), tensor.sizes().vec(), tensor.strides().vec(),
+         tensor._version()});
   }
 }
 
@@ -50,7 +51,8 @@ bool Engine::packed_from(const Named& parameters) const {
       [](const auto& parameter, const State& state) {
         const auto& tensor = parameter.second;
         return tensor.const_data_ptr() == state.data && tensor._version() == state.version &&
-               tensor.strides() == state.strides;
+               tensor.sizes() == state.sizes && tensor.strides() == state.strides &&
+               tensor.scalar_type() == at::kFloat;
       });
 }
 

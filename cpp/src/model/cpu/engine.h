@@ -30,7 +30,7 @@ class Engine {
   struct State {
     c10::Storage storage;  // kept, so that its address is not given to another
     const void* data;
-    std::vector<int64_t> strides;
+    std::vector<int64_t> sizes, strides;
     int64_t version;
   };
 
