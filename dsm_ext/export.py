@@ -118,8 +118,7 @@ def _arguments(source: Any, config: Config) -> dict[str, Any]:
 
 def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:
     names = (
-        "tag", "input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode",
-        "fixed_input_size", "num_classes",
+        "tag", "input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode", "num_classes",
     )  # fmt: skip
     return {name: cfg[name] for name in names if cfg.get(name) is not None}
 

@@ -98,7 +98,7 @@ def test_channels_that_no_picture_has_are_named(tmp_path, picture, capsys):
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     named = [NAME, "--weights", tmp_path / "w.safetensors", "--in-chans", 4, "--num-classes", 2]
     said = run(capsys, "classify", *named, picture, status=2).err
-    assert f"{NAME} takes 4 channels, pictures have 1 or 3" in said
+    assert "the model takes 4 channels, pictures have 1 or 3" in said
 
 
 def test_a_part_of_a_file_and_its_average_are_chosen(tmp_path, picture, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import create, small
+from models import create
 from PIL import Image
 
 import dsm_ext
@@ -96,7 +96,7 @@ def test_a_closed_output_is_no_fault():
 )
 def test_commands_run_without_docstrings(command, tmp_path):
     """``python -OO`` takes docstrings and asserts away."""
-    model = small()
+    model = prepared()
     dsm_ext.export(dsm_ext.from_timm(model, "tome:r=2"), tmp_path / "model")
     picture = tmp_path / "pictures" / "0" / "a.png"
     picture.parent.mkdir(parents=True)
@@ -191,7 +191,7 @@ def test_outputs_that_cannot_be_written_are_named_before_any_work(capsys, tmp_pa
     said = one_line(capsys, "demo", "--output", file / "x.png")
     assert f"{file} is a file" in said
     folder = tmp_path / "model"
-    dsm_ext.export(dsm_ext.from_timm(small(), "tome:r=2"), folder)
+    dsm_ext.export(dsm_ext.from_timm(prepared(), "tome:r=2"), folder)
     said = one_line(capsys, "export", folder, "-o", file)
     assert f"expected --output to be a folder, got the file {file}" in said
     said = one_line(capsys, "show", folder, "x.png", "-o", file)
