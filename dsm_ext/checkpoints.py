@@ -92,6 +92,12 @@ def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True)
     if places:
         return _taken(dicts[places[0].path], places[0], every)
     if path not in dicts:
+        averaged = [key for key in EMA if isinstance(content.get(key), Mapping)]
+        if averaged and not use_ema:
+            raise ValueError(
+                f"it holds averaged weights alone, under {listed(averaged)}, and use_ema=False "
+                "leaves them out"
+            )
         raise ValueError(f"it holds no state dict of tensors, but {_overview(content)}")
     return State(_cleaned(dicts[path], ""), path, [])
 

@@ -213,8 +213,8 @@ class VisionTransformer(CompiledModule):
             count = operator.index(n)
             if not 1 <= count <= depth:
                 raise ValueError(
-                    "dsm_ext.VisionTransformer: expected n to be indices of blocks or a count in "
-                    f"[1, {depth}], got {count}"
+                    "dsm_ext.VisionTransformer: expected n to be indices of blocks in "
+                    f"[0, {depth - 1}], or how many of the last, got {count}"
                 )
             blocks = list(range(depth - count, depth))
         else:

@@ -308,3 +308,10 @@ def test_long_names_are_cut():
     with pytest.raises(ValueError, match="timm has no model named 'xxx") as error:
         dsm_ext.from_timm("x" * 10**6, pretrained=True)
     assert len(str(error.value)) < 300
+
+
+def test_a_file_of_averaged_weights_alone(tmp_path):
+    torch.save({"model_ema": create("test_vit").state_dict()}, tmp_path / "x.pt")
+    assert load_weights(tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="averaged weights alone, under model_ema, and use_ema=F"):
+        load_weights(tmp_path / "x.pt", use_ema=False)

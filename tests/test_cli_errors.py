@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import create
+from models import create, prepared
 from PIL import Image
 
 import dsm_ext
