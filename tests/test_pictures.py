@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from models import create, small
+from models import create, prepared
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -208,7 +208,7 @@ def test_show(capsys, weights, pictures, tmp_path):
 
 
 def test_show_draws_the_groups_that_the_model_makes(capsys, tiny, tmp_path):
-    timm_model = small(img_size=(24, 40), patch_size=8, num_classes=0)  # 3 x 5 patches, no head
+    timm_model = prepared(img_size=(24, 40), patch_size=8, num_classes=0)  # 3 x 5 patches, no head
     tiny(timm_model)
     color = (200, 100, 50)
     Image.new("RGB", (90, 60), color).save(tmp_path / "x.png")
@@ -229,7 +229,7 @@ def test_show_draws_the_groups_that_the_model_makes(capsys, tiny, tmp_path):
 
 
 def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
-    tiny(small())
+    tiny(prepared())
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     out = tmp_path / "out"
@@ -246,7 +246,7 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
 
 
 def test_show_splits_sheets_and_tells_pictures_of_one_name_apart(capsys, tiny, pictures, tmp_path):
-    tiny(small())
+    tiny(prepared())
     out = tmp_path / "out"
     show(capsys, "any", *[pictures[0]] * 9, "--schedule", "dense dense", "-o", out)
     strips = {"0-dense.png", *(f"0-{i}-dense.png" for i in range(2, 10))}
@@ -266,7 +266,7 @@ def test_show_refuses_before_it_writes(capsys, tiny, pictures, tmp_path):
         output = show(capsys, *command, out, *arguments, status=2)
         assert message in output.err
         assert len(output.err.splitlines()) == 1
-    tiny(small())
+    tiny(prepared())
     assert "r of block 0" in show(
         capsys, *command, out, "--schedule", "dense tome:r=150", status=2
     ).err  # fmt: skip
