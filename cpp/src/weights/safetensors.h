@@ -14,7 +14,8 @@ struct SafetensorsFile {
 };
 
 /// `read_safetensors`, and the file's metadata.
-/// \param values  Whether the tensors are read; else they have their shapes and dtypes alone, on the
+/// \param values  Whether the tensors are read; else they have their shapes and dtypes alone, on
+/// the
 ///                meta device.
 SafetensorsFile open_safetensors(const std::string& path, bool values);
 
