@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -111,11 +112,14 @@ def read_image(path: str | Path) -> Image.Image:
     """Decode a picture as ``to_rgb`` describes; of an animation, the first frame.
 
     Raises:
+        TypeError: not a path.
         ValueError: it cannot be decoded, is cut short, is larger than Pillow's limit
             (``PIL.Image.MAX_IMAGE_PIXELS``), or has no certain colours; the message names it.
         FileNotFoundError, PermissionError, other OSError: the file cannot be opened; the message
             names it.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"dsm_ext: expected the path of a picture, got {type(path).__name__}")
     try:
         with open(path, "rb") as file, Image.open(file) as image:
             return to_rgb(image)

@@ -60,8 +60,9 @@ class VisionTransformer(CompiledModule):
     several threads.
 
     On the CPU in float32 the weights are packed by the first call, and again by the first one after
-    they have changed. Changes that torch does not count (through ``.data`` or ``numpy()``) are not
-    seen; after them, assign ``cpu_path`` again. ``cpu_path = "reference"`` or the environment
+    they have changed. Changes that torch does not count (values written through ``.data`` or
+    ``numpy()``, or by an optimizer with ``fused=True``) are not seen; after them, assign
+    ``cpu_path`` again. ``cpu_path = "reference"`` or the environment
     variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead; weights that were made in
     inference mode, whose changes torch does not count either, always do.
 

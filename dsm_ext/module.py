@@ -85,10 +85,15 @@ class CompiledModule(nn.Module):
 
         Raises:
             ValueError: a count or a pooling that the model cannot have.
+            TypeError: ``num_classes`` is no integer.
             RuntimeError: the model is frozen.
         """
         self._check_not_frozen()
         self._take_changes()
+        if isinstance(num_classes, bool):
+            raise TypeError(
+                "dsm_ext.VisionTransformer: expected num_classes to be a count, got a bool"
+            )
         fields: dict[str, Any] = {"num_classes": operator.index(num_classes), "head_bias": True}
         if global_pool is not None:
             fields["global_pool"] = global_pool

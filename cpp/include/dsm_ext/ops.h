@@ -26,9 +26,10 @@ namespace dsm_ext {
 /// Positions are counted over the whole sequence, prefix included, or, with `windows`, inside each
 /// window. Tokens at even positions form A, those at odd positions B. Every token of A proposes
 /// its most similar token of B (cosine; ties: the lower index), and the `r` best pairs merge (ties:
-/// the lower index of A). A zero-length or non-finite row of `metric` is matched last. The order
-/// afterwards is the prefix, then, window by window, the unmerged A and all of B. With r = 0 the
-/// map is the identity.
+/// the lower index of A). A tie is an equal similarity in float32: equal rows of B tie for every A,
+/// while pairs of equal rows of several kinds, all of cosine 1, may differ by a rounding. A
+/// zero-length or non-finite row of `metric` is matched last. The order afterwards is the prefix,
+/// then, window by window, the unmerged A and all of B. With r = 0 the map is the identity.
 ///
 /// \param metric  [B, N, D] float32, float16 or bfloat16; compared in float32.
 /// \param r       Tokens to remove from the sequence, in [0, (N - prefix) / 2]; with `windows` from
