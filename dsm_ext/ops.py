@@ -34,7 +34,8 @@ def match(
     proposes its most similar token of B (cosine; ties: the lower index), and the ``r`` best pairs
     merge (ties: the lower index of A). A tie is an equal similarity in float32: equal rows of B
     tie for every A, while pairs of equal rows of several kinds, all of cosine 1, may differ by a
-    rounding. A zero-length or non-finite row of ``metric`` is matched last. The order afterwards is the prefix, then, window by window, the unmerged A and all of B.
+    rounding. A zero-length or non-finite row of ``metric`` is matched last. The order afterwards is
+    the prefix, then, window by window, the unmerged A and all of B.
     With r = 0 the map is the identity.
 
     Args:

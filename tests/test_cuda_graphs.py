@@ -267,7 +267,7 @@ def test_images_elsewhere_are_refused():
 def test_parts_of_another_dtype_are_refused():
     _, plain, images = pair(dtype=torch.bfloat16)
     plain.get_submodule("blocks.2.mlp.fc1").float()
-    with pytest.raises(TypeError, match="weights of one dtype, got BFloat16 and, for blocks.2.mlp.fc1"):
+    with pytest.raises(TypeError, match="weights of one dtype, got BFloat16 and, for blocks"):
         plain(images)
 
 
