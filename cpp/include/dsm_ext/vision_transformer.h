@@ -71,8 +71,8 @@ enum class CpuPath {
 ///
 /// On the CPU in float32 the weights are packed by the first call, and again by the first one after
 /// they have changed. Changes that torch does not count are not seen: those through `data_ptr`, in
-/// Python through `.data` or `numpy()`, and by fused optimizers; load the weights again after them. Weights made in
-/// inference mode are not counted either and take the reference path.
+/// Python through `.data` or `numpy()`, and by fused optimizers; load the weights again after them.
+/// Weights made in inference mode are not counted either and take the reference path.
 ///
 /// On a GPU what the second call like an earlier one does is recorded as a CUDA graph: the same
 /// number and size of images, the same request, the same weights in the same place. Later ones
