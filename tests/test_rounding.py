@@ -57,8 +57,11 @@ def test_linear_layers(rows, inputs):
     x, weight = torch.randn(rows, inputs), torch.randn(512, inputs) / math.sqrt(inputs)
     bias = torch.randn(512)
     exact = F.linear(x.double(), weight.double(), bias.double())
-    actual = _C.PackedLinear(weight, bias).forward(x)
-    assert_as_exact_as_eager(actual, F.linear(x, weight, bias), exact)
+    actual, eager = _C.PackedLinear(weight, bias).forward(x), F.linear(x, weight, bias)
+    if inputs < 768:
+        assert_as_exact_as_eager(actual, eager, exact)
+    else:  # 768 are summed in a row for speed, where eager sums 384: 1.35 times as much is rounded
+        assert_error_at_most_twice(actual, eager, exact)
 
 
 def test_exponentials_are_rounded_once_or_twice():
