@@ -53,7 +53,8 @@ class ModuleTree {
            .eps = part && attributes.contains("eps") ? keep(attributes["eps"]) : nullptr,
            .attribute_count = PyDict_GET_SIZE(attributes.ptr()),
            .part_count = keep_values(attributes["_modules"]),
-           .parameter_count = keep_values(attributes["_parameters"])});
+           .parameter_count = keep_values(attributes["_parameters"]),
+           .deletes_parts = py::hasattr(module, "__delitem__")});
     }
   }
 
@@ -63,7 +64,7 @@ class ModuleTree {
       if (!same(module.parts, module.part_count, expected) ||
           !same(module.parameters, module.parameter_count, expected) ||
           (module.attributes != nullptr &&
-           (Py_TYPE(module.self) != module.type || (module.part_count > 0 && !has_dict(module)) ||
+           (Py_TYPE(module.self) != module.type || (module.deletes_parts && !has_dict(module)) ||
             (module.eps != nullptr && !has_eps(module)) ||
             PyDict_GET_SIZE(module.forward_hooks) > 0 ||
             PyDict_GET_SIZE(module.forward_pre_hooks) > 0 ||
@@ -81,6 +82,7 @@ class ModuleTree {
     PyObject* eps;  // of a norm, else null
     Py_ssize_t attribute_count;
     int32_t part_count, parameter_count;
+    bool deletes_parts;  // by an operator of its own, as nn.Sequential does
   };
 
   PyObject* keep(py::object object) { return kept_.emplace_back(std::move(object)).ptr(); }

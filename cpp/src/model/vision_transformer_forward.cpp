@@ -156,14 +156,19 @@ Passed VisionTransformerImpl::run(
 }
 
 Passed VisionTransformerImpl::pass(const at::Tensor& images, const Wanted& wanted) const {
-  const auto engine = this->engine();  // looks at the weights first
-  check_images(images, config_, patch_embed_->weight);
+  try {
+    check_images(images, config_, patch_embed_->weight);
+  } catch (const c10::TypeError&) {  // the weight may be the one that does not fit the others
+    const std::lock_guard lock(mutex_);
+    check_parameters();
+    throw;
+  }
   const Inference guard;
   const auto layout = this->layout(images);
   if (images.size(0) == 0) {
     return allocate(wanted, *layout, 0, images.options());
   }
-  if (engine != nullptr) {
+  if (const auto engine = this->engine()) {
     return engine->forward(images, *layout, wanted);
   }
   if (images.is_cuda()) {
