@@ -26,7 +26,7 @@ NOT_TRACED = (
 )
 
 
-# What timm and ToMe let users set.
+# Attributes that users of timm and ToMe set on a model. The compiled model would not follow them.
 _FIXED = {
     "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "global_pool",
     "pool_include_prefix", "dynamic_img_size", "r", "prop_attn",
@@ -67,7 +67,9 @@ class CompiledModule(nn.Module):
         from, and can be assigned. Where nothing is known, reading any key raises ValueError.
 
         Raises:
-            ValueError: what is assigned lacks ``mean`` or ``std``.
+            ValueError: what is assigned lacks ``mean`` or ``std``, or has a value of these, of
+                ``crop_pct`` or of ``crop_mode`` that no picture can be prepared by.
+            TypeError: what is assigned is no mapping.
         """
         self._shared_core()  # another head has other labels
         return UnknownCfg() if self._pretrained_cfg is None else self._pretrained_cfg

@@ -10,7 +10,7 @@ import copy
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dsm_ext._native import Config, ModelInfo
 from dsm_ext.described import described
@@ -22,24 +22,28 @@ LABELS = ("label_names", "label_descriptions")
 class UnknownCfg(Mapping[str, Any]):
     """Stands where nothing is known; whoever looks into it gets a ValueError that says so."""
 
-    def __getitem__(self, key: str) -> Any:
+    def _refuse(self) -> NoReturn:
         raise ValueError(
             "dsm_ext.VisionTransformer: how pictures are prepared for this model is not known: "
             'assign it, such as model.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": '
             '(0.5, 0.5, 0.5), "interpolation": "bicubic", "crop_pct": 0.9}'
         )
 
+    def __getitem__(self, key: str) -> Any:
+        self._refuse()
+
     def __iter__(self) -> Iterator[str]:
-        return self[""]
+        self._refuse()
 
     def __len__(self) -> int:
-        return self[""]
+        self._refuse()
 
     def __repr__(self) -> str:
         return "<unknown>"
 
 
-IMAGENET_1K = re.compile(r"(^|[^a-z])in1k($|[^a-z0-9])")  # as the last data set in a tag of timm's
+# ImageNet-1k in the last part of a timm tag, which names the data that a model was trained on last.
+IMAGENET_1K = re.compile(r"(^|[^a-z])in1k($|[^a-z0-9])")
 
 
 def fit_cfg(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:

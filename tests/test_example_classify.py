@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import create
+from pictures import TAKEN, taken
 from PIL import Image
 from test_cmake_consumer import compile_project, run
-from test_images import TAKEN, taken
 
 import dsm_ext
 from dsm_ext.cli import main

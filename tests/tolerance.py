@@ -11,6 +11,10 @@ FLOAT32 = 1e-5
 # 1.1, where 100,000 values and more are looked at.
 FLOAT32_ERROR = 1.2
 
+# The same for a layer of 768 inputs or more by itself: 768 products are added in a row, for speed,
+# where eager adds 384. Seen: 1.35. Whole models stay below FLOAT32_ERROR.
+FLOAT32_ERROR_OF_LONG_SUMS = 1.45
+
 # Two similarities closer than this may be ordered differently by two float32 forwards, whose keys
 # differ by about 1e-6 of their length. Seen: differences up to 1e-7 flipped, none above.
 NEAR_TIE = 2e-6
@@ -41,11 +45,11 @@ def assert_error_at_most_twice(actual, eager, exact):
     assert own <= 2 * other + 1e-9, f"off by {own:.2e}, eager by {other:.2e}"
 
 
-def assert_as_exact_as_eager(actual, eager, exact):
-    """In float32: no further from float64 than FLOAT32_ERROR times eager PyTorch."""
+def assert_as_exact_as_eager(actual, eager, exact, factor=FLOAT32_ERROR):
+    """In float32: no further from float64 than ``factor`` times eager PyTorch."""
     own = (actual.double() - exact).abs().mean().item()
     other = (eager.double() - exact).abs().mean().item()
-    assert own <= FLOAT32_ERROR * other, f"off by {own:.2e}, eager by {other:.2e}"
+    assert own <= factor * other, f"off by {own:.2e}, eager by {other:.2e}"
 
 
 def far_from_ties(margins: torch.Tensor) -> torch.Tensor:
