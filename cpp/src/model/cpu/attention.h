@@ -15,8 +15,8 @@ struct Head {
   const float* bias = nullptr;  // [padded_tokens(tokens)]: log sizes, then minus infinity
   float* out = nullptr;         // [queries, dim], rows `out_stride` apart; may be `q` itself
   int64_t out_stride = 0;
-  int64_t summed =
-      kSummedInAttention;  // products of a score, or of the output, that are summed in a row
+  // How many products of a score, or of a value of the output, are summed in a row.
+  int64_t summed = kSummedInAttention;
 };
 
 /// Columns of a row of scores: a whole number of vectors.
