@@ -33,6 +33,8 @@ void pickle_by_every_protocol(Class& cls) {
 
 void bind_config(py::module_& m);
 void bind_schedule(py::module_& m);
+void bind_plan(py::module_& m);
 void bind_model(py::module_& m);
+void bind_module_tree(py::module_& m);
 void bind_load(py::module_& m);
 void bind_build_info(py::module_& m);

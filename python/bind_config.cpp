@@ -1,7 +1,7 @@
 #include <pybind11/operators.h>
 
 #include "bind.h"
-#include "model/config_fields.h"
+#include "config/config_fields.h"
 
 using namespace py::literals;
 using dsm_ext::Config;

@@ -2,7 +2,7 @@
 #include <pybind11/stl/filesystem.h>
 
 #include "bind.h"
-#include "model/config_fields.h"
+#include "config/config_fields.h"
 
 using namespace py::literals;
 using dsm_ext::ModelInfo;

@@ -6,7 +6,7 @@
 
 using namespace py::literals;
 using dsm_ext::Config;
-using dsm_ext::Plan;
+using dsm_ext::MergeRule;
 using dsm_ext::Schedule;
 using dsm_ext::Step;
 using Blocks = std::vector<std::vector<Step>>;
@@ -38,7 +38,7 @@ std::vector<Step> steps_from(const py::handle& entry) {
   return steps;
 }
 
-Schedule schedule_from(const py::iterable& entries, bool proportional) {
+Schedule schedule_from(const py::iterable& entries, bool proportional, const MergeRule& rule) {
   if (py::isinstance<py::str>(entries)) {
     throw py::type_error(
         "dsm_ext.Schedule: expected a list with an entry for each block; strings are for "
@@ -48,54 +48,11 @@ Schedule schedule_from(const py::iterable& entries, bool proportional) {
   for (const auto& entry : entries) {
     blocks.push_back(steps_from(entry));
   }
-  return Schedule(std::move(blocks), proportional);
+  return Schedule(std::move(blocks), proportional, rule);
 }
 
 py::tuple steps_of(const Schedule& schedule, int64_t block) {
   return py::tuple(py::cast(schedule.blocks()[block]));
-}
-
-py::tuple state_of(const dsm_ext::PlannedBlock& block) {
-  py::list steps;
-  for (const auto& step : block.steps) {
-    steps.append(
-        py::make_tuple(step.r, step.windows, step.regroup, step.tokens_in, step.tokens_out));
-  }
-  return py::make_tuple(
-      steps, block.tokens_in, block.tokens_out, block.multiply_adds, block.multiply_adds_logits);
-}
-
-dsm_ext::PlannedBlock block_from(const py::tuple& state) {
-  dsm_ext::PlannedBlock block{
-      {},
-      state[1].cast<int64_t>(),
-      state[2].cast<int64_t>(),
-      state[3].cast<int64_t>(),
-      state[4].cast<int64_t>()};
-  for (const auto& item : state[0].cast<py::list>()) {
-    const auto step = item.cast<py::tuple>();
-    block.steps.push_back(
-        {step[0].cast<int64_t>(), step[1].cast<std::vector<int64_t>>(), step[2].cast<bool>(),
-         step[3].cast<int64_t>(), step[4].cast<int64_t>()});
-  }
-  return block;
-}
-
-py::tuple state_of_plan(const Plan& plan) {
-  return py::make_tuple(
-      plan.blocks, plan.window_order, plan.multiply_adds_embed, plan.multiply_adds_head,
-      plan.tokens_dense, plan.multiply_adds_dense, plan.multiply_adds_dense_logits);
-}
-
-Plan plan_from(const py::tuple& state) {
-  return {
-      state[0].cast<std::vector<dsm_ext::PlannedBlock>>(),
-      state[1].cast<std::vector<int32_t>>(),
-      state[2].cast<int64_t>(),
-      state[3].cast<int64_t>(),
-      state[4].cast<int64_t>(),
-      state[5].cast<int64_t>(),
-      state[6].cast<int64_t>()};
 }
 
 Schedule tome(int64_t depth, const py::object& r, double inflection) try {
@@ -114,8 +71,17 @@ Schedule tome(int64_t depth, const py::object& r, double inflection) try {
       py::repr(r).cast<std::string>());
 }
 
-// The form for JSON: {"blocks": [[{"local": r, "window": w}, {"global": r}], ...], "proportional":
-// b}.
+MergeRule rule_from(const std::string& metric, const std::string& score) {
+  return {dsm_ext::parse_merge_metric(metric), dsm_ext::parse_merge_score(score)};
+}
+
+py::dict dict_of_rule(const MergeRule& rule) {
+  return py::dict(
+      "metric"_a = dsm_ext::name_of(rule.metric), "score"_a = dsm_ext::name_of(rule.score));
+}
+
+// The form for JSON: {"blocks": [[{"local": r, "window": w}, {"global": r}], ...],
+// "proportional": b}, and for another rule than the default {"rule": {"metric": m, "score": s}}.
 py::dict dict_of(const Schedule& schedule) {
   py::list blocks;
   for (const auto& steps : schedule.blocks()) {
@@ -127,7 +93,11 @@ py::dict dict_of(const Schedule& schedule) {
     }
     blocks.append(entry);
   }
-  return py::dict("blocks"_a = blocks, "proportional"_a = schedule.proportional());
+  py::dict dict("blocks"_a = blocks, "proportional"_a = schedule.proportional());
+  if (schedule.rule() != MergeRule{}) {
+    dict["rule"] = dict_of_rule(schedule.rule());
+  }
+  return dict;
 }
 
 bool has_keys(const py::handle& value, std::initializer_list<const char*> keys) {
@@ -144,7 +114,8 @@ bool has_keys(const py::handle& value, std::initializer_list<const char*> keys) 
 }
 
 Schedule schedule_of(const py::dict& dict) {
-  if (!has_keys(dict, {"blocks", "proportional"})) {
+  const bool has_rule = has_keys(dict, {"blocks", "proportional", "rule"});
+  if (!has_rule && !has_keys(dict, {"blocks", "proportional"})) {
     refuse(dict);
   }
   try {
@@ -162,7 +133,12 @@ Schedule schedule_of(const py::dict& dict) {
         }
       }
     }
-    return Schedule(std::move(blocks), dict["proportional"].cast<bool>());
+    MergeRule rule;
+    if (has_rule) {
+      rule = rule_from(
+          dict["rule"]["metric"].cast<std::string>(), dict["rule"]["score"].cast<std::string>());
+    }
+    return Schedule(std::move(blocks), dict["proportional"].cast<bool>(), rule);
   } catch (const py::cast_error&) {
     refuse(dict);
   } catch (const py::error_already_set&) {
@@ -189,35 +165,30 @@ void bind_schedule(py::module_& m) {
   m.def("Local", &Step::local, "r"_a, "window"_a);
   m.def("Global", &Step::global, "r"_a);
 
-  auto block = py::class_<dsm_ext::PlannedBlock>(m, "PlannedBlock");
-  pickle_by_every_protocol(block);
-  block.def_property_readonly("kind", &dsm_ext::PlannedBlock::kind)
-      .def_readonly("tokens_in", &dsm_ext::PlannedBlock::tokens_in)
-      .def_readonly("tokens_out", &dsm_ext::PlannedBlock::tokens_out)
-      .def_readonly("multiply_adds", &dsm_ext::PlannedBlock::multiply_adds)
-      .def_readonly("multiply_adds_logits", &dsm_ext::PlannedBlock::multiply_adds_logits)
+  auto rule = py::class_<MergeRule>(m, "MergeRule");
+  pickle_by_every_protocol(rule);
+  rule.def(py::init(&rule_from), "metric"_a = "keys", "score"_a = "similarity")
+      .def_property_readonly(
+          "metric", [](const MergeRule& r) { return dsm_ext::name_of(r.metric); })
+      .def_property_readonly("score", [](const MergeRule& r) { return dsm_ext::name_of(r.score); })
       .def(py::self == py::self)
-      .def(py::pickle(&state_of, &block_from));
-
-  auto plan = py::class_<Plan>(m, "Plan");
-  pickle_by_every_protocol(plan);
-  plan.def_readonly("blocks", &Plan::blocks)
-      .def_readonly("window_order", &Plan::window_order)
-      .def_readonly("multiply_adds_embed", &Plan::multiply_adds_embed)
-      .def_readonly("multiply_adds_head", &Plan::multiply_adds_head)
-      .def_readonly("multiply_adds_dense", &Plan::multiply_adds_dense)
-      .def_readonly("multiply_adds_dense_logits", &Plan::multiply_adds_dense_logits)
-      .def_property_readonly("multiply_adds", &Plan::multiply_adds)
-      .def_property_readonly("multiply_adds_logits", &Plan::multiply_adds_logits)
-      .def_readonly("tokens_dense", &Plan::tokens_dense)
-      .def_property_readonly("tokens_out", &Plan::tokens_out)
-      .def("__str__", &Plan::str)
-      .def(py::self == py::self)
-      .def(py::pickle(&state_of_plan, &plan_from));
+      .def(
+          "__hash__",
+          [](const MergeRule& r) { return py::hash(py::str(repr_of("", dict_of_rule(r)))); })
+      .def("__repr__", [](const MergeRule& r) { return repr_of("MergeRule", dict_of_rule(r)); })
+      .def(
+          py::pickle(
+              [](const MergeRule& r) {
+                return py::make_tuple(dsm_ext::name_of(r.metric), dsm_ext::name_of(r.score));
+              },
+              [](const py::tuple& state) {
+                return rule_from(state[0].cast<std::string>(), state[1].cast<std::string>());
+              }));
 
   auto schedule = py::class_<Schedule>(m, "Schedule");
   pickle_by_every_protocol(schedule);
-  schedule.def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true)
+  schedule
+      .def(py::init(&schedule_from), "blocks"_a, "proportional"_a = true, "rule"_a = MergeRule{})
       .def_static("dense", &Schedule::dense, "depth"_a)
       .def_static(
           "dsm", &Schedule::dsm, "depth"_a, "r"_a = py::none(), "skip"_a = py::none(),
@@ -228,6 +199,7 @@ void bind_schedule(py::module_& m) {
       .def_property_readonly("depth", &Schedule::depth)
       .def_property_readonly("proportional", &Schedule::proportional)
       .def("with_proportional", &Schedule::with_proportional, "on"_a)
+      .def_property_readonly("rule", &Schedule::rule)
       .def("plan", &Schedule::plan, "config"_a)
       .def(py::self == py::self)
       .def("__hash__", [](const Schedule& s) { return py::hash(py::str(s.str())); })

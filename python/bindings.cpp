@@ -1,7 +1,6 @@
 #include <cstring>
 
 #include "bind.h"
-#include "model/cpu/parts.h"
 #include "model/interrupt.h"
 
 using namespace py::literals;
@@ -51,27 +50,17 @@ void check_signals() {
   }
 }
 
-// Of no use but to tests and benchmarks.
-void bind_parts(py::module_& m) {
-  using Linear = dsm_ext::cpu::PackedLinear;
-  py::class_<Linear>(m, "PackedLinear")
-      .def(
-          py::init<const at::Tensor&, const std::optional<at::Tensor>&>(), "weight"_a,
-          "bias"_a = py::none())
-      .def("forward", &Linear::forward, "x"_a, "gelu"_a = false);
-  m.def("attention", &dsm_ext::cpu::attention, "qkv"_a, "size"_a = py::none());
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   py::register_local_exception_translator(&translate);
   bind_config(m);
   bind_schedule(m);
+  bind_plan(m);
   bind_model(m);
+  bind_module_tree(m);
   bind_load(m);
   bind_build_info(m);
-  bind_parts(m);
   main_thread =
       py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
   dsm_ext::set_interrupt_check(&check_signals);

@@ -74,6 +74,8 @@ struct DSM_EXT_API Config {
   int64_t head_dim() const { return embed_dim / num_heads; }
   /// Tokens at the front that `forward` needs of the last block's output; 0: all.
   int64_t pooled_tokens() const { return global_pool != Pool::token ? 0 : distilled ? 2 : 1; }
+  /// The first token that `avg` and `map` pool.
+  int64_t first_pooled() const { return pool_include_prefix ? 0 : prefix(); }
   /// Of the last dimension of what `forward` gives.
   int64_t outputs() const { return num_classes > 0 ? num_classes : embed_dim; }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "dsm_ext/export.h"
+#include "dsm_ext/merge_rule.h"
 
 namespace dsm_ext {
 
@@ -40,6 +41,7 @@ struct DSM_EXT_API Plan {
   int64_t tokens_dense;         ///< Tokens of the sequence before any merging.
   int64_t multiply_adds_dense;  ///< Of the same model with nothing merged, as the papers count.
   int64_t multiply_adds_dense_logits;  ///< Of the same, where only logits are asked for.
+  MergeRule rule = {};                 ///< How every step decides which tokens merge.
 
   int64_t tokens_out() const;
   int64_t multiply_adds() const;         ///< Of the whole forward, as timm and the papers count.

@@ -7,6 +7,7 @@
 
 #include "dsm_ext/config.h"
 #include "dsm_ext/export.h"
+#include "dsm_ext/merge_rule.h"
 #include "dsm_ext/plan.h"
 
 namespace dsm_ext {
@@ -36,8 +37,10 @@ struct DSM_EXT_API Step {
 class DSM_EXT_API Schedule {
  public:
   /// \param blocks       The steps of each block; steps with r = 0 are left out.
-  /// \param proportional Whether attention adds the logarithm of a key's size to its logits.
-  explicit Schedule(std::vector<std::vector<Step>> blocks, bool proportional = true);
+  /// \param proportional Whether attention adds the logarithm of a key's size to its scores.
+  /// \param rule         How every step decides which tokens merge.
+  explicit Schedule(
+      std::vector<std::vector<Step>> blocks, bool proportional = true, MergeRule rule = {});
 
   /// No merging.
   static Schedule dense(int64_t depth);
@@ -68,7 +71,8 @@ class DSM_EXT_API Schedule {
   int64_t depth() const { return static_cast<int64_t>(blocks_.size()); }
   const std::vector<std::vector<Step>>& blocks() const { return blocks_; }
   bool proportional() const { return proportional_; }
-  Schedule with_proportional(bool on) const { return Schedule(blocks_, on); }
+  Schedule with_proportional(bool on) const { return Schedule(blocks_, on, rule_); }
+  const MergeRule& rule() const { return rule_; }
 
   /// The schedule laid out for a model's shape.
   ///
@@ -85,6 +89,7 @@ class DSM_EXT_API Schedule {
  private:
   std::vector<std::vector<Step>> blocks_;
   bool proportional_;
+  MergeRule rule_;
 };
 
 }  // namespace dsm_ext

@@ -1,4 +1,4 @@
-#include "images.h"
+#include "model/images.h"
 
 #include <ATen/TracerMode.h>
 #include <ATen/core/grad_mode.h>

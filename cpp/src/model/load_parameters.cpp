@@ -5,14 +5,13 @@
 #include <map>
 #include <sstream>
 
-#include "dsm_ext/vision_transformer.h"
-#include "images.h"
-#include "layers.h"
+#include "model/images.h"
+#include "model/state.h"
 
 namespace dsm_ext {
 namespace {
 
-constexpr size_t kNamed = 8;  // faults of one kind that an error names; the rest are counted
+constexpr size_t kNamed = 8;  // an error names so many faults of one kind and counts the rest
 
 void append(std::string& message, const char* what, const std::vector<std::string>& names) {
   if (names.empty()) {
@@ -64,8 +63,8 @@ void VisionTransformerImpl::load_parameters(
   const c10::InferenceMode ordinary(false);
   const at::NoGradGuard no_grad;
   {
-    const std::lock_guard lock(mutex_);
-    check_not_frozen();
+    const std::lock_guard lock(state_->mutex);
+    state_->check_not_frozen();
   }
   const auto parameters = named_parameters();
   std::map<std::string, at::Tensor> given(weights.begin(), weights.end());
@@ -97,14 +96,14 @@ void VisionTransformerImpl::load_parameters(
   for (const auto& [name, weight] : given) {
     check_one_kind(name, weight, given.begin()->second);
   }
-  // The tensors themselves are taken, not their storage: whatever then moves or converts them in
-  // place, here or on the caller's side, is seen on both.
+  // The model shares the tensors themselves with the caller, not only their storage: when the model
+  // or the caller later moves or converts a tensor in place, both see it.
   for (const auto& module : named_modules()) {
-    if (auto* owner = module.value()->as<Parameters>()) {
+    if (auto* owner = module.value()->as<aten::Parameters>()) {
       owner->adopt(module.key() + ".", given);
     }
   }
-  for (auto& [name, tensor] : own_tokens()) {
+  for (auto& [name, tensor] : state_->aten_path->embedding().own_tokens()) {
     *tensor = parameters_[name] = given.at(name);
   }
   take_parameters();

@@ -1,4 +1,4 @@
-#include "positions.h"
+#include "model/positions.h"
 
 #include <ATen/Functions.h>
 

@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "../model/config_fields.h"
+#include "config/config_fields.h"
 #include "json.h"
 
 namespace dsm_ext {
@@ -70,13 +70,29 @@ void check(const std::string& path, const Config& config) {
   }
 }
 
+// A schedule's rule; files that were written for the default rule have none.
+MergeRule rule_from(const std::string& path, const Json& schedule) {
+  if (!schedule.contains("rule")) {
+    return {};
+  }
+  const auto& value = field(path, schedule, "rule");
+  check_keys(path, "rule", value, {"metric", "score"});
+  const auto& metric = field(path, value, "metric");
+  const auto& score = field(path, value, "score");
+  if (!metric.is_string() || !score.is_string()) {
+    fail(path, "the rule of its schedule has a metric or score that is no string");
+  }
+  return {
+      parse_merge_metric(metric.get<std::string>()), parse_merge_score(score.get<std::string>())};
+}
+
 Schedule schedule_from(const std::string& path, const Json& value) {
   const auto& entries = field(path, value, "blocks");
   const auto& proportional = field(path, value, "proportional");
   if (!entries.is_array() || !proportional.is_boolean()) {
     fail(path, "its schedule is no list of blocks with a switch");
   }
-  check_keys(path, "schedule", value, {"blocks", "proportional"});
+  check_keys(path, "schedule", value, {"blocks", "proportional", "rule"});
   try {
     std::vector<std::vector<Step>> blocks;
     for (const auto& entry : entries) {
@@ -94,7 +110,7 @@ Schedule schedule_from(const std::string& path, const Json& value) {
         }
       }
     }
-    return Schedule(std::move(blocks), proportional.get<bool>());
+    return Schedule(std::move(blocks), proportional.get<bool>(), rule_from(path, value));
   } catch (const c10::Error& e) {
     fail(path, e.what_without_backtrace());
   }

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "aten/merging.h"
+
+namespace dsm_ext::aten {
+
+/// A block of any kind, merge steps included.
+class Block : public Parameters {
+ public:
+  /// \param steps  The merge steps of this block.
+  /// \param rows   kAllRows, or how many of the first rows of the output are computed, for each
+  ///               image. `state.tokens` is then [B, rows, C] afterwards, the rest of the state is
+  ///               as before, and there are no steps.
+  virtual void forward(
+      TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows,
+      const RunContext& run) const = 0;
+
+  static std::shared_ptr<Block> make(const Config& config);
+};
+
+/// timm's `Block`: x + attn(norm1(x)), then the merge steps, then x + mlp(norm2(x)).
+std::shared_ptr<Block> make_sequential_block(const Config& config);
+
+/// timm's `ParallelScalingBlock`: x + attn(in_norm(x)) + mlp(in_norm(x)), then the merge steps.
+std::shared_ptr<Block> make_parallel_block(const Config& config);
+
+/// The first `rows` tokens of each image [B, rows, C], or all.
+inline at::Tensor first_rows(const at::Tensor& tokens, int64_t rows) {
+  return rows == kAllRows ? tokens : tokens.narrow(1, 0, rows);
+}
+
+}  // namespace dsm_ext::aten

@@ -1,0 +1,104 @@
+#include "aten/executor.h"
+
+#include <ATen/Functions.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "aten/patches.h"
+
+namespace dsm_ext::aten {
+
+// The parts of one forward, as `run_in_order` calls them.
+class Executor::Forward {
+ public:
+  Forward(
+      const Executor& model, const at::Tensor& patches, const Request& request,
+      const RunContext& run)
+      : model_(model), patches_(patches), request_(request), run_(run) {}
+
+  void embed() {
+    const auto& config = run_.plan.config();
+    state_.tokens = model_.embedding_(patches_, run_.plan);
+    run_.finish(Stage::embed);
+    if (request_.traces()) {
+      state_.source = at::arange(config.patches(), patches_.options().dtype(at::kInt))
+                          .add_(config.prefix())
+                          .repeat({patches_.size(0), 1});
+    }
+  }
+
+  void block(int64_t i, int64_t rows) {
+    run_.begin_part(i + 1);
+    at::ArrayRef<PlannedStep> steps;
+    if (rows == kAllRows) {
+      steps = run_.plan.plan().blocks[i].steps;
+    }
+    model_.blocks_[i]->forward(state_, steps, rows, run_);
+  }
+
+  void keep(int64_t) {
+    outputs_.intermediates.push_back(
+        {request_.norm ? normalize(model_.norm_, state_.tokens) : state_.tokens,
+         state_.source.clone(), state_.sizes().clone()});
+  }
+
+  void finish() {
+    run_.begin_part(model_.blocks_.size() + 1);
+    if (request_.logits || request_.features) {
+      state_.tokens = normalize(model_.norm_, state_.tokens);
+    }
+    if (request_.features) {
+      outputs_.features = state_.tokens;
+    }
+    if (request_.logits) {
+      outputs_.logits = model_.head_->logits(state_, run_.plan.proportional());
+    }
+    run_.finish(Stage::head);
+    if (request_.trace) {
+      outputs_.source = state_.source;
+      outputs_.size = state_.sizes();
+    }
+  }
+
+  Outputs outputs() { return std::move(outputs_); }
+
+ private:
+  const Executor& model_;
+  const at::Tensor& patches_;
+  const Request& request_;
+  const RunContext& run_;
+  TokenState state_;
+  Outputs outputs_;
+};
+
+Executor::Executor(torch::nn::Module& model, const Config& config)
+    : config_(config), embedding_(model, config) {
+  const auto blocks = add<torch::nn::Module>(model, "blocks");
+  for (int64_t i = 0; i < config.depth; ++i) {
+    blocks_.push_back(blocks->register_module(std::to_string(i), Block::make(config)));
+  }
+  if (config.final_norm) {
+    norm_ = add<Norm>(model, "norm", config, config.embed_dim);
+  }
+  head_.emplace(model, config);
+}
+
+Outputs Executor::run(
+    const at::Tensor& images, const Request& request,
+    const std::shared_ptr<const CompiledPlan>& plan, StageTimer* timer) const {
+  if (images.is_cuda()) {
+    plan->used_on(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(images.device()));
+  }
+  return run_patches(cut_into_patches(images, plan->config()), request, *plan, std::nullopt, timer);
+}
+
+Outputs Executor::run_patches(
+    const at::Tensor& patches, const Request& request, const CompiledPlan& plan,
+    std::optional<c10::Stream> side_stream, StageTimer* timer) const {
+  InterruptCheck interrupt;
+  const RunContext run{plan, timer, patches.is_cpu() ? &interrupt : nullptr, side_stream};
+  Forward forward(*this, patches, request, run);
+  run_in_order(request, config_, forward);
+  return forward.outputs();
+}
+
+}  // namespace dsm_ext::aten

@@ -1,0 +1,152 @@
+#include "aten/merging.h"
+
+#include <ATen/Functions.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "dsm_ext/ops.h"
+#include "ops/metric.h"
+
+namespace dsm_ext::aten {
+namespace {
+
+// Follows each patch through one more step.
+at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
+  return destination.gather(1, source.to(at::kLong));
+}
+
+// On the current stream.
+std::vector<at::Tensor> match_now(
+    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const CompiledPlan& plan) {
+  const int64_t prefix = plan.config().prefix();
+  const auto& rule = plan.plan().rule;
+  std::vector<at::Tensor> destinations;
+  at::Tensor metric;  // [B, N, D] of a later step: the merged metric of the step before
+  at::Tensor size;    // [B, N], of the metric's rows
+  for (const auto& step : steps) {
+    std::optional<at::Tensor> order;
+    if (step.regroup) {
+      order = plan.window_order();
+    }
+    destinations.push_back(
+        metric.defined() ? match(metric, step.r, prefix, step.windows, order, rule.score)
+                         : match_keys(keys, step.r, prefix, step.windows, order, rule));
+    if (&step != &steps.back()) {
+      if (!metric.defined()) {
+        metric = key_metric(keys);
+        size = state.sizes();
+      }
+      std::tie(metric, size) = dsm_ext::merge(metric, size, destinations.back(), step.tokens_out);
+    }
+  }
+  return destinations;
+}
+
+void join(const Matched& matched) {
+  if (matched.side_stream != nullptr) {
+    matched.side_stream->join();
+  }
+}
+
+// Merges the tokens and their sizes, and leaves `log_size` to the caller.
+void merge_once(TokenState& state, const at::Tensor& destination, int64_t tokens) {
+  std::tie(state.tokens, state.size) =
+      dsm_ext::merge(state.tokens, state.sizes(), destination, tokens);
+}
+
+}  // namespace
+
+SideStream::SideStream(const c10::Stream& side)
+    : main_(c10::impl::VirtualGuardImpl(side.device_type()).getStream(side.device())), side_(side) {
+  c10::Event ready(side.device_type());
+  ready.record(main_);
+  ready.block(side_);
+}
+
+SideStream::~SideStream() {
+  try {
+    join();
+  } catch (const c10::Error& error) {
+    TORCH_WARN("dsm_ext.VisionTransformer: ", error.what_without_backtrace());
+  }
+}
+
+void SideStream::join() {
+  if (!joined_) {
+    joined_ = true;
+    c10::Event done(side_.device_type());
+    done.record(side_);
+    done.block(main_);
+  }
+}
+
+Matched match_steps(
+    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const RunContext& run) {
+  if (steps.empty()) {
+    return {};
+  }
+  if (!run.side_stream) {
+    Matched matched{match_now(state, keys, steps, run.plan), nullptr};
+    run.finish(Stage::match);
+    return matched;
+  }
+  // Tensors allocated under the guard belong to the side stream's memory. The allocator gives that
+  // memory to later work of the side stream only, which runs after this matching.
+  auto side_stream = std::make_unique<SideStream>(*run.side_stream);
+  const c10::StreamGuard guard(*run.side_stream);
+  return {match_now(state, keys, steps, run.plan), std::move(side_stream)};
+}
+
+void merge_steps(
+    TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps,
+    const RunContext& run) {
+  if (steps.empty()) {
+    return;
+  }
+  join(matched);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    merge_once(state, matched.destinations[i], steps[i].tokens_out);
+    if (state.source.defined()) {
+      state.source = compose(state.source, matched.destinations[i]);
+    }
+  }
+  if (run.plan.proportional()) {
+    state.log_size = log_sizes(state.size, state.tokens.scalar_type());
+  }
+  run.finish(Stage::merge);
+}
+
+at::Tensor merge_steps_and_normalize(
+    TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps, const Norm& norm,
+    const RunContext& run) {
+  if (steps.empty()) {
+    auto normed = norm(state.tokens);
+    run.finish(Stage::norm2);
+    return normed;
+  }
+  join(matched);
+  at::Tensor normed;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto& destination = matched.destinations[i];
+    if (i + 1 < steps.size()) {
+      merge_once(state, destination, steps[i].tokens_out);
+    } else {
+      auto merged = merge_and_normalize(
+          state.tokens, state.size, destination, steps[i].tokens_out, norm.parameters());
+      normed = merged.normed;
+      state.tokens = merged.tokens;
+      state.size = merged.size;
+      state.log_size = merged.log_size;
+    }
+    if (state.source.defined()) {
+      state.source = compose(state.source, destination);
+    }
+  }
+  run.finish(Stage::merge);
+  return normed;
+}
+
+}  // namespace dsm_ext::aten

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <c10/core/Stream.h>
+
+#include <memory>
+#include <vector>
+
+#include "aten/layers.h"
+#include "aten/run_context.h"
+#include "aten/token_state.h"
+#include "model/request.h"
+
+namespace dsm_ext::aten {
+
+/// Lets work on a side stream run beside later work on the current stream, until `join`.
+class SideStream {
+ public:
+  /// From now on the side stream waits for the work that the current stream has so far.
+  explicit SideStream(const c10::Stream& side);
+  /// Joins, also after an error: CUDA ends a capture only when all its streams have joined.
+  ~SideStream();
+  SideStream(const SideStream&) = delete;
+  SideStream& operator=(const SideStream&) = delete;
+
+  /// Makes later work on the former current stream wait for the work of the side stream.
+  void join();
+
+ private:
+  c10::Stream main_, side_;
+  bool joined_ = false;
+};
+
+/// How the tokens of a block merge. When `side_stream` is set, matching may still run there: keep
+/// the keys alive until `merge_steps` has been called, and do not read the destinations before.
+struct Matched {
+  std::vector<at::Tensor> destinations;     // for each step [B, N] int32
+  std::unique_ptr<SideStream> side_stream;  // null where matching ran on the current stream
+};
+
+/// Matches the tokens for all merge steps of a block, on the run's side stream where it has one.
+/// \param keys  [B, H, N, D].
+Matched match_steps(
+    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const RunContext& run);
+
+/// Carries out the merge steps of a block.
+void merge_steps(
+    TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps,
+    const RunContext& run);
+
+/// Carries out the merge steps of a block.
+/// \return  The norm of the tokens that remain, [B, M, C].
+at::Tensor merge_steps_and_normalize(
+    TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps, const Norm& norm,
+    const RunContext& run);
+
+}  // namespace dsm_ext::aten

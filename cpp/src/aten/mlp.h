@@ -1,0 +1,27 @@
+#pragma once
+
+#include "aten/layers.h"
+
+namespace dsm_ext::aten {
+
+/// timm's `Mlp`, `GluMlp` or `SwiGLU`.
+class Mlp : public Parameters {
+ public:
+  Mlp(const Config& config, MlpKind kind, int64_t hidden);
+
+  /// The hidden layer, after its activation, gate and norm: the input of fc2.
+  at::Tensor hidden(const at::Tensor& x) const;
+
+  /// addend + scale * fc2(hidden); addend + fc2(hidden) where `scale` is null.
+  at::Tensor added_to(
+      const at::Tensor& addend, const at::Tensor& hidden,
+      const std::shared_ptr<LayerScale>& scale) const;
+
+ private:
+  MlpKind kind_;
+  Activation activation_;
+  std::shared_ptr<Linear> fc1_, fc1_g_, fc1_x_, fc2_;
+  std::shared_ptr<Norm> norm_;
+};
+
+}  // namespace dsm_ext::aten

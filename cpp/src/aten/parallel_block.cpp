@@ -1,0 +1,84 @@
+#include <ATen/Functions.h>
+
+#include "aten/attention.h"
+#include "aten/block.h"
+#include "aten/mlp.h"
+
+namespace dsm_ext::aten {
+namespace {
+
+class ParallelBlock : public Block {
+ public:
+  explicit ParallelBlock(const Config& config);
+
+  void forward(
+      TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows,
+      const RunContext& run) const override;
+
+ private:
+  std::optional<Attention> attention_;
+  int64_t channels_, hidden_;
+  Activation activation_;
+  std::shared_ptr<Norm> in_norm_;
+  // The outputs of in_proj are the MLP's hidden layer, queries, keys and values.
+  std::shared_ptr<Linear> in_proj_, attn_out_proj_, mlp_out_proj_;
+  std::shared_ptr<LayerScale> ls_;
+  at::Tensor mlp_bias_;  // of the hidden layer, where in_proj has no bias
+};
+
+ParallelBlock::ParallelBlock(const Config& config)
+    : channels_(config.embed_dim), hidden_(config.mlp_dim), activation_(config.act_layer) {
+  const int64_t c = channels_;
+  in_norm_ = add<Norm>(*this, "in_norm", config, c);
+  in_proj_ = add<Linear>(*this, "in_proj", std::vector{hidden_ + 3 * c, c}, config.qkv_bias);
+  if (!config.qkv_bias) {
+    own("mlp_bias", hidden_, mlp_bias_);
+  }
+  attention_.emplace(*this, config);
+  attn_out_proj_ = add<Linear>(*this, "attn_out_proj", std::vector{c, c}, config.proj_bias);
+  mlp_out_proj_ = add<Linear>(*this, "mlp_out_proj", std::vector{c, hidden_}, config.proj_bias);
+  if (config.layer_scale) {
+    ls_ = add<LayerScale>(*this, "ls", c);
+  }
+}
+
+void ParallelBlock::forward(
+    TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows, const RunContext& run) const {
+  const auto x = (*in_norm_)(state.tokens);
+  run.finish(Stage::norm1);
+  at::Tensor hidden;  // [B, rows or N, hidden]
+  Heads heads;
+  if (rows == kAllRows) {
+    const auto projected = (*in_proj_)(x);
+    hidden = projected.narrow(2, 0, hidden_);
+    heads = attention_->split(projected.narrow(2, hidden_, 3 * channels_));
+  } else {
+    hidden = in_proj_->part(first_rows(x, rows), 0, hidden_);
+    heads = attention_->project_rows(*in_proj_, hidden_, x, rows);
+  }
+  if (mlp_bias_.defined()) {
+    hidden = hidden + mlp_bias_;
+  }
+  run.finish(Stage::qkv);
+  const auto matched = match_steps(state, heads.k, steps, run);
+  const auto attended = attend(heads, state.bias(run.plan.proportional()));
+  run.finish(Stage::attention);
+  const auto projected = (*attn_out_proj_)(attended);
+  run.finish(Stage::proj);
+  const auto activated = activate(activation_, hidden);
+  run.finish(Stage::fc1);
+  // The outputs of attention and MLP are added to each other first: both are small beside x, so
+  // that this sum loses fewer bits than two sums with x would.
+  const auto sum = mlp_out_proj_->added_to(projected, activated);
+  state.tokens = scaled_sum(first_rows(state.tokens, rows), sum, ls_);
+  run.finish(Stage::fc2);
+  merge_steps(state, matched, steps, run);
+}
+
+}  // namespace
+
+std::shared_ptr<Block> make_parallel_block(const Config& config) {
+  return std::make_shared<ParallelBlock>(config);
+}
+
+}  // namespace dsm_ext::aten

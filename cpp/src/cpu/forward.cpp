@@ -1,0 +1,187 @@
+#include "cpu/forward.h"
+
+#include <algorithm>
+
+// A forward of some images. A block is four passes over the rows: norm1 and the QKV product;
+// attention by head, beside the matching of each image; the projection with the residual; then
+// merging, norm2 and the MLP. The output of attention takes the place of its queries.
+
+namespace dsm_ext::cpu {
+
+Forward::Forward(
+    const Weights& weights, const CompiledPlan& plan, const PlanData& data, const Request& request,
+    Workspace& workspace, InterruptCheck& interrupt, StageTimer* timer, const Part& part,
+    Outputs& outputs)
+    : config_(plan.config()),
+      weights_(weights),
+      plan_(plan),
+      data_(data),
+      request_(request),
+      ws_(workspace),
+      interrupt_(interrupt),
+      timer_(timer),
+      part_(part),
+      outputs_(outputs),
+      images_(part.count),
+      state_(workspace.state),
+      next_(workspace.next) {
+  state_.count = config_.tokens();
+}
+
+void Forward::block(int64_t i, int64_t rows) {
+  interrupt_();
+  begin_part(i + 1);
+  const auto& block = weights_.blocks[i];
+  const bool merges = rows == kAllRows && tokens_out(i) < state_.count;
+  const auto attention = rows == kAllRows ? project_all(block) : project_rows(block, rows);
+  const int64_t query_rows = images_ * attention.query_count;
+  normalize_heads(block.q_norm, attention.queries, query_rows);
+  normalize_heads(block.k_norm, attention.keys, images_ * state_.count);
+  attend(
+      weights_.kernel, attention, ws_, timer_, merges ? images_ : 0,
+      [&](int64_t image, int64_t thread) {
+        timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
+      });
+  add_projection(block, attention.queries, query_rows);
+  add_mlp(block, merges ? images_ * tokens_out(i) : query_rows, merges);
+}
+
+/// Queries, keys and values of all tokens.
+Attention Forward::project_all(const BlockWeights& block) {
+  const int64_t c = config_.embed_dim, n = state_.count;
+  const auto qkv = operands(ws_.qkv, 3 * c);
+  norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, {.x = {}, .out = qkv});
+  return {
+      .queries = qkv,
+      .query_count = n,
+      .keys = qkv.at(0, c),
+      .values = qkv.at(0, 2 * c),
+      .key_rows = n,
+      .token_count = n,
+      .bias = state_.log_size,
+      .images = images_,
+      .heads = config_.num_heads,
+      .dim = config_.head_dim()};
+}
+
+/// Keys and values of all tokens, and queries of the first `rows` tokens of each image. These
+/// tokens move to the other buffer, side by side, which becomes `state_.tokens`.
+Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
+  const int64_t c = config_.embed_dim, n = state_.count;
+  const int64_t width = weights_.kernel.tile_columns;
+  const auto qkv = operands(ws_.qkv, 3 * c), q = operands(ws_.pooled_q, c);
+  norm_and_qkv(
+      block, state_.tokens, images_ * n, {c / width, block.qkv.count()}, {.x = {}, .out = qkv});
+  for (int64_t image = 0; image < images_; ++image) {
+    std::copy_n(state_.tokens + image * n * c, rows * c, next_.tokens + image * rows * c);
+  }
+  std::swap(state_.tokens, next_.tokens);
+  norm_and_qkv(
+      block, state_.tokens, images_ * rows, {0, divide_up(c, width)},
+      {.x = {}, .out = q, .columns = c});
+  return {
+      .queries = q,
+      .query_count = rows,
+      .keys = qkv.at(0, c),
+      .values = qkv.at(0, 2 * c),
+      .key_rows = n,
+      .token_count = n,
+      .bias = state_.log_size,
+      .images = images_,
+      .heads = config_.num_heads,
+      .dim = config_.head_dim()};
+}
+
+/// norm1, then some panels of the QKV product.
+/// \param product  Where its rows go; `x` is filled in here.
+void Forward::norm_and_qkv(
+    const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
+    const Product& product) {
+  const int64_t c = config_.embed_dim;
+  const auto norm1 = [&](const Piece& piece) {
+    normalize(block.norm1, tokens + piece.row * c, c, piece.rows, piece.normed);
+  };
+  const auto qkv = [&](const Piece& piece) {
+    auto own = product;
+    own.x = piece.normed;
+    own.out = product.out.at(piece.row);
+    multiply(
+        own, piece.rows, block.qkv,
+        {panels.begin + piece.panels.begin, panels.begin + piece.panels.end}, tile(piece));
+  };
+  chain(rows, {{Stage::norm1, 0, norm1}, {Stage::qkv, panels.end - panels.begin, qkv}});
+}
+
+/// The norm of each head of each row, in place, where the model has such a norm.
+void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
+  if (!norm) {
+    return;
+  }
+  const auto run = [&](const Piece& piece) {
+    const auto part = x.at(piece.row);
+    normalize_operands(
+        part, piece.rows, config_.num_heads, config_.head_dim(), weights_of(norm), part);
+  };
+  chain(rows, {{Stage::attention, 0, run}});
+}
+
+/// Adds the projection of attention's output to the tokens.
+void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t rows) {
+  const int64_t c = config_.embed_dim;
+  const bool normed = static_cast<bool>(block.attn_norm);
+  const auto norm = [&](const Piece& piece) {
+    normalize_operands(
+        attended.at(piece.row), piece.rows, 1, c, weights_of(block.attn_norm), piece.normed);
+  };
+  const auto product = [&](const Piece& piece) {
+    float* tokens = state_.tokens + piece.row * c;
+    multiply(
+        {.x = normed ? piece.normed : attended.at(piece.row),
+         .out = {tokens, c},
+         .finish = {.addend = tokens, .addend_stride = c}},
+        piece.rows, block.proj, piece.panels, tile(piece));
+  };
+  const RowStage stages[] = {{Stage::proj, 0, norm}, {Stage::proj, block.proj.count(), product}};
+  chain(rows, at::ArrayRef(stages).slice(normed ? 0 : 1));
+}
+
+void Forward::chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width) {
+  auto buffers = ws_.buffers;
+  buffers.hidden = buffers.hidden.with_stride(hidden_width);
+  run_chain(rows, ws_.threads, buffers, timer_, stages);
+}
+
+/// \param x    Rows of C, `stride` apart.
+/// \param out  May be `x`. Without a norm, a copy of x.
+void Forward::normalize(
+    const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const {
+  const int64_t c = config_.embed_dim;
+  const auto weights = weights_of(norm);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (norm) {
+      normalize_row(x + row * stride, c, weights, out.at(row));
+    } else {
+      store_row(x + row * stride, c, out.at(row));
+    }
+  }
+}
+
+NormWeights Forward::weights_of(const Norm& norm) const {
+  if (!norm) {
+    return {};
+  }
+  const bool rms = config_.norm_layer == NormKind::rms_norm;
+  return {
+      .weight = norm.weight.const_data_ptr<float>(),
+      .bias = rms ? nullptr : norm.bias.const_data_ptr<float>(),
+      .eps = static_cast<float>(config_.eps),
+      .rms = rms};
+}
+
+void Forward::begin_part(int64_t part) {
+  if (timer_ != nullptr) {
+    timer_->begin_part(part);
+  }
+}
+
+}  // namespace dsm_ext::cpu

@@ -1,0 +1,77 @@
+#pragma once
+
+#include "cpu/attention.h"
+#include "cpu/plan_data.h"
+#include "cpu/weights.h"
+#include "cpu/workspace.h"
+#include "model/interrupt.h"
+#include "model/request.h"
+
+namespace dsm_ext::cpu {
+
+/// The images of a batch that go through the model together.
+struct Part {
+  const float* images;   // [count, in_chans, height, width]
+  int64_t first, count;  // of the batch
+};
+
+/// A forward of some images in a workspace; `run_in_order` calls its public functions.
+class Forward {
+ public:
+  /// \param outputs  Of the whole batch; the rows that belong to these images are written.
+  Forward(
+      const Weights& weights, const CompiledPlan& plan, const PlanData& data,
+      const Request& request, Workspace& workspace, InterruptCheck& interrupt, StageTimer* timer,
+      const Part& part, Outputs& outputs);
+
+  void embed();
+  void block(int64_t i, int64_t rows);
+  void keep(int64_t place);
+  void finish();
+
+ private:
+  // Attention of a block, with queries, keys and values computed.
+  Attention project_all(const BlockWeights& block);
+  Attention project_rows(const BlockWeights& block, int64_t rows);
+  void norm_and_qkv(
+      const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
+      const Product& product);
+  void normalize_heads(const Norm& norm, Rows x, int64_t rows);
+  void add_projection(const BlockWeights& block, Rows attended, int64_t rows);
+  void add_mlp(const BlockWeights& block, int64_t rows, bool merges);
+
+  void match(int64_t i, int64_t image, Scratch& own) const;
+
+  void head(const float* tokens, int64_t rows, float* logits);
+  void average(const float* tokens);
+  void attention_pool(const float* tokens);
+  void copy_size(at::Tensor& to) const;
+  void copy_source(at::Tensor& to) const;
+
+  /// \param hidden_width  Values in a row of `Piece::hidden`.
+  void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width = 0);
+  void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const;
+  NormWeights weights_of(const Norm& norm) const;
+  Rows operands(std::byte* data, int64_t stride) const {
+    return {data, stride, weights_.kernel.element};
+  }
+  float* tile(const Piece& piece) const { return ws_.scratch[piece.thread].tile; }
+  int64_t tokens_out(int64_t i) const { return plan_.plan().blocks[i].tokens_out; }
+  void begin_part(int64_t part);
+
+  const Config& config_;
+  const Weights& weights_;
+  const CompiledPlan& plan_;
+  const PlanData& data_;
+  const Request& request_;
+  Workspace& ws_;
+  InterruptCheck& interrupt_;
+  StageTimer* timer_;
+  const Part part_;
+  Outputs& outputs_;
+
+  const int64_t images_;
+  TokenState state_, next_;
+};
+
+}  // namespace dsm_ext::cpu

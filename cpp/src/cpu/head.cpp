@@ -1,0 +1,108 @@
+#include <algorithm>
+
+#include "cpu/forward.h"
+#include "cpu/tasks.h"
+#include "ops/cpu/member_rows.h"
+
+// From the tokens after the last norm to logits: pooling, the norm after it, the classifier.
+
+namespace dsm_ext::cpu {
+
+/// \param tokens  [images, rows, C], after the last norm.
+void Forward::head(const float* tokens, int64_t rows, float* logits) {
+  const int64_t c = config_.embed_dim, classes = config_.num_classes;
+  const float* pooled = tokens;  // the class token, and behind it the distillation token
+  int64_t stride = rows * c;
+  if (config_.global_pool == Pool::avg) {
+    average(tokens);
+    pooled = ws_.pooled;
+    stride = c;
+  } else if (config_.global_pool == Pool::map) {
+    attention_pool(tokens);
+    pooled = state_.tokens;
+    stride = c;
+  }
+  if (weights_.fc_norm) {
+    normalize(weights_.fc_norm, pooled, stride, images_, {ws_.pooled, c});
+    pooled = ws_.pooled;
+    stride = c;
+  }
+  if (classes > 0) {
+    const auto x = operands(ws_.pooled_q, weights_.head.inputs);
+    for (int64_t image = 0; image < images_; ++image) {
+      store_row(pooled + image * stride, weights_.head.inputs, x.at(image));
+    }
+    const auto product = [&](const Piece& piece) {
+      multiply(
+          {.x = x.at(piece.row), .out = {logits + piece.row * classes, classes}}, piece.rows,
+          weights_.head, piece.panels, tile(piece));
+    };
+    chain(images_, {{Stage::head, weights_.head.count(), product}});
+    return;
+  }
+  for (int64_t image = 0; image < images_; ++image) {
+    const float* row = pooled + image * stride;
+    float* out = logits + image * c;
+    for (int64_t i = 0; i < c; ++i) {
+      out[i] = config_.distilled ? (row[i] + row[c + i]) / 2 : row[i];
+    }
+  }
+}
+
+// The mean of the pooled tokens of each image, weighted by their sizes.
+void Forward::average(const float* tokens) {
+  const int64_t c = config_.embed_dim, n = state_.count, begin = config_.first_pooled();
+  for_each_task(images_, ws_.threads, [&](int64_t image, int64_t thread) {
+    timed(timer_, Stage::head, thread, [&] {
+      const int64_t first = image * n + begin;
+      mean_row(
+          tokens + first * c, state_.merged ? state_.size + first : nullptr, n - begin, c,
+          ws_.pooled + image * c);
+    });
+  });
+}
+
+// The attention pool is like a block with one query for each image, whose output is added to zeros.
+// The result becomes the tokens [images, C].
+void Forward::attention_pool(const float* tokens) {
+  const auto& block = weights_.pool.block;
+  const int64_t c = config_.embed_dim, n = state_.count, begin = config_.first_pooled();
+  const int64_t count = n - begin, padded = padded_tokens(count);
+  const auto kv = operands(ws_.qkv, 2 * c), q = operands(ws_.pooled_q, c);
+  const auto load = [&](const Piece& piece) {
+    for (int64_t row = 0; row < piece.rows; ++row) {
+      store_row(tokens + (piece.row + row) * c, c, piece.normed.at(row));
+    }
+  };
+  const auto keys_and_values = [&](const Piece& piece) {
+    multiply(
+        {.x = piece.normed, .out = kv.at(piece.row)}, piece.rows, block.qkv, piece.panels,
+        tile(piece));
+  };
+  chain(images_ * n, {{Stage::head, 0, load}, {Stage::head, block.qkv.count(), keys_and_values}});
+  const bool biased = state_.merged && plan_.proportional();
+  for (int64_t image = 0; image < images_; ++image) {
+    fill_bias(
+        next_.log_size + image * padded, biased ? state_.size + image * n + begin : nullptr, count);
+    store_row(weights_.pool.q.const_data_ptr<float>(), c, q.at(image));
+  }
+  const Attention attention{
+      .queries = q,
+      .query_count = 1,
+      .keys = kv.at(begin),
+      .values = kv.at(begin, c),
+      .key_rows = n,
+      .token_count = count,
+      .bias = next_.log_size,
+      .images = images_,
+      .heads = config_.num_heads,
+      .dim = config_.head_dim(),
+      .summed = kSummedOfFewRows,
+      .stage = Stage::head};
+  attend(weights_.kernel, attention, ws_, timer_, 0, [](int64_t, int64_t) {});
+  std::fill_n(state_.tokens, images_ * c, 0.f);
+  add_projection(block, q, images_);
+  add_mlp(block, images_, /*merges=*/false);
+}
+
+}  // namespace dsm_ext::cpu

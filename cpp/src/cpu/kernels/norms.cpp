@@ -1,0 +1,77 @@
+#include "cpu/kernels/norms.h"
+
+#include <cmath>
+
+#include "ops/cpu/multiversion.h"
+
+namespace dsm_ext::cpu {
+namespace {
+
+template <typename In, typename Out>
+inline __attribute__((always_inline)) void layer_norm(
+    const In* x, int64_t channels, const NormWeights& norm, Out* out) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < channels; ++c) {
+    sum += static_cast<float>(x[c]);
+  }
+  const float mean = sum / static_cast<float>(channels);
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < channels; ++c) {
+    const float difference = static_cast<float>(x[c]) - mean;
+    squares += difference * difference;
+  }
+  const float variance = squares / static_cast<float>(channels);
+  // When the variance overflows, its reciprocal is 0 and the row would become the bias. The last
+  // term makes the row NaN instead.
+  const float scale = 1 / std::sqrt(variance + norm.eps) + 0 * variance;
+  const float *weight = norm.weight, *bias = norm.bias;
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = static_cast<Out>((static_cast<float>(x[c]) - mean) * scale * weight[c] + bias[c]);
+  }
+}
+
+template <typename In, typename Out>
+inline __attribute__((always_inline)) void rms_norm(
+    const In* x, int64_t channels, const NormWeights& norm, Out* out) {
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto value = static_cast<float>(x[c]);
+    squares += value * value;
+  }
+  const float scale = 1 / std::sqrt(squares / static_cast<float>(channels) + norm.eps);
+  const float* weight = norm.weight;
+#pragma omp simd
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = static_cast<Out>(static_cast<float>(x[c]) * scale * weight[c]);
+  }
+}
+
+template <typename In, typename Out>
+inline __attribute__((always_inline)) void normalize(
+    const In* x, int64_t channels, const NormWeights& norm, Out* out) {
+  norm.rms ? rms_norm(x, channels, norm, out) : layer_norm(x, channels, norm, out);
+}
+
+}  // namespace
+
+DSM_EXT_MULTIVERSION void normalize_row(
+    const float* x, int64_t channels, const NormWeights& norm,
+    Rows out){DSM_EXT_WITH_ELEMENT(out.element, T, normalize(x, channels, norm, out.as<T>()))}
+
+DSM_EXT_MULTIVERSION void normalize_operands(
+    Rows x, int64_t rows, int64_t heads, int64_t channels, const NormWeights& norm, Rows out) {
+  DSM_EXT_WITH_ELEMENT(
+      x.element, T, for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t h = 0; h < heads; ++h) {
+          normalize(
+              x.as<T>() + row * x.stride + h * channels, channels, norm,
+              out.as<T>() + row * out.stride + h * channels);
+        }
+      })
+}
+
+}  // namespace dsm_ext::cpu

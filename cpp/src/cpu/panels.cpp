@@ -1,0 +1,68 @@
+#include "cpu/panels.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+
+namespace dsm_ext::cpu {
+
+Panels::Panels(const GemmKernel& kernel_, const at::Tensor& weight_, const at::Tensor& bias_)
+    : kernel(&kernel_),
+      outputs(weight_.size(0)),
+      inputs(weight_.size(1)),
+      weight(kernel->pack(weight_)),
+      bias(at::zeros({count() * kernel->tile_columns}, weight_.options())) {
+  if (bias_.defined()) {
+    bias.narrow(0, 0, outputs).copy_(bias_);
+  }
+}
+
+Panels Panels::gated(
+    const GemmKernel& kernel, const at::Tensor& gate, const at::Tensor& gate_bias,
+    const at::Tensor& value, const at::Tensor& value_bias) {
+  const int64_t half = kernel.tile_columns / 2;
+  const int64_t padding = divide_up(gate.size(0), half) * half - gate.size(0);
+  const auto chunks = [&](const at::Tensor& x) {  // [chunks, half, ...]
+    auto shape = x.sizes().vec();
+    shape[0] = padding;
+    return at::cat({x, at::zeros(shape, x.options())}).unflatten(0, {-1, half});
+  };
+  const auto alternate = [&](const at::Tensor& a, const at::Tensor& b) {
+    return a.defined() ? at::cat({chunks(a), chunks(b)}, 1).flatten(0, 1) : a;
+  };
+  return {kernel, alternate(gate, value), alternate(gate_bias, value_bias)};
+}
+
+void multiply(
+    const Product& product, int64_t rows, const Panels& weight, Range panels, float* tile) {
+  const auto& kernel = *weight.kernel;
+  const int64_t k = weight.inputs, tile_columns = kernel.tile_columns;
+  const int64_t row_step = even_part(rows, kernel.tile_rows);
+  const int64_t k_step = even_part(k, weight.summed);
+  const auto* weights = static_cast<const std::byte*>(weight.weight.const_data_ptr());
+  const auto* biases = weight.bias.const_data_ptr<float>();
+  const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;
+  const int64_t width = product.finish.gated ? tile_columns / 2 : tile_columns;  // of the output
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    const int64_t column = panel * width;
+    const int64_t columns = std::min(width, outputs - column);
+    const int64_t made = product.finish.gated ? tile_columns : columns;
+    for (int64_t row = 0; row < rows; row += row_step) {
+      const int64_t m = std::min(row_step, rows - row);
+      for (int64_t i = 0; i < k; i += k_step) {
+        kernel.multiply(
+            m, made, std::min(k_step, k - i), product.x.at(row, i),
+            weights + (panel * k + i) * tile_columns * size_of(kernel.element), tile_columns, tile,
+            tile_columns, i > 0);
+      }
+      auto finish = product.finish;
+      if (finish.addend != nullptr) {
+        finish.addend += row * finish.addend_stride + column;
+      }
+      kernel.finish(
+          tile, m, columns, biases + panel * tile_columns, finish, product.out.at(row, column));
+    }
+  }
+}
+
+}  // namespace dsm_ext::cpu

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "cpu/weights.h"
+#include "ops/cpu/matcher.h"
+#include "schedule/compiled_plan.h"
+
+namespace dsm_ext::cpu {
+
+/// What the fast path derives from a compiled plan.
+struct PlanData {
+  /// \param config  The model's, for its own image size.
+  PlanData(const CompiledPlan& plan, const Weights& weights, const Config& config);
+
+  /// The position embedding for the plan's image size: [gh * gw, C], or undefined.
+  at::Tensor positions;
+  /// The groups that are matched, by block and merge step.
+  std::vector<std::vector<std::vector<MatchGroup>>> groups;
+};
+
+}  // namespace dsm_ext::cpu

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace dsm_ext::cpu {
+
+/// How many threads a forward that is called now may use.
+inline int64_t thread_count() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+
+/// Calls `task(index, slot)` for each index below `count` on up to `threads` of torch's threads.
+/// A thread takes the next index when it has done its last. Tasks that run at once have different
+/// slots, which number the threads.
+template <typename Task>
+void for_each_task(int64_t count, int64_t threads, const Task& task) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min(threads, count), 1, [&](int64_t slot, int64_t) {
+    for (int64_t index = next++; index < count; index = next++) {
+      task(index, slot);
+    }
+  });
+}
+
+}  // namespace dsm_ext::cpu

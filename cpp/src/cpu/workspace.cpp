@@ -1,0 +1,101 @@
+#include "cpu/workspace.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+
+#include "cpu/kernels/attention_head.h"
+#include "cpu/kernels/large_pages.h"
+
+namespace dsm_ext::cpu {
+namespace {
+
+// Lays out arrays in one block of memory, each from the start of a cache line. The first pass
+// counts the bytes, the second sets the pointers.
+class Layout {
+ public:
+  template <typename T>
+  void operator()(T*& pointer, int64_t count) {
+    if (base_ != nullptr) {
+      pointer = reinterpret_cast<T*>(base_ + used_);
+    }
+    used_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  }
+  at::Tensor allocate() {
+    auto memory = at::empty({used_}, at::TensorOptions().dtype(at::kByte));
+    base_ = reinterpret_cast<std::byte*>(memory.mutable_data_ptr());
+    used_ = 0;
+    return memory;
+  }
+
+ private:
+  std::byte* base_ = nullptr;
+  int64_t used_ = 0;
+};
+
+}  // namespace
+
+Workspace::Workspace(
+    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads)
+    : images(images), tokens(config.tokens()), threads(threads), scratch(threads) {
+  const int64_t c = config.embed_dim, d = config.head_dim(), n = config.tokens();
+  const int64_t rows = images * n, operand = size_of(kernel.element);
+  const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
+  const int64_t chain_rows = threads * kRowsAtOnce;
+  std::byte *normed = nullptr, *hidden = nullptr;
+  Layout layout;
+  const auto lay_out = [&] {
+    for (auto* s : {&state, &next}) {
+      layout(s->tokens, rows * c);
+      layout(s->size, rows);
+      layout(s->log_size, images * padded_tokens(n));
+    }
+    layout(state.source, images * config.patches());
+    layout(qkv, rows * 3 * c * operand);
+    layout(pooled_q, images * std::max<int64_t>(config.pooled_tokens(), 1) * c * operand);
+    layout(pooled, images * c);
+    layout(destination, rows);
+    layout(member_begin, rows + images);
+    layout(members, rows);
+    layout(normed, chain_rows * c * operand);
+    layout(hidden, chain_rows * std::max(config.mlp_dim, patch) * operand);
+    for (auto& own : scratch) {
+      layout(own.tile, kernel.tile_rows * kernel.tile_columns);
+      layout(own.attention, attention_scratch(kernel, n, d));
+      layout(own.metric, n * d);
+      layout(own.new_metric, n * d);
+      layout(own.size, n);
+      layout(own.new_size, n);
+      layout(own.destination, n);
+      layout(own.member_begin, n + 1);
+      layout(own.members, n);
+    }
+  };
+  lay_out();
+  memory = layout.allocate();
+  advise_large_pages(memory);
+  lay_out();
+  next.source = state.source;  // matching rewrites it in place
+  buffers = {.normed = {normed, c, kernel.element}, .hidden = {hidden, 0, kernel.element}};
+}
+
+std::unique_ptr<Workspace> Workspaces::take(
+    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto idle = idle_.take([&](const auto& workspace) {
+          return workspace->images >= images && workspace->tokens == config.tokens() &&
+                 workspace->threads == threads;
+        })) {
+      return std::move(*idle);
+    }
+  }
+  return std::make_unique<Workspace>(config, kernel, images, threads);
+}
+
+void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {
+  const std::lock_guard lock(mutex_);
+  idle_.put(std::move(workspace));
+}
+
+}  // namespace dsm_ext::cpu

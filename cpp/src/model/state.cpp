@@ -1,0 +1,93 @@
+#include "model/state.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace dsm_ext {
+namespace {
+
+// The value of an environment variable, which is one of two; the first where it is not set.
+std::string environment(const char* name, const char* first, const char* second) {
+  const char* value = std::getenv(name);
+  if (value == nullptr) {
+    return first;
+  }
+  TORCH_CHECK_VALUE(
+      std::string_view(value) == first || std::string_view(value) == second,
+      "dsm_ext: expected the environment variable ", name, " to be ", first, " or ", second,
+      ", got ", value);
+  return value;
+}
+
+CpuPath default_cpu_path() {
+  constexpr const char* kName = "DSM_EXT_CPU";
+  const char* value = std::getenv(kName);
+  if (value != nullptr && std::string_view(value) == "reference") {  // the older name of "aten"
+    return CpuPath::aten;
+  }
+  return environment(kName, "fast", "aten") == "fast" ? CpuPath::fast : CpuPath::aten;
+}
+
+}  // namespace
+
+VisionTransformerImpl::State::State(
+    torch::nn::Module& model, const Config& config_, Schedule schedule_)
+    : config(config_),
+      aten_path(std::make_shared<aten::Executor>(model, config)),
+      cuda_path(
+          std::make_shared<cuda::Executor>(
+              aten_path, environment("DSM_EXT_CUDA_GRAPHS", "1", "0") == "1")),
+      schedule(std::move(schedule_)),
+      plan(schedule.plan(config)),
+      cpu_path(default_cpu_path()) {}
+
+std::shared_ptr<const CompiledPlan> VisionTransformerImpl::State::compiled_plan(
+    const at::Tensor& images) {
+  const std::array<int64_t, 2> size = {images.size(2), images.size(3)};
+  const auto device = images.device();
+  const std::lock_guard lock(mutex);
+  if (const auto* found = plans.find([&](const auto& compiled) {
+        return compiled->config().img_size == size && compiled->device() == device;
+      })) {
+    return *found;
+  }
+  auto sized = config;
+  sized.img_size = size;
+  return plans.put(std::make_shared<CompiledPlan>(sized, schedule, device));
+}
+
+std::shared_ptr<const Executor> VisionTransformerImpl::State::executor(const at::Device& device) {
+  const std::lock_guard lock(mutex);
+  if (auto fast = locked_fast_path()) {
+    return fast;
+  }
+  if (device.is_cuda()) {
+    return cuda_path;
+  }
+  return aten_path;
+}
+
+std::shared_ptr<const cpu::Executor> VisionTransformerImpl::State::locked_fast_path() {
+  if (frozen) {
+    TORCH_CHECK(
+        any_weight().is_cpu() && any_weight().scalar_type() == at::kFloat,
+        "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
+    return fast_path;
+  }
+  if (fast_path != nullptr && fast_path->packed_from(*parameters)) {
+    return fast_path;
+  }
+  parameters->check();
+  fast_path.reset();
+  if (cpu_path == CpuPath::fast && cpu::Executor::takes(config, *parameters)) {
+    fast_path = std::make_shared<cpu::Executor>(config, *parameters);
+  }
+  return fast_path;
+}
+
+void VisionTransformerImpl::State::check_not_frozen() const {
+  TORCH_CHECK(
+      !frozen, "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights");
+}
+
+}  // namespace dsm_ext

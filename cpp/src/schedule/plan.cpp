@@ -1,0 +1,219 @@
+#include "dsm_ext/plan.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "dsm_ext/schedule.h"
+#include "ops/groups.h"
+
+namespace dsm_ext {
+namespace {
+
+// Lengths of the `ceil(length / window)` parts of a side, as even as can be, the longer ones first.
+std::vector<int64_t> cut(int64_t length, int64_t window) {
+  const int64_t parts = 1 + (length - 1) / window;
+  std::vector<int64_t> lengths(parts, length / parts);
+  std::fill_n(lengths.begin(), length % parts, length / parts + 1);
+  return lengths;
+}
+
+struct Windows {
+  std::vector<int64_t> tokens;  // in each window
+  std::vector<int32_t> order;   // [gh * gw], row-major windows, row-major inside a window
+  int64_t most = 0;             // tokens that can be removed from the whole grid in one step
+};
+
+Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
+  Windows windows;
+  int64_t top = 0;
+  for (const int64_t height : cut(grid[0], window)) {
+    int64_t left = 0;
+    for (const int64_t width : cut(grid[1], window)) {
+      windows.tokens.push_back(height * width);
+      windows.most += height * width / 2;
+      for (int64_t y = top; y < top + height; ++y) {
+        for (int64_t x = left; x < left + width; ++x) {
+          windows.order.push_back(static_cast<int32_t>(y * grid[1] + x));
+        }
+      }
+      left += width;
+    }
+    top += height;
+  }
+  return windows;
+}
+
+// More than half of a picture's patches is surely a mistake, or the picture is too small for the
+// schedule.
+void check_half(
+    int64_t block, int64_t r, int64_t most, const char* of, std::array<int64_t, 2> picture) {
+  TORCH_CHECK_VALUE(
+      r <= most, "dsm_ext.Schedule: expected r of block ", block, " to be in [0, ", most,
+      "], half of ", of, " in a picture of ", picture[0], " x ", picture[1], " pixels, got ", r);
+}
+
+// Lays out one step and takes its tokens off `tokens` and `windows`.
+PlannedStep plan_step(
+    const Step& step, int64_t block, const Config& config, int64_t& tokens, Windows& windows) {
+  PlannedStep planned{0, {}, false, tokens, 0};
+  if (step.is_local()) {
+    planned.regroup = windows.tokens.empty();
+    if (planned.regroup) {
+      windows = cut_grid(config.grid(), step.window);
+    }
+    const auto count = static_cast<int64_t>(windows.tokens.size());
+    if (step.window > 1) {  // a window of one patch has no pair, and gives nothing
+      check_half(block, step.r, windows.most, "each window's patches", config.img_size);
+    }
+    planned.windows = windows.tokens;
+    planned.r = std::min(
+        (step.r + count - 1) / count,
+        *std::max_element(windows.tokens.begin(), windows.tokens.end()) / 2);
+    for (auto& size : windows.tokens) {
+      const int64_t removed = removed_from_window(size, planned.r);
+      size -= removed;
+      tokens -= removed;
+    }
+  } else {
+    check_half(
+        block, step.r, (config.tokens() - config.prefix()) / 2, "the patches", config.img_size);
+    planned.r = std::min(step.r, (tokens - config.prefix()) / 2);
+    tokens -= planned.r;
+  }
+  planned.tokens_out = tokens;
+  return planned;
+}
+
+// Rows `q` of the block's output from keys and values of `n` tokens, of which the MLP sees `m`.
+int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t m) {
+  const int64_t c = config.embed_dim;
+  const int64_t layers = config.mlp_layer == MlpKind::mlp ? 2 : 3;
+  return 2 * n * c * c + q * c * c    // keys and values, queries
+         + 2 * q * n * c + q * c * c  // attention, projection
+         + layers * m * c * config.mlp_dim;
+}
+
+// The attention pool's keys and values of `n` tokens, its one query's way, and the classifier.
+int64_t head_multiply_adds(const Config& config, int64_t n) {
+  const int64_t c = config.embed_dim;
+  const int64_t pool = config.global_pool != Pool::map
+                           ? 0
+                           : 2 * n * c * c + 2 * n * c + 2 * c * c + 2 * c * config.mlp_dim;
+  return pool + (config.distilled ? 2 : 1) * c * config.num_classes;
+}
+
+PlannedBlock finish_block(const Config& config, PlannedBlock block, bool last) {
+  const int64_t n = block.tokens_in, rows = config.pooled_tokens();
+  const bool parallel = config.block == BlockKind::parallel;  // merges after its MLP
+  block.multiply_adds = block_multiply_adds(config, n, n, parallel ? n : block.tokens_out);
+  block.multiply_adds_logits =
+      last && rows > 0 ? block_multiply_adds(config, n, rows, rows) : block.multiply_adds;
+  return block;
+}
+
+std::string row(
+    const char* label, const std::string& kind, int64_t in, int64_t out, double madds,
+    double dense) {
+  char line[128];
+  std::snprintf(
+      line, sizeof line, "%-6s %-13s %9lld %10lld %9.3f %8.1f %%\n", label, kind.c_str(),
+      static_cast<long long>(in), static_cast<long long>(out), madds / 1e9, 100 * madds / dense);
+  return line;
+}
+
+}  // namespace
+
+Plan Schedule::plan(const Config& config) const {
+  config.validate();
+  TORCH_CHECK_VALUE(
+      depth() == config.depth, "dsm_ext.Schedule: expected one entry for each of the model's ",
+      config.depth, " blocks, got ", depth());
+  Plan plan;
+  plan.rule = rule_;
+  Windows windows;
+  int64_t tokens = config.tokens();
+  plan.tokens_dense = tokens;
+  plan.multiply_adds_embed = config.patches() * config.in_chans * config.patch_size[0] *
+                             config.patch_size[1] * config.embed_dim;
+  plan.multiply_adds_dense = plan.multiply_adds_dense_logits =
+      plan.multiply_adds_embed + head_multiply_adds(config, tokens);
+  for (int64_t i = 0; i < depth(); ++i) {
+    const bool last = i + 1 == depth();
+    PlannedBlock block{{}, tokens, 0, 0, 0};
+    for (const auto& step : blocks_[i]) {
+      auto planned = plan_step(step, i, config, tokens, windows);
+      if (planned.r > 0) {  // else there is nothing to merge
+        block.steps.push_back(std::move(planned));
+      }
+    }
+    block.tokens_out = tokens;
+    plan.blocks.push_back(finish_block(config, std::move(block), last));
+    const auto dense = finish_block(config, {{}, config.tokens(), config.tokens(), 0, 0}, last);
+    plan.multiply_adds_dense += dense.multiply_adds;
+    plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
+  }
+  plan.multiply_adds_head = head_multiply_adds(config, tokens);
+  if (windows.most > 0) {  // else no step regroups
+    plan.window_order = std::move(windows.order);
+  }
+  return plan;
+}
+
+std::string PlannedBlock::kind() const {
+  std::string kind;
+  for (const auto& step : steps) {
+    kind += kind.empty() ? "" : "+";
+    kind += step.windows.empty() ? "global" : "local";
+  }
+  return kind.empty() ? "dense" : kind;
+}
+
+int64_t Plan::tokens_out() const {
+  return blocks.empty() ? tokens_dense : blocks.back().tokens_out;
+}
+
+int64_t Plan::multiply_adds() const {
+  int64_t total = multiply_adds_embed + multiply_adds_head;
+  for (const auto& block : blocks) {
+    total += block.multiply_adds;
+  }
+  return total;
+}
+
+int64_t Plan::multiply_adds_logits() const {
+  int64_t total = multiply_adds_embed + multiply_adds_head;
+  for (const auto& block : blocks) {
+    total += block.multiply_adds_logits;
+  }
+  return total;
+}
+
+std::string Plan::str() const {
+  const auto dense = static_cast<double>(multiply_adds_dense);
+  std::string text = "block  kind          tokens in tokens out     GMACs  of dense\n";
+  text += row("embed", "", tokens_dense, tokens_dense, multiply_adds_embed, dense);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const auto& block = blocks[i];
+    text +=
+        row(std::to_string(i).c_str(), block.kind(), block.tokens_in, block.tokens_out,
+            block.multiply_adds, dense);
+  }
+  text += row("head", "", tokens_out(), 1, multiply_adds_head, dense);
+  text += row("total", "", tokens_dense, tokens_out(), multiply_adds(), dense);
+  char line[160];
+  std::snprintf(
+      line, sizeof line, "%.3f GMACs against %.3f dense: %.2f times fewer\n", multiply_adds() / 1e9,
+      dense / 1e9, dense / multiply_adds());
+  text += line;
+  std::snprintf(
+      line, sizeof line,
+      "done for logits, the last block for its pooled rows alone: %.3f against %.3f: %.2f times "
+      "fewer\n",
+      multiply_adds_logits() / 1e9, multiply_adds_dense_logits / 1e9,
+      static_cast<double>(multiply_adds_dense_logits) / multiply_adds_logits());
+  return text + line;
+}
+
+}  // namespace dsm_ext

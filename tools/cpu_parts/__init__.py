@@ -1,0 +1,28 @@
+"""The products and the attention of the CPU's fast path by themselves, for tests and benchmarks.
+
+The module is compiled on request: ``cmake --build build/cmake --target _cpu_parts``, which
+``make build`` does. The environment variable DSM_EXT_BUILD_DIR names another build folder.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+_ROOT = Path(__file__).parents[2]
+
+
+def load() -> ModuleType | None:
+    """The compiled module, with ``PackedLinear`` and ``attention``; None when it is not built."""
+    import torch  # noqa: F401  (loads the libraries that the module needs)
+
+    import dsm_ext  # noqa: F401
+
+    build = _ROOT / os.environ.get("DSM_EXT_BUILD_DIR", "build/cmake")
+    for file in sorted((build / "tools" / "cpu_parts").glob("_cpu_parts*.so")):
+        spec = importlib.util.spec_from_file_location("_cpu_parts", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return None
