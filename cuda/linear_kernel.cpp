@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 
+#include "bounded_cache.h"
 #include "fused.h"
 #include "product.h"
 
@@ -34,17 +35,20 @@ class Library {
   /// None where cuBLASLt has no algorithm for such a product.
   std::optional<cublasLtMatmulAlgo_t> algorithm(const ProductShape& shape) {
     const std::lock_guard lock(mutex_);
-    if (const auto found = algorithms_.find(shape); found != algorithms_.end()) {
-      return found->second;
+    const auto* chosen =
+        algorithms_.find([&](const Chosen& other) { return other.shape == shape; });
+    if (chosen == nullptr) {
+      chosen = &algorithms_.put({shape, choose(shape)});
     }
-    constexpr size_t kKept = 4096;  // images of ever new sizes do not fill the memory
-    if (algorithms_.size() == kKept) {
-      algorithms_.clear();
-    }
-    return algorithms_[shape] = choose(shape);
+    return chosen->algorithm;
   }
 
  private:
+  struct Chosen {
+    ProductShape shape;
+    std::optional<cublasLtMatmulAlgo_t> algorithm;
+  };
+
   std::optional<cublasLtMatmulAlgo_t> choose(const ProductShape& shape) const {
     // The address of the bias is looked at, not read: it says how others will be aligned.
     Product product(shape, reinterpret_cast<const void*>(uintptr_t{kAlignment}));
@@ -74,7 +78,7 @@ class Library {
 
   cublasLtHandle_t handle_ = nullptr;  // never destroyed: CUDA may be gone by then
   std::mutex mutex_;
-  std::map<ProductShape, std::optional<cublasLtMatmulAlgo_t>> algorithms_;
+  BoundedCache<Chosen> algorithms_{1024};  // bounded because images may be of ever new sizes
 };
 
 // Of the current device. A handle may be used by several threads at once.

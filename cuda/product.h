@@ -27,7 +27,7 @@ struct ProductShape {
   bool tf32;            // whether float32 values may be rounded to TF32
   bool bias, addend, gelu_tanh;
 
-  auto operator<=>(const ProductShape&) const = default;
+  bool operator==(const ProductShape&) const = default;
 };
 
 /// Descriptors of a product. They hold no device memory and need no device.

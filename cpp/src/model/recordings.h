@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "../bounded_cache.h"
 #include "pass.h"
 
 namespace dsm_ext {
@@ -41,29 +42,23 @@ class Recordings {
       entries_.clear();
       key_ = key;
     }
-    const auto found = std::find_if(
-        entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.call == call; });
-    if (found == entries_.end()) {
-      constexpr size_t kKept = 16;
-      if (entries_.size() == kKept) {
-        entries_.erase(entries_.begin());
-      }
-      entries_.push_back({call, nullptr, 0});
+    const auto* entry = entries_.find([&](const Entry& other) { return other.call == call; });
+    if (entry == nullptr) {
+      entries_.put({call, nullptr, 0});
       return {Advice::run};
     }
-    std::rotate(found, found + 1, entries_.end());  // the one not seen for longest goes first
-    const auto& entry = entries_.back();
-    if (entry.recording != nullptr) {
-      return {Advice::replay, entry.recording.get()};
+    if (entry->recording != nullptr) {
+      return {Advice::replay, entry->recording.get()};
     }
-    return {entry.failures < kTries ? Advice::record : Advice::run};
+    return {entry->failures < kTries ? Advice::record : Advice::run};
   }
 
   /// Of the call that was found last.
   /// \param recording  Null where it failed: that is tried again twice.
   void keep(std::unique_ptr<Recording> recording) {
-    entries_.back().failures += recording == nullptr ? 1 : 0;
-    entries_.back().recording = std::move(recording);
+    auto& entry = *entries_.begin();
+    entry.failures += recording == nullptr ? 1 : 0;
+    entry.recording = std::move(recording);
   }
 
   /// Whether there is any recording.
@@ -77,6 +72,7 @@ class Recordings {
 
  private:
   static constexpr int kTries = 3;
+  static constexpr size_t kBound = 16;
 
   struct Entry {
     Call call;
@@ -85,7 +81,7 @@ class Recordings {
   };
 
   std::vector<int64_t> key_;
-  std::vector<Entry> entries_;  // the one seen last at the end
+  BoundedCache<Entry> entries_{kBound};
 };
 
 }  // namespace dsm_ext
