@@ -1,9 +1,9 @@
 #pragma once
 
-// Runs the text of CUDA kernels on the CPU, so that their arithmetic and indices are tested on
-// machines without a GPU, one block after another. Under the thread sanitizer (`make sanitize`) a
-// missing __syncthreads shows as a data race. What none of it shows: races between blocks, memory
-// spaces, speed.
+// Runs the text of CUDA kernels on the CPU, one block after another, so that their arithmetic and
+// indices are tested on machines without a GPU. Under the thread sanitizer (`make sanitize`) a
+// missing __syncthreads is reported as a data race. These tests cannot find races between blocks or
+// a mistaken memory space, and they say nothing about speed.
 
 #include <atomic>
 #include <cmath>
@@ -23,7 +23,7 @@ struct Index {
 
 constexpr unsigned kWarp = 32;
 
-// What the threads of a block share.
+// The state that the threads of a block share. Shared memory begins as NaN.
 struct Block {
   struct Warp {
     Barrier barrier{kWarp};
@@ -32,20 +32,20 @@ struct Block {
 
   explicit Block(unsigned threads, size_t shared_bytes)
       : inside(threads),
-        behind(threads),
+        end(threads),
         shared(shared_bytes / sizeof(double) + 2, std::numeric_limits<double>::quiet_NaN()) {
     for (unsigned i = 0; i < threads / kWarp; ++i) {
       warps.push_back(std::make_unique<Warp>());
     }
   }
 
-  // Dynamic shared memory, aligned as widely as a pack of values.
+  // Dynamic shared memory, aligned to 16 bytes for packs of values.
   void* shared_memory() {
     const auto address = reinterpret_cast<uintptr_t>(shared.data());
     return reinterpret_cast<void*>((address + 15) / 16 * 16);
   }
 
-  Barrier inside, behind;  // __syncthreads, and the end of a block
+  Barrier inside, end;  // of __syncthreads, and between one block and the next
   std::vector<double> shared;
   std::vector<std::unique_ptr<Warp>> warps;
 };
@@ -57,7 +57,8 @@ struct Thread {
 
 inline thread_local Thread* thread = nullptr;
 
-/// Calls `kernel` as a launch of so many blocks and threads would. Threads are a multiple of 32.
+/// Calls `kernel` once for each thread of each block.
+/// \param threads  Threads of a block, a multiple of 32.
 template <typename Kernel>
 void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel& kernel) {
   Block state(threads, shared_bytes);
@@ -67,12 +68,12 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, const Kernel&
       own.block = {static_cast<unsigned>(b)};
       thread = &own;
       kernel();
-      wait(state.behind);
+      wait(state.end);
     }
   });
 }
 
-/// Waits for the others, who may take one's place meanwhile.
+/// Waits at a barrier. Other fibers run meanwhile on the same thread, so `thread` is set again.
 inline void wait_for_others(Barrier& barrier) {
   auto* own = thread;
   wait(barrier);

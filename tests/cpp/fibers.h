@@ -1,8 +1,8 @@
 #pragma once
 
-// The threads of a block, in turn on one thread of the processor's: each runs until it waits for
-// others. Under sanitizers they are threads of the processor's, of which the thread sanitizer sees
-// every race, and a switch of stacks confuses neither.
+// The threads of a block as fibers: all run on one thread of the CPU, and each runs until it waits
+// at a barrier. Under sanitizers they are real threads instead, because a switch of stacks confuses
+// sanitizers, and because the thread sanitizer then sees every race.
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 
@@ -16,7 +16,7 @@ using Barrier = std::barrier<>;
 
 inline void wait(Barrier& barrier) { barrier.arrive_and_wait(); }
 
-/// Calls body(0) to body(count - 1), which may wait for each other.
+/// Calls body(0) to body(count - 1). They may wait for each other at barriers.
 template <typename Body>
 void run_together(unsigned count, const Body& body) {
   std::vector<std::thread> threads;
@@ -75,8 +75,8 @@ class Fibers {
   static constexpr size_t kStack = 64 << 10;
 
   struct Fiber {
-    ucontext_t context;  // to begin with
-    jmp_buf place;       // where it has yielded: to go on there asks nothing of the kernel
+    ucontext_t context;  // where it begins
+    jmp_buf place;       // where it last yielded; a jump there needs no system call
     std::unique_ptr<char[]> stack;
     bool begun = false, done = false;
   };
@@ -93,7 +93,7 @@ class Fibers {
     all.go_on();
   }
 
-  void go_on() {  // with the current one
+  void go_on() {  // runs the current fiber
     auto& fiber = fibers_[current_];
     if (fiber.begun) {
       _longjmp(fiber.place, 1);
@@ -102,7 +102,7 @@ class Fibers {
     setcontext(&fiber.context);
   }
 
-  unsigned next() {  // becomes the current one
+  unsigned next() {  // makes the next unfinished fiber the current one
     do {
       current_ = (current_ + 1) % static_cast<unsigned>(fibers_.size());
     } while (fibers_[current_].done);
@@ -136,7 +136,7 @@ class Barrier {
 
 inline void wait(Barrier& barrier) { barrier.arrive_and_wait(); }
 
-/// Calls body(0) to body(count - 1), which may wait for each other.
+/// Calls body(0) to body(count - 1). They may wait for each other at barriers.
 inline void run_together(unsigned count, const std::function<void(unsigned)>& body) {
   Fibers(count, body);
 }

@@ -9,7 +9,7 @@
 
 #include "dsm_ext/weights.h"
 
-// A folder of the test's own, gone with it.
+// A folder for one test. The destructor deletes it.
 class Folder {
  public:
   Folder() {
@@ -32,7 +32,7 @@ class Folder {
   std::filesystem::path path_;
 };
 
-/// A header with its length before it.
+/// A safetensors header with a length before it, which may be wrong on purpose.
 inline std::string with_length(const std::string& header, uint64_t length) {
   std::string content;
   for (int i = 0; i < 8; ++i) {
@@ -41,7 +41,7 @@ inline std::string with_length(const std::string& header, uint64_t length) {
   return content + header;
 }
 
-/// float32 tensors as a safetensors file.
+/// The content of a safetensors file of float32 tensors.
 inline std::string safetensors(
     const dsm_ext::NamedTensors& tensors, const std::string& metadata = "{}") {
   std::string header = "{\"__metadata__\":" + metadata, data;

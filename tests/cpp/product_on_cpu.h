@@ -4,12 +4,13 @@
 #include <ATen/TensorOperators.h>
 #include <cublasLt.h>
 
-// Carries out on the CPU what is described to cuBLASLt, as its documentation says it is meant. The
-// descriptors are read back by its own functions, which need no GPU.
+// Computes on the CPU a product that is described to cuBLASLt, as cuBLASLt's documentation defines
+// it. It reads the descriptors by cuBLASLt's own functions, which need no GPU.
 
 namespace product_on_cpu {
 
-/// \param read  The library's function for descriptors of this kind.
+/// Reads one attribute of a descriptor.
+/// \param read  cuBLASLt's function for descriptors of this kind.
 template <typename Value, typename Descriptor, typename Attribute>
 Value read_by(
     cublasStatus_t (*read)(Descriptor, Attribute, void*, size_t, size_t*), Descriptor descriptor,
@@ -44,7 +45,8 @@ inline at::ScalarType dtype_of(int32_t type) {
   }
 }
 
-/// A matrix column by column, `ld` apart.
+/// The matrix of a layout as a tensor. cuBLASLt stores it column by column; `ld` is the stride
+/// between two columns.
 inline at::Tensor matrix(cublasLtMatrixLayout_t layout, const void* data) {
   TORCH_CHECK(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_ORDER) == CUBLASLT_ORDER_COL);
   TORCH_CHECK(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) == 1);
@@ -56,7 +58,7 @@ inline at::Tensor matrix(cublasLtMatrixLayout_t layout, const void* data) {
       dtype_of(get<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_TYPE)));
 }
 
-/// A product whose descriptors may end before it is carried out.
+/// A product that has copied all it needs, so its descriptors may end before `carry_out`.
 struct Product {
   Product(
       cublasLtMatmulDesc_t operation, const void* a_data, cublasLtMatrixLayout_t a_layout,
@@ -74,7 +76,7 @@ struct Product {
     }
   }
 
-  /// D = epilogue(A B + beta C), summed in float32 and rounded once.
+  /// Computes D = epilogue(A B + beta C + bias), summed in float32 and rounded once.
   void carry_out() const {
     auto sum = a.to(at::kFloat).matmul(b.to(at::kFloat));
     if (beta != 0) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds and runs the C++ tests in a build folder, and builds the examples. GoogleTest and
-# libjpeg-turbo come from the distribution: they are installed where that is possible (Debian, as
-# root); elsewhere the tests count as skipped.
+# Builds and runs the C++ tests in a build folder, and builds the examples: tests/cpp/run.sh BUILD.
+# They need GoogleTest and libjpeg-turbo. On Debian, as root, this script installs both; elsewhere it
+# counts the tests as skipped when one is missing.
 set -euo pipefail
 build=$1
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The C++ tests under sanitizers: memory and undefined behaviour together, then threads. Needs
-# GoogleTest, as tests/cpp/run.sh. Two builds of some minutes each; a second run reuses them.
+# Runs the C++ tests twice: under the sanitizers of memory and undefined behaviour, then under the
+# thread sanitizer. Needs GoogleTest. Each of the two builds takes some minutes; a second run reuses
+# them.
 set -euo pipefail
 
 run() { # NAME SANITIZERS COMMAND...
@@ -14,8 +15,8 @@ run() { # NAME SANITIZERS COMMAND...
 
 mkdir -p build
 run memory address,undefined OMP_NUM_THREADS=2
-# One thread of OpenMP's each: GCC's OpenMP is not built for this sanitizer, which takes its barriers
-# for none. What is looked at are the tests' own threads, which share a model. Addresses that are
-# drawn at random may lie where the sanitizer keeps its own.
+# OpenMP has one thread here, because the thread sanitizer does not know the barriers of GCC's OpenMP
+# and would report false races. It watches the tests' own threads, which share a model. Random
+# addresses are turned off, because they may lie where the sanitizer keeps its own memory.
 run threads thread OMP_NUM_THREADS=1 \
   TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" setarch --addr-no-randomize

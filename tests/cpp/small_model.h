@@ -4,7 +4,7 @@
 
 #include "dsm_ext/dsm_ext.h"
 
-// 4 blocks of 32 channels over a 14 x 14 grid, with random weights.
+// A model of 4 blocks with 32 channels over a grid of 14 x 14 patches, with random weights.
 
 inline dsm_ext::Config small_config(bool distilled = false) {
   dsm_ext::Config config;

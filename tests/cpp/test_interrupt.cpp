@@ -11,7 +11,7 @@
 namespace {
 
 std::atomic<int> asked;
-std::atomic<int> allowed;  // askings that let the call go on
+std::atomic<int> allowed;  // how often the check lets the call go on
 
 void ask() {
   if (++asked > allowed) {
@@ -28,7 +28,7 @@ class Interrupt : public testing::TestWithParam<dsm_ext::CpuPath> {
   void TearDown() override { dsm_ext::set_interrupt_check(nullptr); }
 };
 
-// A call that lasts long enough to be asked twice, whatever the machine.
+// The batch grows until a call asks the check twice, on a machine of any speed.
 TEST_P(Interrupt, EndsACallWhereTheCheckThrows) {
   auto model = small_model("dsm:r=16,skip=1,local=2");
   model->set_cpu_path(GetParam());
@@ -48,7 +48,7 @@ TEST_P(Interrupt, EndsACallWhereTheCheckThrows) {
       EXPECT_STREQ(error.what(), "enough");
     }
   }
-  EXPECT_EQ(asked, 2);  // nothing went on behind it
+  EXPECT_EQ(asked, 2);  // the call did not continue after the check threw
   allowed = 1'000'000;
   EXPECT_TRUE(at::equal(model->forward(images), expected));
 }

@@ -15,7 +15,7 @@ const std::string kConfig =
     R"("schedule":{"blocks":[[],[{"local":16,"window":7}],[{"local":16,"window":7},{"global":8}],)"
     R"([{"global":16}]],"proportional":true}}})";
 
-// timm's name for an architecture with 2 heads and eps 1e-6, and the size of its images.
+// A config as on the Hub: timm's architecture `test_vit` has 2 heads and eps 1e-6.
 const std::string kHubConfig =
     R"({"architecture":"test_vit","num_classes":10,"pretrained_cfg":{"input_size":[3,56,56]}})";
 
@@ -28,7 +28,7 @@ class Load : public testing::Test {
     folder_.write("config.json", kConfig);
   }
 
-  // What is said of the folder's files.
+  // The message of the error that loading the folder throws, or "none".
   std::string fault(const std::optional<std::string>& schedule = {}) {
     try {
       dsm_ext::load(folder_.path(), schedule);
@@ -82,7 +82,7 @@ TEST_F(Load, TakesAFileThatHoldsItsConfig) {
   EXPECT_THROW(dsm_ext::load(folder_.path("model.safetensors")), dsm_ext::Error);
 }
 
-TEST_F(Load, GoesOnWhateverHappensToTheFile) {
+TEST_F(Load, KeepsItsWeightsWhenTheFileChanges) {
   const auto path = folder_.path("model.safetensors");
   for (const bool deleted : {false, true}) {
     auto model = dsm_ext::load(folder_.path(), "dense");
@@ -102,7 +102,7 @@ TEST_F(Load, GoesOnWhateverHappensToTheFile) {
   }
 }
 
-TEST_F(Load, SaysWhereNormalisationIsNotKnown) {
+TEST_F(Load, ReportsUnknownNormalisation) {
   folder_.write("config.json", R"({"architecture":"test_vit"})");
   auto info = dsm_ext::model_info(folder_.path());
   const auto picture = at::zeros({60, 60, 3}, at::kByte);

@@ -15,17 +15,17 @@ Preprocessing plain(std::array<int64_t, 2> size, CropMode mode, double crop_pct 
   p.crop_mode = mode;
   p.crop_pct = crop_pct;
   p.mean = {0, 0, 0};
-  p.std = {1. / 255, 1. / 255, 1. / 255};  // levels
+  p.std = {1. / 255, 1. / 255, 1. / 255};  // the result has values of 0 to 255
   return p;
 }
 
-// Columns 0 to width - 1, in all channels.
+// A picture whose value is its column, in all channels.
 at::Tensor ramp(int64_t height, int64_t width) {
   return at::arange(width).to(at::kByte).view({1, width, 1}).expand({height, width, 3});
 }
 
 TEST(Preprocessing, CropsTheMiddle) {
-  const auto x = plain({4, 4}, CropMode::center)(ramp(4, 10));  // nothing is scaled
+  const auto x = plain({4, 4}, CropMode::center)(ramp(4, 10));  // has that height already
   EXPECT_EQ(x.sizes(), (at::IntArrayRef{3, 4, 4}));
   EXPECT_TRUE(at::allclose(x[0][0], at::tensor({3.f, 4.f, 5.f, 6.f})));
 }
@@ -39,7 +39,7 @@ TEST(Preprocessing, BorderIsFilledWithTheMean) {
   auto p = plain({8, 4}, CropMode::border);
   p.mean = {1, 1, 1};  // white
   const auto x = p(at::zeros({4, 4, 3}, at::kByte));
-  EXPECT_NEAR(x[0][0][0].item<float>(), 0, 1e-3);     // the frame: its mean
+  EXPECT_NEAR(x[0][0][0].item<float>(), 0, 1e-3);     // the border is the mean
   EXPECT_NEAR(x[0][4][2].item<float>(), -255, 1e-3);  // the picture
 }
 

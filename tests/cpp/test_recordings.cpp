@@ -1,4 +1,4 @@
-// What is recorded, what is replayed, and when a recording is no longer right.
+// Tests which calls are recorded, which are replayed, and when recordings end.
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@ namespace {
 using dsm_ext::Call;
 using Weights = std::vector<int64_t>;
 
-// One that says when it goes.
+// A recording that counts how many of its kind are alive.
 struct Recording {
   explicit Recording(int& alive) : alive_(alive) { ++alive_; }
   ~Recording() { --alive_; }
@@ -56,7 +56,7 @@ TEST_F(RecordingsTest, TheSecondCallIsRecordedTheThirdReplayed) {
 TEST_F(RecordingsTest, OtherCallsHaveTheirOwn) {
   record(call(2, layout));
   EXPECT_EQ(advice(call(3, layout)), Advice::run);
-  EXPECT_EQ(advice(call(2, make_layout())), Advice::run);  // another schedule or size
+  EXPECT_EQ(advice(call(2, make_layout())), Advice::run);  // another schedule or image size
   auto other = call(2, layout);
   other.wanted.trace = true;
   EXPECT_EQ(advice(other), Advice::run);
@@ -72,7 +72,7 @@ TEST_F(RecordingsTest, MovedWeightsEndThem) {
   EXPECT_EQ(alive, 0);
 }
 
-TEST_F(RecordingsTest, WhatCannotBeRecordedGoesOnWithout) {
+TEST_F(RecordingsTest, ACallThatCannotBeRecordedRunsWithout) {
   advice(call(2, layout));
   for (int tries = 0; tries < 3; ++tries) {
     EXPECT_EQ(advice(call(2, layout)), Advice::record);
@@ -83,14 +83,14 @@ TEST_F(RecordingsTest, WhatCannotBeRecordedGoesOnWithout) {
   EXPECT_FALSE(recordings.any());
 }
 
-TEST_F(RecordingsTest, TheOneNotSeenForLongestGoesFirst) {
+TEST_F(RecordingsTest, TheCallNotSeenForLongestIsForgotten) {
   record(call(1, layout));
   record(call(2, layout));
   for (int64_t images = 3; images <= 16; ++images) {
     advice(call(images, layout));
   }
-  EXPECT_EQ(advice(call(1, layout)), Advice::replay);  // seen again
-  EXPECT_EQ(advice(call(17, layout)), Advice::run);    // takes the second's place
+  EXPECT_EQ(advice(call(1, layout)), Advice::replay);  // seen again, so call 2 is the oldest
+  EXPECT_EQ(advice(call(17, layout)), Advice::run);    // takes the place of call 2
   EXPECT_EQ(alive, 1);
   EXPECT_EQ(advice(call(1, layout)), Advice::replay);
   EXPECT_EQ(advice(call(2, layout)), Advice::run);

@@ -13,7 +13,7 @@ class Safetensors : public testing::Test {
  protected:
   void write(const std::string& content) { folder_.write("model.safetensors", content); }
 
-  // A header with its length before it, and `bytes` of data behind.
+  // Writes a header with a length before it and `bytes` bytes of data after it.
   void write(const std::string& header, size_t bytes, uint64_t length) {
     auto content = with_length(header, length);
     for (size_t i = 0; i < bytes; ++i) {
@@ -23,7 +23,7 @@ class Safetensors : public testing::Test {
   }
   void write(const std::string& header, size_t bytes) { write(header, bytes, header.size()); }
 
-  // What is said of the file, behind its name.
+  // The message of the error that reading the file throws, without the file's name, or "none".
   std::string fault() {
     try {
       read_safetensors(path_);
@@ -64,7 +64,7 @@ TEST_F(Safetensors, ReadsTensorsOfEveryKind) {
   EXPECT_EQ(named.at("c")[2].item<int>(), 26);
 }
 
-TEST_F(Safetensors, LeavesTheFileAloneWhereATensorIsWrittenTo) {
+TEST_F(Safetensors, WritingToATensorLeavesTheFileAlone) {
   const std::string header = R"({"a":)" + entry("F32", "[1]", "[0,4]") + "}  ";
   write(header, 4);
   {
@@ -76,7 +76,7 @@ TEST_F(Safetensors, LeavesTheFileAloneWhereATensorIsWrittenTo) {
   }
 }
 
-TEST_F(Safetensors, CopiesWhatTheFileDoesNotAlign) {
+TEST_F(Safetensors, CopiesTensorsThatAreNotAligned) {
   for (size_t spaces = 0; spaces < 8; ++spaces) {
     write(R"({"a":)" + entry("F32", "[2]", "[0,8]") + "}" + std::string(spaces, ' '), 8);
     const auto tensor = read_safetensors(path_)[0].second;
@@ -84,7 +84,7 @@ TEST_F(Safetensors, CopiesWhatTheFileDoesNotAlign) {
   }
 }
 
-TEST_F(Safetensors, NamesFilesThatAreNone) {
+TEST_F(Safetensors, NamesFilesOfAnotherFormat) {
   EXPECT_EQ(fault(), "no such file");
   std::filesystem::create_directory(path_);
   EXPECT_EQ(fault(), "not a file");
@@ -102,9 +102,9 @@ TEST_F(Safetensors, NamesFilesThatAreNone) {
 TEST_F(Safetensors, NamesAFileThatMayNotBeRead) {
   write("{}", 0);
   std::filesystem::permissions(path_, std::filesystem::perms::none);
-  const bool root = geteuid() == 0;  // who may read everything
+  const bool root = geteuid() == 0;  // root may read every file
   if (root && seteuid(65534) != 0) {
-    GTEST_SKIP() << "root may read everything, and cannot be someone else here";
+    GTEST_SKIP() << "root may read every file, and cannot become another user here";
   }
   const auto said = fault();
   if (root) {
@@ -113,7 +113,7 @@ TEST_F(Safetensors, NamesAFileThatMayNotBeRead) {
   EXPECT_NE(said.find("it cannot be read"), std::string::npos) << said;
 }
 
-TEST_F(Safetensors, NamesHeadersThatAreNone) {
+TEST_F(Safetensors, NamesHeadersThatAreWrong) {
   EXPECT_EQ(fault_of("[]", 0), "its header is no JSON object");
   EXPECT_NE(fault_of("{", 0).find("its header is no JSON: "), std::string::npos);
   EXPECT_NE(fault_of("\xff\xfe{}", 0).find("its header is no JSON: "), std::string::npos);
@@ -165,8 +165,8 @@ TEST_F(Safetensors, NamesTensorsThatDoNotFit) {
       "tensor 'b' overlaps another");
 }
 
-// Every file that differs from a good one in a byte, and every beginning of it: refused by name, or
-// read.
+// Takes a good file, changes one byte or cuts the end off, and reads it. The reader must give
+// tensors or an error that names the file.
 TEST_F(Safetensors, SurvivesEveryChangeOfAByte) {
   const std::string header = R"({"__metadata__":{"x":"y"},"a":)" + entry("F32", "[2,1]", "[0,8]") +
                              R"(,"b":)" + entry("BF16", "[3]", "[8,14]") + "}";
@@ -185,7 +185,7 @@ TEST_F(Safetensors, SurvivesEveryChangeOfAByte) {
     write(good.substr(0, i));
     EXPECT_NE(fault(), "none");
   }
-  EXPECT_GT(read, 14 * 13);  // those that change a value alone
+  EXPECT_GT(read, 14 * 13);  // a change of the 14 bytes of data is no fault
 }
 
 }  // namespace

@@ -49,9 +49,9 @@ TEST(Plan, WindowsOfOnePatchGiveNothing) {
   EXPECT_TRUE(plan.window_order.empty());
 }
 
-// Whatever the grid and the window: every patch is in one window, and windows differ by one row or
-// column at most.
-TEST(Plan, WindowsShareOutAnyGrid) {
+// For every size of grid and window: each patch is in exactly one window, and no window is larger
+// than the schedule's.
+TEST(Plan, WindowsCoverAnyGrid) {
   for (int64_t height = 1; height <= 17; ++height) {
     for (int64_t width = 1; width <= 17; width += 3) {
       for (int64_t window = 2; window <= 8; ++window) {

@@ -16,8 +16,7 @@ double difference(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).abs().max() / b.abs().max()).item<double>();
 }
 
-// The blocks' own tensors by timm's names, computed with ATen's operators: what nothing merged
-// gives.
+// The logits of the dense model, computed from its weights with ATen's operators alone.
 at::Tensor dense(const VisionTransformer& model, const at::Tensor& images) {
   const auto weights = model->named_parameters();
   const auto get = [&](const std::string& name) { return weights[name]; };
@@ -128,7 +127,7 @@ TEST(VisionTransformer, ThreadsShareOneModel) {
   EXPECT_EQ(wrong, 0);
 }
 
-// Not packed yet when the threads begin, and with other schedules from call to call.
+// The weights are not packed yet when the threads start, and the schedule changes between calls.
 TEST(VisionTransformer, SchedulesChangeWhileThreadsRun) {
   auto model = small_model("dense");
   const auto images = at::randn({2, 3, 56, 56});

@@ -1,4 +1,4 @@
-// The library's own kernels: their text, compiled for the CPU, with the arguments of the launch.
+// Turns launches of the library's kernels into work: the kernels' text, compiled for the CPU.
 
 #include <ATen/core/Tensor.h>
 
@@ -18,7 +18,7 @@ namespace {
 using stand_in::Launch;
 using stand_in::Work;
 
-/// A launch of a kernel whose parameters are what its pointer says.
+/// Reads a launch's arguments by the types of the kernel's parameters.
 template <typename... Parameters>
 Work launch_of(void (*kernel)(Parameters...), const Launch& launch) {
   const auto read = [&]<size_t... kIndices>(std::index_sequence<kIndices...>) {
@@ -52,7 +52,7 @@ Work launch_for(const std::string& type, const Launch& launch) {
 const bool given = [] {
   stand_in::set_launcher([](const Launch& launch) {
     if (launch.kernel.find("spin_kernel") != std::string::npos) {
-      return Work([] {});  // ATen's, which only passes the time
+      return Work([] {});  // this kernel of ATen only waits
     }
     auto work = launch_for<float>("float", launch);
     work = work ? work : launch_for<at::Half>("c10::Half", launch);

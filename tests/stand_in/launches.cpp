@@ -1,4 +1,4 @@
-// Launches of kernels, and cuBLASLt's products.
+// CUDA's functions that launch kernels, and cuBLASLt's functions that need a device.
 
 #include <cxxabi.h>
 
@@ -53,7 +53,7 @@ cudaError_t launch(
 
 extern "C" {
 
-// Launches: what the compiler's own code calls
+// Launches: nvcc's generated code calls these functions.
 
 void** __cudaRegisterFatBinary(void*) {
   static void* handle = nullptr;
@@ -107,7 +107,7 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 
-// cuBLASLt's functions that need a device; its descriptors are its own.
+// cuBLASLt's functions that need a device. Its descriptors need none and stay the library's own.
 
 using Pointer = void*;
 

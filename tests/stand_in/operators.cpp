@@ -1,4 +1,4 @@
-// ATen's operators on the stand-in's device: the CPU's, on the same memory.
+// Makes ATen's operators on the stand-in's device run the CPU's operators on the same memory.
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -17,7 +17,8 @@ namespace {
 
 void* current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
-// The same memory, as the CPU's. It is not kept: what is recorded reads what lies there then.
+// A CPU tensor on the same memory. It does not keep the memory alive: a graph's work reads whatever
+// is there when the graph is launched.
 at::Tensor on_cpu(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda()) {
     return tensor;
@@ -55,7 +56,7 @@ c10::IValue value_on_cpu(const c10::IValue& value) {
   return value.isDevice() ? c10::IValue(c10::Device(at::kCPU)) : value;
 }
 
-// Where a result of the CPU's lies on the device.
+// The place on the device where a result of the CPU's operator is copied to.
 struct Place {
   void* data = nullptr;
   size_t bytes = 0;
@@ -70,8 +71,8 @@ Place place_of(const at::Tensor& tensor) {
                              : Place{tensor.mutable_data_ptr(), tensor.storage().nbytes()};
 }
 
-// Any operator that both devices have. Its tensors are the caller's; the results that are new are
-// copied to the device, into the same places whenever it is done again.
+// Runs an operator that both devices have. Arguments share the caller's memory. New results are
+// copied to memory on the device; a launch of the graph copies them to the same memory again.
 void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   const auto arguments = torch::jit::pop(*stack, schema.arguments().size());
@@ -121,7 +122,7 @@ void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   if (stand_in::captures(current_stream())) {
     stand_in::put(current_stream(), [call, places, done = std::make_shared<bool>(true)] {
       if (std::exchange(*done, false)) {
-        return;  // just now
+        return;  // the capture has just done this
       }
       const auto again = call();
       for (size_t i = 0; i < places.size(); ++i) {
@@ -133,12 +134,12 @@ void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
-// Operators that the CPU has under another name.
+// Operators that the CPU has under other names.
 
 at::Tensor attend(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     const std::optional<at::Tensor>& bias, std::optional<double> scale) {
-  if (bias) {  // what the kernels read by packs of 8
+  if (bias) {  // CUDA's kernels read packs of 8 values
     TORCH_CHECK(reinterpret_cast<uintptr_t>(bias->const_data_ptr()) % 16 == 0);
     TORCH_CHECK(bias->stride(0) % 8 == 0 && bias->stride(1) % 8 == 0 && bias->stride(2) % 8 == 0);
   }
@@ -193,7 +194,7 @@ std::tuple<at::Tensor, at::Tensor> rms_norm(
   return {out, none(x)};
 }
 
-// What allocates or looks at a tensor stays CUDA's.
+// Operators that allocate a tensor or make a view of it. CUDA's own do this without a kernel.
 const std::set<std::string> kCudas = {
     "_efficientzerotensor",
     "_nested_view_from_buffer",

@@ -1,4 +1,4 @@
-// cuBLASLt's products, as they are described.
+// Carries out cuBLASLt's products on the CPU, as their descriptors define them.
 
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
@@ -33,7 +33,7 @@ cublasStatus_t multiply(
       d_layout);
   stand_in::put(stream, [=] {
     const c10::InferenceMode mode;
-    std::memset(workspace, 0x7f, std::min<size_t>(bytes, 4096));  // it is not the caller's any more
+    std::memset(workspace, 0x7f, std::min<size_t>(bytes, 4096));  // the product may overwrite it
     product.carry_out();
   });
   return CUBLAS_STATUS_SUCCESS;

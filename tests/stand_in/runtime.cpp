@@ -1,4 +1,4 @@
-// Devices and memory.
+// CUDA's functions for devices and memory.
 
 #include <algorithm>
 #include <cstdio>
@@ -12,7 +12,7 @@
 namespace stand_in {
 
 State& state() {
-  static auto& all = *new State();  // other libraries end later
+  static auto& all = *new State();  // never destroyed: other libraries end later and call in
   return all;
 }
 
@@ -32,11 +32,11 @@ void put(void* stream, Work work) {
     const auto found = state().captures.find(stream);
     if (found != state().captures.end()) {
       auto& [graph, id, origin, after] = found->second;
-      graph->nodes.push_back({work, after, !origin});
+      graph->nodes.push_back({work, after, /*side=*/!origin});
       after = {graph->nodes.size() - 1};
     }
   }
-  work();  // while it captures, too, for what is read then to be sound
+  work();  // also during a capture, so that later host reads find valid values
 }
 
 void set_launcher(std::function<Work(const Launch&)> launcher) {
@@ -57,7 +57,8 @@ constexpr int kDevices = 2;
 
 thread_local int current_device = 0;
 
-// Its major part, as attributes have it; torch itself looks at the properties.
+// The major compute capability, for cudaDeviceGetAttribute only. torch reads the properties
+// instead.
 int compute_capability() {
   const char* given = std::getenv("DSM_EXT_STAND_IN_CAPABILITY");
   return given == nullptr ? 9 : std::atoi(given);
@@ -145,7 +146,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
     return last_error = cudaErrorMemoryAllocation;
   }
   *pointer = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
-  std::memset(*pointer, 0x7f, std::min<size_t>(bytes, 64 << 20));  // nobody may count on zeros
+  std::memset(*pointer, 0x7f, std::min<size_t>(bytes, 64 << 20));  // memory does not begin as zeros
   state().memory[*pointer] = bytes;
   state().allocated += bytes;
   return cudaSuccess;

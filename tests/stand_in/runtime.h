@@ -4,14 +4,14 @@
 #include <functional>
 #include <string>
 
-// A stand-in for CUDA's runtime, on a machine without a GPU, so that the tests that need one run
-// there: memory is the processor's, work is done when it is put on a stream, and what is put on one
-// that captures is kept besides, to be done again when the graph is launched. Loaded in front of
-// the real runtime (LD_PRELOAD), it takes its functions' place.
+// A stand-in for CUDA's runtime. On it the tests that need a GPU run on a machine without one.
+// Device memory is the CPU's memory. Work put on a stream is done at once. When the stream
+// captures, the work is also kept, and it is done again when the graph is launched. LD_PRELOAD
+// loads the stand-in before the real runtime, so its functions replace the runtime's.
 //
-// What this shows: that launches, products, graphs, streams' order, allocations and errors are what
-// they should be on the host's side, with the kernels' text behind them. What it cannot: anything
-// that happens at once on a GPU, and speed.
+// The stand-in tests the host's side: launches, products, graphs, the order of streams, allocations
+// and errors. It runs the kernels' text as well. It cannot test what happens in parallel on a GPU,
+// and it says nothing about speed.
 
 namespace stand_in {
 
@@ -24,16 +24,18 @@ struct Launch {
 
 using Work = std::function<void()>;
 
-/// Does some work now, and keeps it where the stream captures.
+/// Does the work now, and also keeps it for the graph when the stream captures.
 void put(void* stream, Work work);
 
-/// Whether it captures.
+/// Whether the stream captures.
 bool captures(void* stream);
 
-/// Who makes work of a launch; empty where nobody knows the kernel.
+/// Sets the function that turns a launch into work. It gives an empty function for an unknown
+/// kernel.
 void set_launcher(std::function<Work(const Launch&)> launcher);
 
-/// What cuBLASLt's functions do: its own prototypes, given by those who know them.
+/// Functions that take the place of two of cuBLASLt's, with the same prototypes. products.cpp sets
+/// them, because only it includes cuBLASLt's header.
 struct Products {
   void *algorithm = nullptr, *multiply = nullptr;
 };

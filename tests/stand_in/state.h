@@ -11,20 +11,21 @@
 
 #include "runtime.h"
 
-// What the stand-in's functions have in common.
+// The state that the stand-in's functions share.
 
 #undef cudaGetDeviceProperties
 #undef cudaStreamGetCaptureInfo
 
 namespace stand_in {
 
-constexpr int kSharedBytes = 232448;  // to a block, on request, as on compute capability 9.0
+// Shared memory of a block as on compute capability 9.0: with cudaFuncSetAttribute, and without.
+constexpr int kSharedBytes = 232448;
 constexpr size_t kSharedUnasked = 48 << 10;
 
 struct Node {
   Work work;
-  std::vector<size_t> after;  // nodes that it comes behind
-  bool aside;                 // of a stream that joined the capture
+  std::vector<size_t> after;  // nodes that must run before it
+  bool side;                  // from a side stream, which joined the capture later
 };
 
 struct Graph {
@@ -32,30 +33,31 @@ struct Graph {
   size_t launches = 0;
 };
 
-/// A stream that captures: the one where it began, or one that has waited for such a one.
+/// A stream that captures: either the stream where the capture began, or a side stream, which
+/// waited for an event of the capture.
 struct Capture {
   Graph* graph;
   unsigned long long id;
-  bool origin;
-  std::vector<size_t> after;  // what the next work on it comes behind
+  bool origin;                // whether the capture began on this stream
+  std::vector<size_t> after;  // nodes that must run before the next work on the stream
 };
 
 struct Event {
   std::chrono::steady_clock::time_point time;
-  unsigned long long capture = 0;  // in which it was recorded
-  std::vector<size_t> after;       // behind what
+  unsigned long long capture = 0;  // the capture that it was recorded in, or 0
+  std::vector<size_t> after;       // nodes that must run before it
 };
 
 struct State {
-  std::recursive_mutex mutex;  // guards all
+  std::recursive_mutex mutex;  // guards all members
   std::map<void*, size_t> memory;
   size_t allocated = 0;
   std::map<void*, Capture> captures;  // by stream
   unsigned long long captured = 0;
-  std::set<const void*> streams, events, graphs;  // those that have not ended
+  std::set<const void*> streams, events, graphs;  // handles that were not destroyed
   std::map<const void*, Event> recorded;          // events
-  std::map<const void*, std::string> kernels;     // names, by the host's address
-  std::map<const void*, int> shared;              // bytes that were asked for
+  std::map<const void*, std::string> kernels;     // names, by the host function's address
+  std::map<const void*, int> shared;              // bytes that cudaFuncSetAttribute allowed
   std::function<Work(const Launch&)> launcher;
 };
 
@@ -66,7 +68,7 @@ inline std::unique_lock<std::recursive_mutex> locked() { return std::unique_lock
 inline thread_local cudaError_t last_error = cudaSuccess;
 inline thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
-/// Says why on stderr, and keeps the error for `cudaGetLastError`.
+/// Prints the reason on stderr, and keeps the error for `cudaGetLastError`.
 cudaError_t fail(cudaError_t error, const std::string& why);
 
 }  // namespace stand_in

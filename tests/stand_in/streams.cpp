@@ -1,4 +1,4 @@
-// Streams, events and graphs.
+// CUDA's functions for streams, events and graphs.
 
 #include <algorithm>
 #include <utility>
@@ -9,7 +9,7 @@ using namespace stand_in;
 
 namespace {
 
-// A handle that tells when it is used after its end.
+// Makes a handle and remembers it, so that `check` can report a use after its end.
 template <typename Handle>
 cudaError_t create(std::set<const void*>& all, Handle* handle) {
   const auto lock = locked();
@@ -22,10 +22,12 @@ cudaError_t check(const std::set<const void*>& all, const void* handle, const ch
   const auto lock = locked();
   return handle == nullptr || all.count(handle) != 0
              ? cudaSuccess
-             : fail(cudaErrorInvalidResourceHandle, std::string(what) + " of what has ended");
+             : fail(
+                   cudaErrorInvalidResourceHandle,
+                   std::string(what) + " of a handle that was destroyed");
 }
 
-// Some nodes, and all that they come behind.
+// The given nodes, and all nodes that must run before them.
 std::set<size_t> up_to(const Graph& graph, std::vector<size_t> nodes) {
   std::set<size_t> all;
   while (!nodes.empty()) {
@@ -39,16 +41,17 @@ std::set<size_t> up_to(const Graph& graph, std::vector<size_t> nodes) {
   return all;
 }
 
-// An order in which a GPU might do the work: what lies aside as early as may be, or as late.
-std::vector<size_t> order_of(const Graph& graph, bool aside_first) {
+// An order in which a GPU might run the nodes: side streams' nodes as early as possible, or as
+// late.
+std::vector<size_t> order_of(const Graph& graph, bool side_first) {
   std::vector<size_t> order;
   std::vector<bool> done(graph.nodes.size());
   const auto next = [&](bool any) {
     for (size_t node = 0; node < done.size(); ++node) {
-      const auto& [work, after, aside] = graph.nodes[node];
+      const auto& [work, after, side] = graph.nodes[node];
       const bool ready =
           std::all_of(after.begin(), after.end(), [&](size_t before) { return done[before]; });
-      if (!done[node] && ready && (any || aside == aside_first)) {
+      if (!done[node] && ready && (any || side == side_first)) {
         return node;
       }
     }

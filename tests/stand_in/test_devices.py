@@ -1,4 +1,4 @@
-"""Devices that are not at hand even where a GPU is; on the stand-in alone."""
+"""Tests of devices that no test machine has: the stand-in imitates them."""
 
 import os
 
