@@ -4,11 +4,13 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include <string_view>
+
 #include "dispatch.h"
 #include "fused.h"
 #include "launch.cuh"
 #include "match.h"
-#include "match_groups.h"
+#include "match_launches.h"
 
 namespace dsm_ext {
 namespace {
@@ -16,8 +18,9 @@ namespace {
 template <typename T, int kShare>
 void launch(
     const cuda::Keys<T>& keys, int64_t images, int64_t tokens, int64_t prefix, bool global,
-    const int32_t* order, const cuda::Groups& groups, int64_t largest, int32_t* destination) {
+    const int32_t* order, const cuda::Groups& groups, MergeScore score, int32_t* destination) {
   const auto kernel = &cuda::match_kernel_impl<T, kShare>;
+  const int64_t largest = cuda::largest_group(groups);
   const int64_t blocks = images * groups.count;
   const int64_t rows = cuda::match_row_bytes(largest, keys.channels);
   int64_t shared = cuda::match_shared_bytes(largest);
@@ -31,16 +34,16 @@ void launch(
   cuda::allow_shared("match", kernel, shared);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads, shared, stream>>>(
-      keys, order, groups, tokens, prefix, global,
+      keys, order, groups, tokens, prefix, global, score,
       spill.defined() ? static_cast<float*>(spill.mutable_data_ptr()) : nullptr,
       rows / static_cast<int64_t>(sizeof(float)), destination);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-/// \param keys  [B, H, N, D], channels side by side.
+/// \param keys  [B, H, N, D], whose channels lie side by side.
 at::Tensor match_heads(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, MergeScore score) {
   const c10::cuda::CUDAGuard guard(keys.device());
   const int64_t images = keys.size(0), tokens = keys.size(2);
   const auto integers = keys.options().dtype(at::kInt);
@@ -50,7 +53,7 @@ at::Tensor match_heads(
   cuda::check_device("match");
   auto destination = at::empty({images, tokens}, integers);
   const auto places = order.has_value() ? order->contiguous() : at::Tensor();
-  for (const auto& groups : cuda::match_groups(tokens, r, prefix, windows)) {
+  for (const auto& groups : cuda::match_launches(tokens, r, prefix, windows)) {
     DSM_EXT_DISPATCH(keys.scalar_type(), "match", [&] {
       const cuda::Keys<scalar_t> strided{
           .data = keys.const_data_ptr<scalar_t>(),
@@ -59,11 +62,11 @@ at::Tensor match_heads(
           .token = keys.stride(2),
           .heads = static_cast<int32_t>(keys.size(1)),
           .channels = static_cast<int32_t>(keys.size(3))};
-      const int64_t largest = cuda::largest_group(groups);
-      const auto launch_it = largest <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
-      launch_it(
+      const auto launch_groups =
+          cuda::largest_group(groups) <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
+      launch_groups(
           strided, images, tokens, prefix, windows.empty(),
-          places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, largest,
+          places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, score,
           destination.mutable_data_ptr<int32_t>());
     });
   }
@@ -72,15 +75,19 @@ at::Tensor match_heads(
 
 at::Tensor match_kernel(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, std::string_view score) {
   check_match(metric, r, prefix, windows, order);
-  return match_heads(metric.contiguous().unsqueeze(1), r, prefix, windows, order);
+  return match_heads(
+      metric.contiguous().unsqueeze(1), r, prefix, windows, order, parse_merge_score(score));
 }
 
 at::Tensor match_keys_kernel(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
-  return match_heads(keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order);
+    const std::optional<at::Tensor>& order, std::string_view metric, std::string_view score) {
+  parse_merge_metric(metric);  // the kernel makes `keys`, the only one
+  return match_heads(
+      keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order,
+      parse_merge_score(score));
 }
 
 }  // namespace

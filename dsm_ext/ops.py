@@ -1,12 +1,12 @@
 """The three operators of token merging, typed, with fake kernels for torch.compile and export.
 
-One idea carries all three: a map, int32 [B, N], that gives for each token the index of the token
-that holds it afterwards. ``match`` makes such a map, ``merge`` carries it out, ``unmerge`` undoes
-it.
+All three use a map: int32 [B, N], for each token of a sequence the index of the token that holds it
+afterwards. ``match`` makes a map, ``merge`` applies it, ``unmerge`` undoes it.
 
-They are for inference: a tensor that requires grad is refused with NotImplementedError. On a GPU
-the values of maps and orders are not checked, which would wait for the device: out of range, they
-give meaningless results, and touch no memory outside the tensors.
+The operators are for inference: they refuse a tensor that requires grad with NotImplementedError.
+They check the values of maps and orders on the CPU only, because a check on a GPU would wait for
+it. On a GPU a value out of range gives meaningless results; it never makes an operator touch
+memory outside the tensors.
 """
 
 from __future__ import annotations
@@ -26,41 +26,48 @@ def match(
     prefix: int = 0,
     windows: Sequence[int] = (),
     order: Tensor | None = None,
+    score: str = "similarity",
 ) -> Tensor:
     """Bipartite soft matching: which tokens merge into which.
 
-    Positions are counted over the whole sequence, prefix included, or, with ``windows``, inside
-    each window. Tokens at even positions form A, those at odd positions B. Every token of A
-    proposes its most similar token of B (cosine; ties: the lower index), and the ``r`` best pairs
-    merge (ties: the lower index of A). A tie is an equal similarity in float32: equal rows of B
-    tie for every A, while pairs of equal rows of several kinds, all of cosine 1, may differ by a
-    rounding. A zero-length or non-finite row of ``metric`` is matched last. The order afterwards is
-    the prefix, then, window by window, the unmerged A and all of B.
-    With r = 0 the map is the identity.
+    The tokens of a group are matched among themselves. A group is the whole sequence, whose
+    positions are counted with the prefix, or with ``windows`` one window, whose positions are
+    counted inside it. Tokens at even positions form the set A, tokens at odd positions the set B.
+    For each token of A the operator proposes a partner: the token of B with the highest cosine
+    (ties: the lower index). Then it selects the ``r`` pairs of the highest score (ties: the lower
+    index of A), and their tokens of A merge into their partners. In the merged sequence the prefix
+    comes first, then, group by group, the tokens of A that stay and all tokens of B. With r = 0 the
+    map is the identity.
+
+    A tie is an equal similarity in float32. Equal rows of B tie for every token of A. Pairs of
+    equal rows all have the cosine 1, but rounding may make two kinds of such pairs differ. A
+    zero-length or non-finite row of ``metric`` is matched last.
 
     Args:
         metric: [B, N, D] float32, float16 or bfloat16, compared in float32.
-        r: tokens to remove from the sequence, in [0, (N - prefix) // 2]; with ``windows`` from each
-            window, where a window of T tokens gives up T // 2 at most.
-        prefix: leading tokens that never merge.
-        windows: the number of tokens in each window; they add up to N - prefix.
+        r: how many tokens to remove from the sequence, in [0, (N - prefix) // 2]. With ``windows``:
+            from each window; a window of T tokens loses at most T // 2.
+        prefix: the number of leading tokens that never merge.
+        windows: the number of tokens in each window; they add up to N - prefix. Empty: the sequence
+            is one group.
         order: [N - prefix] int32, the token (counted without the prefix) at each place of the
-            window-major order; None where the sequence is in that order already.
+            window-major order; None when the sequence is in that order already.
+        score: what ranks the pairs; ``"similarity"`` is the cosine of the two tokens' metrics.
 
     Returns:
-        [B, N] int32: the place of each token in the merged sequence.
+        [B, N] int32: the index of each token in the merged sequence.
 
     Raises:
-        ValueError: a shape, a count, a device or the values of ``order`` do not fit.
-        TypeError: another dtype.
+        ValueError: a shape, a count, a device, a name or the values of ``order`` do not fit.
+        TypeError: ``metric`` or ``order`` has another dtype.
 
     Source: ToMe, arXiv 2210.09461, section 3; in windows DSM, arXiv 2303.02331, section 3.
     """
-    return torch.ops.dsm_ext.match(metric, r, prefix, list(windows), order)
+    return torch.ops.dsm_ext.match(metric, r, prefix, list(windows), order, score)
 
 
 def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """Means weighted by size of the tokens that share a destination, and the sums of their sizes.
+    """Replace tokens that share a destination by their mean, weighted by size; add their sizes.
 
     Args:
         x: [B, N, C] float32, float16 or bfloat16; summed in float32.
@@ -69,29 +76,29 @@ def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Te
         tokens: M, the number of tokens that remain.
 
     Returns:
-        The merged tokens [B, M, C] in the dtype of ``x`` and their sizes [B, M]. A token that
-        nothing merged into is copied bit for bit.
+        The merged tokens [B, M, C] in the dtype of ``x`` and their sizes [B, M]. A token that is
+        the only one with its destination is copied bit for bit.
 
     Raises:
         ValueError: a shape, a count, a device or the values of ``destination`` do not fit.
-        TypeError: another dtype.
+        TypeError: a tensor has another dtype.
     """
     return torch.ops.dsm_ext.merge(x, size, destination, tokens)
 
 
 def unmerge(x: Tensor, source: Tensor) -> Tensor:
-    """Give each position back the value of the token that holds it.
+    """Give each position the value of the token that holds it.
 
     Args:
         x: [B, M, C] float32, float16 or bfloat16.
-        source: [B, Q] int32 in [0, M): a map from ``match``, or ``trace``'s source map.
+        source: [B, Q] int32 in [0, M): a map from ``match``, or the source map of ``trace``.
 
     Returns:
         [B, Q, C], where row q equals row ``source[q]`` of ``x``.
 
     Raises:
         ValueError: a shape, a device or the values of ``source`` do not fit.
-        TypeError: another dtype.
+        TypeError: a tensor has another dtype.
     """
     return torch.ops.dsm_ext.unmerge(x, source)
 
@@ -103,6 +110,7 @@ def _(
     prefix: int = 0,
     windows: Sequence[int] = (),
     order: Tensor | None = None,
+    score: str = "similarity",
 ) -> Tensor:
     return metric.new_empty(metric.shape[:2], dtype=torch.int32)
 

@@ -35,6 +35,7 @@ MATCH = {
         (X, 1), {"windows": [9], "order": order(*range(8), 9)}, ValueError, "permutation .*got 9"),
     "order's repeats": (
         (X, 1), {"windows": [9], "order": order(*range(8), 0)}, ValueError, "permutation .*got 0"),
+    "score": ((X, 1), {"score": "size"}, ValueError, "score to be similarity, got size"),
     "grad": ((X.clone().requires_grad_(), 1), {}, NotImplementedError, "metric requires grad"),
 }  # fmt: skip
 

@@ -2,10 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "dsm_ext/ops.h"
+#include "groups.h"
 
 namespace {
 
-// Row i of 4 tokens looks along axis[i]: similarities are exactly 0 or 1.
+// The metric of token i is the unit vector along axis[i], so similarities are exactly 0 or 1.
 at::Tensor axes(std::initializer_list<int64_t> axis) {
   return at::one_hot(at::tensor(std::vector<int64_t>(axis)), 8).to(at::kFloat).unsqueeze(0);
 }
@@ -16,29 +17,30 @@ std::vector<int32_t> values(const at::Tensor& map) {
 }
 
 TEST(Match, GlobalStepCountsThePrefix) {
-  // Class token, then B A B A B: token 2 is like token 5, token 4 like none.
+  // Token 0 is the class token; tokens 1 to 5 are of B, A, B, A, B. Token 2 equals token 5.
   const auto map = dsm_ext::match(axes({0, 1, 2, 3, 4, 2}), 1, /*prefix=*/1);
-  // Prefix, unmerged A (4), B (1, 3, 5); 2 goes to 5.
+  // The merged sequence: the prefix, token 4 of A, tokens 1, 3, 5 of B. Token 2 merges into 5.
   EXPECT_EQ(values(map), (std::vector<int32_t>{0, 2, 4, 3, 1, 4}));
 }
 
 TEST(Match, WindowsMatchApart) {
-  // Tokens 0 to 3 and 4 to 7; token 0 has its twin in the other window.
+  // The windows are tokens 0 to 3 and 4 to 7. Token 0 equals token 5 of the other window.
   const auto map = dsm_ext::match(axes({5, 1, 2, 2, 3, 5, 4, 4}), 1, 0, {4, 4});
-  // First: A rest (0), B (1, 3), 2 into 3. Second: A rest (4), B (5, 7), 6 into 7.
+  // Token 2 merges into 3, and token 6 into 7.
   EXPECT_EQ(values(map), (std::vector<int32_t>{0, 1, 2, 2, 3, 4, 5, 5}));
 }
 
 TEST(Match, OrderSaysWhatIsInAWindow) {
   const auto order = at::tensor({3, 2, 1, 0}, at::kInt);
-  // Window-major order 3 2 1 0: A is 3 and 1, B is 2 and 0; 1 is like 0.
+  // In the window-major order 3, 2, 1, 0, A has tokens 3 and 1, and B has 2 and 0. Token 1 equals
+  // token 0.
   const auto map = dsm_ext::match(axes({7, 7, 2, 3}), 1, 0, {4}, order);
   EXPECT_EQ(values(map), (std::vector<int32_t>{2, 2, 1, 0}));
 }
 
 TEST(Match, TiesGoToTheLowerIndex) {
   const auto map = dsm_ext::match(axes({1, 1, 1, 1, 1, 1}), 2);
-  // A is 0, 2, 4; 0 and 2 merge, both into B's first.
+  // A has tokens 0, 2, 4. Tokens 0 and 2 merge, both into the first token of B.
   EXPECT_EQ(values(map), (std::vector<int32_t>{1, 1, 1, 2, 0, 3}));
 }
 
@@ -48,6 +50,40 @@ TEST(Match, RefusesWhatDoesNotFit) {
   EXPECT_THROW(dsm_ext::match(at::zeros({1, 4, 4}), -1), c10::ValueError);
   EXPECT_THROW(dsm_ext::match(at::zeros({1, 4, 4}), 1, 0, {3, 3}), c10::ValueError);
   EXPECT_THROW(dsm_ext::match(at::zeros({1, 4, 4}, at::kDouble), 1), c10::TypeError);
+}
+
+TEST(MergeRule, NamesAndValuesCorrespond) {
+  const dsm_ext::MergeRule rule;
+  EXPECT_EQ(dsm_ext::name_of(rule.metric), "keys");
+  EXPECT_EQ(dsm_ext::name_of(rule.score), "similarity");
+  EXPECT_EQ(dsm_ext::parse_merge_metric("keys"), rule.metric);
+  EXPECT_EQ(dsm_ext::parse_merge_score("similarity"), rule.score);
+  EXPECT_THROW(dsm_ext::parse_merge_metric(""), c10::ValueError);
+  EXPECT_THROW(dsm_ext::parse_merge_score("Similarity"), c10::ValueError);
+}
+
+TEST(Groups, LieOneAfterTheOther) {
+  const std::vector<int64_t> windows = {6, 0, 1, 4};
+  const auto groups = dsm_ext::groups_of_step(/*tokens=*/13, /*r=*/2, /*prefix=*/2, windows);
+  ASSERT_EQ(groups.size(), windows.size());
+  int32_t begin = 0, base = 2;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    EXPECT_EQ(groups[i].begin, begin);
+    EXPECT_EQ(groups[i].tokens, windows[i]);
+    EXPECT_EQ(groups[i].r, std::min<int64_t>(2, windows[i] / 2));
+    EXPECT_EQ(groups[i].base, base);
+    begin += groups[i].tokens;
+    base += groups[i].tokens - groups[i].r;
+  }
+}
+
+TEST(Groups, AWholeSequenceIsOneGroup) {
+  const auto groups = dsm_ext::groups_of_step(12, 3, 2, {});
+  ASSERT_EQ(groups.size(), 1);
+  EXPECT_EQ(groups[0].begin, 0);
+  EXPECT_EQ(groups[0].tokens, 10);
+  EXPECT_EQ(groups[0].r, 3);
+  EXPECT_EQ(groups[0].base, 2);
 }
 
 TEST(Merge, MeansAreWeightedBySize) {

@@ -4,6 +4,7 @@
 #include "dsm_ext/config.h"              // IWYU pragma: export
 #include "dsm_ext/error.h"               // IWYU pragma: export
 #include "dsm_ext/load.h"                // IWYU pragma: export
+#include "dsm_ext/merge_rule.h"          // IWYU pragma: export
 #include "dsm_ext/ops.h"                 // IWYU pragma: export
 #include "dsm_ext/plan.h"                // IWYU pragma: export
 #include "dsm_ext/preprocessing.h"       // IWYU pragma: export

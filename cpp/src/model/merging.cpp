@@ -5,6 +5,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "../ops/metric.h"
 #include "dsm_ext/ops.h"
 
 namespace dsm_ext {
@@ -31,7 +32,7 @@ std::vector<at::Tensor> match_here(
                          : match_keys(keys, step.r, prefix, step.windows, order));
     if (&step != &plan.steps.back()) {
       if (!metric.defined()) {
-        metric = keys.mean({1}, /*keepdim=*/false, at::kFloat);
+        metric = key_metric(keys);
         size = sequence.sizes();
       }
       std::tie(metric, size) = merge(metric, size, destinations.back(), step.tokens_out);

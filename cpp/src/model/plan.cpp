@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "../ops/groups.h"
 #include "dsm_ext/schedule.h"
 
 namespace dsm_ext {
@@ -71,7 +72,7 @@ PlannedStep plan_step(
         (step.r + count - 1) / count,
         *std::max_element(windows.tokens.begin(), windows.tokens.end()) / 2);
     for (auto& size : windows.tokens) {
-      const int64_t removed = std::min(planned.r, size / 2);
+      const int64_t removed = removed_from_window(size, planned.r);
       size -= removed;
       tokens -= removed;
     }

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "dsm_ext/ops.h"
+#include "metric.h"
 
 namespace dsm_ext {
 namespace {
@@ -20,7 +21,7 @@ auto find(const char* name, Function* /*of*/) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
 }
 
-// What the operators mean, by ATen's and ours.
+// The definitions of the operators, for every device that has no kernel of its own.
 
 at::Tensor composed_norm(
     const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, double eps, bool rms) {
@@ -40,8 +41,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_merge_norm(
 
 at::Tensor composed_match_keys(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const MaybeTensor& order) {
-  return match(keys.mean({1}, /*keepdim=*/false, at::kFloat), r, prefix, windows, order);
+    const MaybeTensor& order, std::string_view metric, std::string_view score) {
+  parse_merge_metric(metric);
+  return match(key_metric(keys), r, prefix, windows, order, parse_merge_score(score));
 }
 
 at::Tensor composed_linear(
@@ -69,9 +71,9 @@ FusedMerge merge_and_normalize(
 
 at::Tensor match_keys(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, const MergeRule& rule) {
   static const auto op = find("dsm_ext::_match_keys", &composed_match_keys);
-  return op.call(keys, r, prefix, windows, order);
+  return op.call(keys, r, prefix, windows, order, name_of(rule.metric), name_of(rule.score));
 }
 
 at::Tensor linear(
@@ -93,7 +95,9 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
   m.def(
       "_merge_norm(Tensor x, Tensor? size, Tensor destination, int tokens, Tensor weight, "
       "Tensor? bias, float eps, bool rms) -> (Tensor, Tensor, Tensor, Tensor)");
-  m.def("_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order) -> Tensor");
+  m.def(
+      "_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order, "
+      "str metric='keys', str score='similarity') -> Tensor");
   m.def(
       "_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, bool gelu_tanh) -> "
       "Tensor");

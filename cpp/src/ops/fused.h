@@ -5,25 +5,27 @@
 #include <optional>
 #include <tuple>
 
+#include "dsm_ext/merge_rule.h"
+
 namespace dsm_ext {
 
-// Operators of the forward that a GPU does in one kernel, registered beside the public ones under
-// names with an underscore. On other devices each is a few of ATen's operators and ours; that is
-// what they mean, too. The model calls them with what it has checked.
+// Operators that a GPU runs as one kernel. On other devices each is composed of ATen's operators
+// and the public ones, and that composition is its definition. Their names in `torch.ops.dsm_ext`
+// begin with an underscore. They check few arguments, because only the model calls them.
 
 /// A norm over the last dimension.
 struct NormParameters {
-  at::Tensor weight, bias;  // [C]; the bias may be undefined, and is for an RMS norm
+  at::Tensor weight, bias;  // [C]; an RMS norm has no bias, and a layer norm may have none
   double eps;
   bool rms;
 };
 
-/// What merging and a norm behind it give.
+/// The results of `merge_and_normalize`.
 struct FusedMerge {
   at::Tensor tokens;    // [B, M, C]
   at::Tensor normed;    // [B, M, C]
   at::Tensor size;      // [B, M] float32
-  at::Tensor log_size;  // [B, padded_bias(M)] in the tokens' dtype: what attention's scores add
+  at::Tensor log_size;  // [B, padded_bias(M)] in the tokens' dtype: a bias of attention's scores
 };
 
 /// \param x  [..., C].
@@ -32,34 +34,34 @@ at::Tensor normalize(const at::Tensor& x, const NormParameters& norm);
 
 /// `merge`, then `normalize`.
 /// \param x     [B, N, C].
-/// \param size  [B, N] float32, or undefined: every token stands for one patch.
+/// \param size  [B, N] float32, or undefined when every token stands for one patch.
 FusedMerge merge_and_normalize(
     const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t tokens,
     const NormParameters& norm);
 
-/// `match` of the keys' mean over the heads, in float32.
+/// `match` of the metric that the rule makes of the keys.
 /// \param keys  [B, H, N, D].
 at::Tensor match_keys(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order);
+    const std::optional<at::Tensor>& order, const MergeRule& rule = {});
 
-/// input weight^T + bias + addend, or gelu(input weight^T + bias), rounded once where the device
-/// can.
+/// A linear layer: input weight^T + bias + addend, or gelu(input weight^T + bias). cuBLASLt rounds
+/// the result once; other implementations round after each operator.
 /// \param input   [..., inputs].
 /// \param weight  [outputs, inputs].
 /// \param bias    [outputs], or undefined.
 /// \param addend  [..., outputs], or undefined.
-/// \param gelu_tanh  Whether GELU follows, by its tanh form; then there is no addend.
+/// \param gelu_tanh  Whether GELU in its tanh form follows; then there is no addend.
 /// \return        [..., outputs], contiguous.
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
     const at::Tensor& addend = {}, bool gelu_tanh = false);
 
-/// The logarithms of sizes [B, N] as attention's kernels read them.
-/// \return  [B, padded_bias(N)], zero behind the first N.
+/// The logarithms of sizes [B, N], padded as attention's kernels read them.
+/// \return  [B, padded_bias(N)]; the padding is zero.
 at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype);
 
-/// The length of rows of a bias, such that each begins where many values are read at once.
+/// The length of a bias's rows: a multiple of 16, so that every row is aligned for wide reads.
 constexpr int64_t padded_bias(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 
 }  // namespace dsm_ext

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string_view>
 
 #include "check.h"
 
@@ -46,15 +47,19 @@ void check_match(
 
 at::Tensor match(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, MergeScore score) {
+  using Match = at::Tensor(
+      const at::Tensor&, int64_t, int64_t, at::IntArrayRef, const std::optional<at::Tensor>&,
+      std::string_view);
   static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::match", "").typed<decltype(match)>();
-  return op.call(metric, r, prefix, windows, order);
+      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::match", "").typed<Match>();
+  return op.call(metric, r, prefix, windows, order, name_of(score));
 }
 
 TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
   m.def(
-      "match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None) -> Tensor");
+      "match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None, "
+      "str score='similarity') -> Tensor");
 }
 
 }  // namespace dsm_ext

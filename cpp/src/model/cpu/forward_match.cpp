@@ -21,7 +21,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
       step_place[t] = static_cast<int32_t>(t);
     }
     for (const auto& group : layout_.match_groups(i)[s]) {
-      own.matcher(own.metric, d, group, step_place);
+      own.matcher(own.metric, d, group, MergeScore::similarity, step_place);
     }
     if (s > 0) {
       for (int64_t t = 0; t < n; ++t) {

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <string_view>
 #include <vector>
 
 #include "../match.h"
@@ -10,7 +11,7 @@
 namespace dsm_ext {
 namespace {
 
-// `order` as a vector, checked to be a permutation: the matcher indexes by it.
+// `order` as a vector. The matcher uses its values as indices, so it must be a permutation.
 std::vector<int32_t> window_order(const std::optional<at::Tensor>& order) {
   if (!order.has_value()) {
     return {};
@@ -31,8 +32,9 @@ std::vector<int32_t> window_order(const std::optional<at::Tensor>& order) {
 
 at::Tensor match_kernel(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, std::string_view score_name) {
   check_match(metric, r, prefix, windows, order);
+  const MergeScore score = parse_merge_score(score_name);
   if (r == 0) {
     const auto identity = at::arange(metric.size(1), metric.options().dtype(at::kInt));
     return identity.repeat({metric.size(0), 1});
@@ -55,7 +57,7 @@ at::Tensor match_kernel(
           image_out[n] = static_cast<int32_t>(n);
         }
       }
-      matcher(data + image * tokens * dim, dim, groups[task % count], image_out);
+      matcher(data + image * tokens * dim, dim, groups[task % count], score, image_out);
     }
   });
   return destination;

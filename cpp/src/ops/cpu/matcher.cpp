@@ -4,27 +4,29 @@
 #include <cmath>
 #include <limits>
 
-#include "../match.h"
+#include "../groups.h"
 #include "multiversion.h"
 
-// Bipartite soft matching on the CPU. A task is one group: its metric rows are read once, brought
-// to unit length, and everything after that stays in the workspace: unit rows of A, unit rows of B
-// transposed, and one candidate for each token of A. Only the destinations are written. For 197
-// tokens of 64 channels the workspace is 60 KB. The score of a pair is summed over the channels in
-// their order, whatever the other pairs are, so equal rows score equally and ties are settled by
-// index alone.
+// Bipartite soft matching on the CPU (ToMe, arXiv 2210.09461, section 3). A task is one group. The
+// matcher reads the group's metric rows once and scales them to unit length; all later steps work
+// on its own memory: the unit rows of A, the unit rows of B transposed, and one pair for each token
+// of A. It writes destinations only. For 197 tokens of 64 channels that memory is 60 KB.
+//
+// Each similarity is summed over the channels in their order, independently of the other pairs. So
+// equal rows have equal similarities, and the index alone decides between them.
 
 namespace dsm_ext {
 namespace {
 
-constexpr int64_t kRows = 4;      // rows of A and
-constexpr int64_t kColumns = 32;  // columns of B whose sums stay in registers together
+// The sums of kRows rows of A and kColumns rows of B stay in registers together.
+constexpr int64_t kRows = 4;
+constexpr int64_t kColumns = 32;
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
-// scores[i][j] = sum_d a[i][d] * b[d][j] for kRows rows of A and `columns` (padded) of B.
-DSM_EXT_MULTIVERSION void score_rows(
+// similarities[i][j] = sum_d a[i][d] * b[d][j] for kRows rows of A and `columns` (padded) of B.
+DSM_EXT_MULTIVERSION void compare_rows(
     const float* __restrict__ a, const float* __restrict__ b, int64_t dim, int64_t columns,
-    float* __restrict__ scores) {
+    float* __restrict__ similarities) {
   for (int64_t j0 = 0; j0 < columns; j0 += kColumns) {
     float sum[kRows][kColumns] = {};
     for (int64_t d = 0; d < dim; ++d) {
@@ -36,14 +38,15 @@ DSM_EXT_MULTIVERSION void score_rows(
     }
     for (int64_t i = 0; i < kRows; ++i) {
       for (int64_t j = 0; j < kColumns; ++j) {
-        scores[i * columns + j0 + j] = sum[i][j];
+        similarities[i * columns + j0 + j] = sum[i][j];
       }
     }
   }
 }
 
-// False for a zero-length or non-finite row, whose output stays zero. The squares are summed in
-// double, where those of any finite float32 row neither overflow nor vanish.
+// Writes the row at unit length. A zero-length or non-finite row gives false, and its output stays
+// zero. The squares are summed in double: there the squares of a finite float32 row neither
+// overflow nor vanish.
 DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride) {
   double squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -60,35 +63,44 @@ DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, i
   return true;
 }
 
-// The largest of n scores, and the first place where it stands.
-DSM_EXT_MULTIVERSION float largest(const float* scores, int64_t n, int32_t* place) {
+// The largest of n values, and the first index that has it.
+DSM_EXT_MULTIVERSION float largest(const float* values, int64_t n, int32_t* index) {
   float best = kNone;
 #pragma omp simd reduction(max : best)
   for (int64_t j = 0; j < n; ++j) {
-    best = scores[j] > best ? scores[j] : best;
+    best = values[j] > best ? values[j] : best;
   }
-  *place = 0;
+  *index = 0;
   for (int64_t j = 0; j < n; ++j) {
-    if (scores[j] == best) {
-      *place = static_cast<int32_t>(j);
+    if (values[j] == best) {
+      *index = static_cast<int32_t>(j);
       break;
     }
   }
   return best;
 }
 
-// How many candidates come before the i-th: with at most a few hundred, counting is less work than
-// sorting them, and the order of ties is part of the comparison.
-DSM_EXT_MULTIVERSION int32_t rank_of(const float* similarity, int32_t n, int32_t i) {
-  const float mine = similarity[i];
+// What ranks a token of A and its partner. A further `MergeScore` adds a case here.
+float pair_score(MergeScore score, float similarity) {
+  switch (score) {
+    case MergeScore::similarity:
+      break;
+  }
+  return similarity;
+}
+
+// How many pairs come before the i-th: those of a higher score, and of equal scores those with a
+// lower index. For a few hundred pairs, counting is less work than sorting.
+DSM_EXT_MULTIVERSION int32_t rank_of(const float* scores, int32_t n, int32_t i) {
+  const float mine = scores[i];
   int32_t rank = 0;
 #pragma omp simd reduction(+ : rank)
   for (int32_t k = 0; k < i; ++k) {
-    rank += similarity[k] >= mine ? 1 : 0;
+    rank += scores[k] >= mine ? 1 : 0;
   }
 #pragma omp simd reduction(+ : rank)
   for (int32_t k = i + 1; k < n; ++k) {
-    rank += similarity[k] > mine ? 1 : 0;
+    rank += scores[k] > mine ? 1 : 0;
   }
   return rank;
 }
@@ -102,36 +114,30 @@ int64_t round_up(size_t n, int64_t multiple) {
 std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
     const std::vector<int32_t>& order) {
-  if (windows.empty()) {
-    MatchGroup group{{}, {}, r, prefix};
-    for (int64_t n = prefix; n < tokens; ++n) {
-      (n % 2 == 0 ? group.a : group.b).push_back(static_cast<int32_t>(n));
-    }
-    return {group};
-  }
+  const int64_t first = first_of_a(prefix, !windows.empty());
   std::vector<MatchGroup> groups;
-  int64_t begin = 0;
-  int64_t base = prefix;
-  for (const int64_t size : windows) {
-    MatchGroup group{{}, {}, removed_from_window(size, r), base};
-    for (int64_t n = 0; n < size; ++n) {
-      const int64_t place = order.empty() ? begin + n : order[begin + n];
-      (n % 2 == 0 ? group.a : group.b).push_back(static_cast<int32_t>(prefix + place));
+  for (const auto& shape : groups_of_step(tokens, r, prefix, windows)) {
+    MatchGroup group{{}, {}, shape.r, shape.base};
+    for (int32_t n = 0; n < shape.tokens; ++n) {
+      const int64_t place = shape.begin + n;
+      const int64_t token = prefix + (order.empty() ? place : order[place]);
+      (n % 2 == first ? group.a : group.b).push_back(static_cast<int32_t>(token));
     }
-    begin += size;
-    base += size - group.r;
     groups.push_back(std::move(group));
   }
   return groups;
 }
 
 void Matcher::operator()(
-    const float* metric, int64_t dim, const MatchGroup& group, int32_t* destination) {
+    const float* metric, int64_t dim, const MatchGroup& group, MergeScore score,
+    int32_t* destination) {
   load(metric, dim, group);
   propose(dim, group);
+  select(group.r, score);
   write(group, destination);
 }
 
+// Brings the rows of both sets to unit length.
 void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
   columns_ = round_up(group.b.size(), kColumns);
   a_.assign(round_up(group.a.size(), kRows) * dim, 0.f);
@@ -148,20 +154,21 @@ void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
   }
 }
 
-// The best partner of every token of A.
+// Finds the partner of every token of A: the most similar token of B. An invalid row is similar to
+// no other.
 void Matcher::propose(int64_t dim, const MatchGroup& group) {
   const auto count = static_cast<int64_t>(group.a.size());
   similarity_.resize(count);
   partner_.resize(count);
-  scores_.resize(kRows * columns_);
+  tile_.resize(kRows * columns_);
   for (int64_t i0 = 0; i0 < count; i0 += kRows) {
-    score_rows(a_.data() + i0 * dim, b_.data(), dim, columns_, scores_.data());
+    compare_rows(a_.data() + i0 * dim, b_.data(), dim, columns_, tile_.data());
     for (int64_t i = i0; i < std::min(i0 + kRows, count); ++i) {
-      float* scores = scores_.data() + (i - i0) * columns_;
+      float* similarities = tile_.data() + (i - i0) * columns_;
       for (const int32_t j : b_invalid_) {
-        scores[j] = kNone;
+        similarities[j] = kNone;
       }
-      similarity_[i] = largest(scores, static_cast<int64_t>(group.b.size()), &partner_[i]);
+      similarity_[i] = largest(similarities, static_cast<int64_t>(group.b.size()), &partner_[i]);
       if (!a_valid_[i]) {
         similarity_[i] = kNone;
         partner_[i] = 0;
@@ -170,16 +177,28 @@ void Matcher::propose(int64_t dim, const MatchGroup& group) {
   }
 }
 
+// Chooses the `r` tokens of A whose pairs have the highest scores: they merge away.
+void Matcher::select(int64_t r, MergeScore score) {
+  const auto count = static_cast<int32_t>(similarity_.size());
+  score_.resize(count);
+  merged_away_.resize(count);
+  for (int32_t i = 0; i < count; ++i) {
+    score_[i] = pair_score(score, similarity_[i]);
+  }
+  for (int32_t i = 0; i < count; ++i) {
+    merged_away_[i] = rank_of(score_.data(), count, i) < r;
+  }
+}
+
+// In the merged sequence the tokens of A that stay come first, then all of B.
 void Matcher::write(const MatchGroup& group, int32_t* destination) const {
-  const auto count = static_cast<int32_t>(group.a.size());
-  const int64_t base_b = group.base + count - group.r;
+  const int64_t base_b = group.base + static_cast<int64_t>(group.a.size()) - group.r;
   for (size_t j = 0; j < group.b.size(); ++j) {
     destination[group.b[j]] = static_cast<int32_t>(base_b + j);
   }
   int64_t next = group.base;
-  for (int32_t i = 0; i < count; ++i) {
-    const bool kept = rank_of(similarity_.data(), count, i) < group.r;
-    destination[group.a[i]] = static_cast<int32_t>(kept ? base_b + partner_[i] : next++);
+  for (size_t i = 0; i < group.a.size(); ++i) {
+    destination[group.a[i]] = static_cast<int32_t>(merged_away_[i] ? base_b + partner_[i] : next++);
   }
 }
 
