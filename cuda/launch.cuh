@@ -6,17 +6,17 @@
 
 #include <cstdint>
 
-// What the launchers share. The kernels' own files (.cuh) know no torch header.
+// Helpers of the launchers (.cu). The kernels' own files (.cuh) include no torch header.
 
-// Shared memory whose size the launch says.
+// Declares the dynamic shared memory, whose size the launch gives.
 #define DSM_EXT_DYNAMIC_SHARED(Type, name) extern __shared__ __align__(16) Type name[]
 
 namespace dsm_ext::cuda {
 
 constexpr int kThreads = 256;
-constexpr int64_t kSharedBytes = 48 * 1024;  // what every device has without asking
+constexpr int64_t kSharedBytes = 48 * 1024;  // a launch may have these on every device
 
-/// The smallest number of blocks of kThreads that covers n; 64-bit, as sizes are.
+/// The smallest number of blocks of kThreads threads that covers n.
 inline int64_t blocks_for(int64_t n) { return (n + kThreads - 1) / kThreads; }
 
 inline int attribute(cudaDeviceAttr which) {
@@ -26,7 +26,8 @@ inline int attribute(cudaDeviceAttr which) {
   return value;
 }
 
-/// \throws c10::NotImplementedError for a device that the kernels are not compiled for.
+/// Checks that the kernels are compiled for the current device.
+/// \throws c10::NotImplementedError for compute capability 7.5 or older.
 inline void check_device(const char* op) {
   const int major = attribute(cudaDevAttrComputeCapabilityMajor);
   TORCH_CHECK_NOT_IMPLEMENTED(
@@ -34,9 +35,10 @@ inline void check_device(const char* op) {
       major, ".", attribute(cudaDevAttrComputeCapabilityMinor));
 }
 
-/// Lets a kernel have as much dynamic shared memory as there is, where it needs more than every
-/// device has without asking; it has no other. Always the same: threads launch it at once.
-/// \throws c10::NotImplementedError where the device has less.
+/// Allows a kernel to have `bytes` of dynamic shared memory. When these are more than kSharedBytes,
+/// it allows the device's maximum, always the same value, because several threads may do this for
+/// one kernel at once. The kernel must have no static shared memory.
+/// \throws c10::NotImplementedError when the device has less.
 template <typename Kernel>
 void allow_shared(const char* op, Kernel* kernel, int64_t bytes) {
   if (bytes <= kSharedBytes) {

@@ -21,8 +21,8 @@ T* data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
 }
 
-/// \param size  Undefined where every token stands for one patch.
-/// \param norm  Null for merging alone.
+/// \param size  Undefined when every token stands for one patch.
+/// \param norm  Null when no norm follows.
 FusedMerge merge_rows(
     const at::Tensor& x_, const at::Tensor& size_, const at::Tensor& destination_, int64_t rows,
     const NormParameters* norm) {
@@ -42,7 +42,7 @@ FusedMerge merge_rows(
     return into;
   }
   cuda::check_device("merge");
-  // Enough blocks for every multiprocessor, and at least a row for each warp.
+  // Enough blocks for every multiprocessor, but at least one row for each warp.
   constexpr int64_t kWarps = cuda::kMergeThreads / 32;
   const int64_t wanted = 4 * cuda::attribute(cudaDevAttrMultiProcessorCount) / images;
   const int64_t slices = std::clamp<int64_t>(wanted, 1, (rows + kWarps - 1) / kWarps);
@@ -50,7 +50,7 @@ FusedMerge merge_rows(
       tokens, (rows + slices - 1) / slices, norm == nullptr ? 0 : channels);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
-    const cuda::PackedNorm<scalar_t> norm_of(norm);
+    const cuda::PackedNorm<scalar_t> packed_norm(norm);
     const auto kernel = channels % cuda::kPacked == 0
                             ? &cuda::merge_kernel_impl<scalar_t, cuda::kPacked>
                             : &cuda::merge_kernel_impl<scalar_t, 1>;
@@ -67,7 +67,7 @@ FusedMerge merge_rows(
          .normed = data<scalar_t>(into.normed),
          .log_size = data<scalar_t>(into.log_size),
          .log_stride = static_cast<int32_t>(padded_bias(rows))},
-        norm_of.of, static_cast<int32_t>(slices));
+        packed_norm.arguments, static_cast<int32_t>(slices));
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return into;

@@ -2,50 +2,54 @@
 
 #include "rows.cuh"
 
-// Merging as a gather, and the norm behind it where there is one. A block of threads owns some
-// output rows of one image. It first turns the map of destinations round: in shared memory, for
-// each of its rows the tokens that come there, in the order of their positions, so that sums are
-// the same every run, with no atomics on values. Then a warp takes a row, a lane its channels.
-// Bytes moved: N*C in, M*C out, as much again with a norm, and for each block the N integers and
-// sizes of its image. Shared memory: 12 bytes for each token, 8 for each row, with a norm 32 for
-// each channel.
+// Merging, and a norm of the merged tokens if the caller asks for one. A block of threads owns some
+// output rows of one image. It first lists the members of each row in shared memory, in the order
+// of their positions. So sums are added in the same order every run, without atomics. Then a warp
+// takes a row, and a lane its channels.
 //
-// A row of `destination` out of range goes nowhere, and a row without a source becomes NaN, as its
-// mean is.
+// Values moved for an image: N * C in, M * C out, another M * C out with a norm, and N destinations
+// and sizes for each block. Shared memory: 12 bytes for each token, 8 for each row, and with a norm
+// 32 for each channel.
+//
+// A token whose destination is out of range is dropped. A row without members becomes NaN, because
+// its mean is 0 / 0.
 
 namespace dsm_ext::cuda {
 
 constexpr int kMergeThreads = 256;
 
-// Bytes of dynamic shared memory for an image's map, a block's rows, and the rows of its warps.
+/// Bytes of dynamic shared memory for a block.
+/// \param tokens           N of the image.
+/// \param rows             Output rows of the block.
+/// \param normed_channels  C with a norm, else 0.
 constexpr int64_t merge_shared_bytes(int64_t tokens, int64_t rows, int64_t normed_channels) {
   return (3 * tokens + 2 * rows + 1 + kMergeThreads / 32 * normed_channels) *
          static_cast<int64_t>(sizeof(int32_t));
 }
 
-/// What is merged.
+/// The tokens before merging.
 template <typename T>
-struct Merged {
+struct MergeInput {
   const T* x;                  // [B, N, C]
-  const float* size;           // [B, N], or null: every token stands for one patch
+  const float* size;           // [B, N], or null when every token stands for one patch
   const int32_t* destination;  // [B, N]
   int32_t tokens, rows, channels;
 };
 
-/// Where it goes.
+/// The tokens after merging.
 template <typename T>
-struct MergedInto {
+struct MergeOutput {
   T* x;         // [B, M, C]
   float* size;  // [B, M]
-  // Of a norm; all null without one:
+  // Without a norm these are null:
   T* normed;           // [B, M, C]
-  T* log_size;         // [B, log_stride], zero behind the first M
+  T* log_size;         // [B, log_stride]; zero after the first M
   int32_t log_stride;  // at least M
 };
 
 template <typename T, int kPack>
 __global__ void merge_kernel_impl(
-    Merged<T> from, MergedInto<T> into, const NormOf<T> norm,
+    MergeInput<T> from, MergeOutput<T> into, const NormArguments<T> norm,
     int32_t slices) {                   // blocks that share an image's rows
   DSM_EXT_DYNAMIC_SHARED(float, held);  // [warps, C] with a norm
   const int thread = static_cast<int>(threadIdx.x);
@@ -59,19 +63,20 @@ __global__ void merge_kernel_impl(
     return;
   }
   const bool normed = into.normed != nullptr;
-  auto* to = reinterpret_cast<int32_t*>(held + (normed ? kMergeThreads / 32 * channels : 0));
-  // `to` [N]: each token's place among this block's rows, or -1
-  auto* before = to + tokens;       // [N]: tokens of the same row in front of it
-  auto* begin = before + tokens;    // [own + 1]: of a row's tokens in `sources`
-  auto* sources = begin + own + 1;  // [N]
-  auto* count = sources + tokens;   // [own]
+  // own_row [N]: the token's destination, counted from this block's first row, or -1 for a row of
+  // another block.
+  auto* own_row = reinterpret_cast<int32_t*>(held + (normed ? kMergeThreads / 32 * channels : 0));
+  auto* before = own_row + tokens;  // [N]: members of the same row in front of the token
+  auto* begin = before + tokens;    // [own + 1]: where a row's list begins in `members`
+  auto* members = begin + own + 1;  // [N]
+  auto* count = members + tokens;   // [own]: members of the row
   const T* x = from.x + image * tokens * channels;
   const float* size = from.size == nullptr ? nullptr : from.size + image * tokens;
   const int32_t* destination = from.destination + image * tokens;
 
   for (int n = thread; n < tokens; n += kMergeThreads) {
     const int32_t row = destination[n];
-    to[n] = row >= first && row - first < own ? row - first : -1;
+    own_row[n] = row >= first && row - first < own ? row - first : -1;
   }
   for (int m = thread; m < own; m += kMergeThreads) {
     count[m] = 0;
@@ -85,13 +90,13 @@ __global__ void merge_kernel_impl(
   for (int n = thread; n < tokens; n += kMergeThreads) {
     int32_t same = 0, last = 1;
     for (int k = 0; k < tokens; ++k) {
-      const bool alike = to[k] == to[n];
+      const bool alike = own_row[k] == own_row[n];
       same += alike && k < n;
       last &= !(alike && k > n);
     }
     before[n] = same;
-    if (last && to[n] >= 0) {
-      count[to[n]] = same + 1;
+    if (last && own_row[n] >= 0) {
+      count[own_row[n]] = same + 1;
     }
   }
   __syncthreads();
@@ -104,8 +109,8 @@ __global__ void merge_kernel_impl(
   }
   __syncthreads();
   for (int n = thread; n < tokens; n += kMergeThreads) {
-    if (to[n] >= 0) {
-      sources[begin[to[n]] + before[n]] = n;
+    if (own_row[n] >= 0) {
+      members[begin[own_row[n]] + before[n]] = n;
     }
   }
   __syncthreads();
@@ -117,7 +122,7 @@ __global__ void merge_kernel_impl(
     const int64_t out = image * rows + first + m;
     float total = 0;
     for (int32_t s = s0; s < end; ++s) {
-      total += size == nullptr ? 1.f : size[sources[s]];
+      total += size == nullptr ? 1.f : size[members[s]];
     }
     if (lane == 0) {
       into.size[out] = total;
@@ -128,12 +133,12 @@ __global__ void merge_kernel_impl(
     const float scale = 1 / total;
     for (int c = lane * kPack; c < channels; c += 32 * kPack) {
       Pack<T, kPack> values;
-      if (end - s0 == 1) {  // nothing came: the value stays what it was, to the last bit
-        values = pack<kPack>(x + static_cast<int64_t>(sources[s0]) * channels + c);
+      if (end - s0 == 1) {  // a single member keeps its bits
+        values = pack<kPack>(x + static_cast<int64_t>(members[s0]) * channels + c);
       } else {
         float sum[kPack] = {};
         for (int32_t s = s0; s < end; ++s) {
-          const int64_t n = sources[s];
+          const int64_t n = members[s];
           const float weight = size == nullptr ? 1.f : size[n];
           const auto one = pack<kPack>(x + n * channels + c);
           for (int k = 0; k < kPack; ++k) {

@@ -31,7 +31,7 @@ at::Tensor norm_kernel(
   const int64_t warps = std::clamp<int64_t>(cuda::kSharedBytes / row_bytes, 1, 8);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "norm", [&] {
-    const cuda::PackedNorm<scalar_t> norm_of(&norm);
+    const cuda::PackedNorm<scalar_t> packed_norm(&norm);
     const auto kernel = channels % cuda::kPacked == 0
                             ? &cuda::norm_kernel_impl<scalar_t, cuda::kPacked>
                             : &cuda::norm_kernel_impl<scalar_t, 1>;
@@ -39,7 +39,7 @@ at::Tensor norm_kernel(
     kernel<<<
         static_cast<unsigned>((rows + warps - 1) / warps), static_cast<unsigned>(32 * warps),
         warps * row_bytes, stream>>>(
-        x.const_data_ptr<scalar_t>(), norm_of.of, rows, static_cast<int32_t>(channels),
+        x.const_data_ptr<scalar_t>(), packed_norm.arguments, rows, static_cast<int32_t>(channels),
         out.mutable_data_ptr<scalar_t>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });

@@ -2,16 +2,16 @@
 
 #include "rows.cuh"
 
-// A norm of each row: a warp owns a row, reads it once, and keeps it in shared memory, as float32,
-// for its mean, its variance and its result. Bytes moved: C in and C out; 4 * C of shared memory
-// for a warp. Any number of warps a block.
+// A norm of each row. A warp owns a row: it reads the row once and keeps it in shared memory, as
+// float32, for the mean, the variance and the result. A block may have any number of warps. Values
+// moved for a row: C in and C out. Shared memory for a warp: 4 * C bytes.
 
 namespace dsm_ext::cuda {
 
 template <typename T, int kPack>
 __global__ void norm_kernel_impl(
     const T* __restrict__ x,  // [rows, C]
-    const NormOf<T> norm, int64_t rows, int32_t channels,
+    const NormArguments<T> norm, int64_t rows, int32_t channels,
     T* __restrict__ out) {  // [rows, C]
   DSM_EXT_DYNAMIC_SHARED(float, held);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

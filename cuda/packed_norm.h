@@ -7,37 +7,39 @@
 
 namespace dsm_ext::cuda {
 
-constexpr int kPacked = 4;  // channels that a lane moves at once, where they divide the row
+constexpr int kPacked = 4;  // channels that a lane moves at once, when C is a multiple of them
 
-/// Contiguous, its rows where packs may begin: a view may start anywhere in its storage.
+/// The tensor itself, or a copy that is contiguous and aligned for packs of channels. A view may
+/// start anywhere in its storage, so its address alone tells.
 inline at::Tensor packed(const at::Tensor& x) {
   const auto contiguous = x.contiguous();
   const auto address = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr());
   return address % (kPacked * contiguous.element_size()) == 0 ? contiguous : contiguous.clone();
 }
 
-/// A norm's parameters as a kernel takes them, which must not outlive this.
+/// A norm's parameters as a kernel takes them. Keep this alive until the launch: `arguments` points
+/// into its tensors.
 template <typename T>
 struct PackedNorm {
-  /// \param norm  Or null: then `of` is empty.
+  /// \param norm  May be null; then `arguments` is empty.
   explicit PackedNorm(const NormParameters* norm) {
     if (norm == nullptr) {
       return;
     }
     weight = packed(norm->weight);
-    of = {
+    arguments = {
         .weight = weight.template const_data_ptr<T>(),
         .bias = nullptr,
         .eps = static_cast<float>(norm->eps),
         .rms = norm->rms};
     if (norm->bias.defined()) {
       bias = packed(norm->bias);
-      of.bias = bias.template const_data_ptr<T>();
+      arguments.bias = bias.template const_data_ptr<T>();
     }
   }
 
   at::Tensor weight, bias;
-  NormOf<T> of{};
+  NormArguments<T> arguments{};
 };
 
 }  // namespace dsm_ext::cuda

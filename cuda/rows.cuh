@@ -3,14 +3,15 @@
 #include <cmath>
 #include <cstdint>
 
-// What kernels do with rows of channels: a warp owns a row, a lane kPack neighbouring channels of
-// every 32 * kPack. What a lane keeps of a row lies in shared memory, where it alone reads it.
+// Device functions for rows of channels. A warp owns a row. A lane owns kPack neighbouring channels
+// of every 32 * kPack, and keeps them in shared memory, where no other lane reads them. So these
+// functions need no barrier.
 
 namespace dsm_ext::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-/// Neighbouring values, read and written at once.
+/// Neighbouring values that one instruction reads or writes.
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) Pack {
   T at[kCount];
@@ -26,7 +27,7 @@ __device__ inline Pack<T, kPack>& pack(T* values) {
   return *reinterpret_cast<Pack<T, kPack>*>(values);
 }
 
-/// The sum over a warp, in every lane, in the same order every time.
+/// Gives every lane the sum over the warp, added in the same order every time.
 template <typename T>
 __device__ inline T warp_sum(T value) {
   for (int other = 16; other > 0; other /= 2) {
@@ -35,21 +36,21 @@ __device__ inline T warp_sum(T value) {
   return value;
 }
 
-/// A layer norm (arXiv 1607.06450), or an RMS norm (arXiv 1910.07467), which has no bias.
+/// The parameters of a layer norm (arXiv 1607.06450) or of an RMS norm (arXiv 1910.07467).
 template <typename T>
-struct NormOf {
+struct NormArguments {
   const T* weight;  // [C]
-  const T* bias;    // [C] or null
+  const T* bias;    // [C], or null: an RMS norm has none
   float eps;
   bool rms;
 };
 
-/// Of a row that the warp has in shared memory. The variance is that of the differences from the
-/// mean, in float32, and the result is rounded once. A layer norm is NaN where the variance
-/// overflows; an RMS norm then gives zeros, as torch's does.
+/// Normalises a row that the warp has in shared memory. The variance is that of the differences
+/// from the mean, in float32, and the result is rounded once. When the variance overflows, a layer
+/// norm gives NaN and an RMS norm gives zeros, as torch's do.
 template <int kPack, typename T>
 __device__ inline void normalize_row(
-    const float* row, int channels, const NormOf<T>& norm, T* __restrict__ out) {
+    const float* row, int channels, const NormArguments<T>& norm, T* __restrict__ out) {
   const int first = static_cast<int>(threadIdx.x) % 32 * kPack;
   float mean = 0;
   if (!norm.rms) {

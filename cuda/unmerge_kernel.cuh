@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
-// A gather of rows: a thread owns one output element. Bytes moved: 2*Q*C. A row whose source is out
-// of range is zero: telling the caller would wait for the device.
+// Copies one row of x to each output row; a thread owns one output element. Values moved: 2 * Q * C
+// an image. A row whose source is out of range becomes zero, because an error would make the caller
+// wait for the device.
 
 namespace dsm_ext::cuda {
 

@@ -30,7 +30,7 @@ struct Norm {
   }
 
   template <typename T>
-  cuda::NormOf<T> of() const {
+  cuda::NormArguments<T> of() const {
     return {
         weight.defined() ? weight.const_data_ptr<T>() : nullptr,
         bias.defined() ? bias.const_data_ptr<T>() : nullptr, static_cast<float>(eps), rms};

@@ -1,9 +1,9 @@
-// How a product is described to cuBLASLt.
+// Descriptors of products for cuBLASLt, carried out on the CPU.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "product.h"
+#include "cublaslt_product.h"
 #include "product_on_cpu.h"
 
 namespace cuda = dsm_ext::cuda;

@@ -2,7 +2,7 @@
 
 #include <ATen/Dispatch.h>
 
-// The dtypes that `check_floating` lets through.
+// Runs code for a tensor's dtype, one of those that `check_floating` accepts.
 #define DSM_EXT_DISPATCH(TYPE, NAME, ...)                                                \
   AT_DISPATCH_SWITCH(                                                                    \
       TYPE, NAME,                                                                        \

@@ -4,7 +4,8 @@
 
 namespace dsm_ext {
 
-/// Every kernel of `merge` calls this first. Values of `destination` are checked by the kernel.
+/// Checks the arguments of `merge`; every kernel calls it first. The CPU's kernel checks the values
+/// of `destination` itself.
 void check_merge(
     const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t tokens);
 

@@ -4,7 +4,8 @@
 
 namespace dsm_ext {
 
-/// Every kernel of `unmerge` calls this first. Values of `source` are checked by the kernel.
+/// Checks the arguments of `unmerge`; every kernel calls it first. The CPU's kernel checks the
+/// values of `source` itself.
 void check_unmerge(const at::Tensor& x, const at::Tensor& source);
 
 }  // namespace dsm_ext

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../../ops/cpu/gather.h"
+#include "../../ops/cpu/member_rows.h"
 #include "attention.h"
 #include "tasks.h"
 

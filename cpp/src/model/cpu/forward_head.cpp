@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "../../ops/cpu/gather.h"
+#include "../../ops/cpu/member_rows.h"
 #include "forward.h"
 #include "tasks.h"
 

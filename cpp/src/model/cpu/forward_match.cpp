@@ -2,7 +2,7 @@
 #include <cmath>
 #include <limits>
 
-#include "../../ops/cpu/gather.h"
+#include "../../ops/cpu/member_rows.h"
 #include "attention.h"
 #include "forward.h"
 
@@ -30,7 +30,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
     }
     if (s + 1 < steps.size()) {
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
-      invert(step_place, in, out, own.begin, own.sources);
+      list_members(step_place, in, out, own.begin, own.sources);
       for (int64_t m = 0; m < out; ++m) {
         own.new_size[m] = merge_row(
             own.metric, size, own.sources + own.begin[m], own.begin[m + 1] - own.begin[m], d,
@@ -45,7 +45,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   const int64_t m = next_tokens(i);
   int32_t* begin = ws_.begin + image * (n + 1);
   int32_t* sources = ws_.sources + image * n;
-  invert(place, n, m, begin, sources);
+  list_members(place, n, m, begin, sources);
   float* new_size = ws_.new_size + image * m;
   for (int64_t row = 0; row < m; ++row) {
     float sum = 0;

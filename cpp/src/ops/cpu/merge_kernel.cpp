@@ -1,4 +1,5 @@
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -7,65 +8,68 @@
 
 #include "../dispatch.h"
 #include "../merge.h"
-#include "gather.h"
-#include "parallel.h"
+#include "member_rows.h"
+#include "rows_per_task.h"
 
-// Merging as a gather. The destinations of an image are first inverted by counting, so that every
-// output row knows its sources, in the order of their positions; then each output row is owned by
-// one thread, which reads its sources once and writes the row once: the same bits every run. Bytes
-// moved: N*C in, M*C out, and a few integers a token.
+// Merging by output rows. The kernel first lists the members of each output row, in the order of
+// their positions. Then one thread owns an output row: it reads the members once and writes the row
+// once, so every run gives the same bits. Bytes moved: N*C in, M*C out, and a few integers for each
+// token.
 
 namespace dsm_ext {
 namespace {
 
-// For every image: sources[begin[m], begin[m + 1]) are the tokens that go to row m.
-struct Inverse {
+// The members of row m of an image are the image's members[begin[m]] to members[begin[m + 1] - 1].
+struct Members {
   std::vector<int32_t> begin;    // [B, M + 1]
-  std::vector<int32_t> sources;  // [B, N]
+  std::vector<int32_t> members;  // [B, N]
 };
 
-Inverse invert_all(const at::Tensor& destination, int64_t rows) {
-  const int64_t images = destination.size(0), tokens = destination.size(1);
-  const auto* all = destination.const_data_ptr<int32_t>();
-  Inverse inverse{
+// Lists the members of all images' rows, after checking the destinations' values.
+Members list_all_members(const at::Tensor& destinations, int64_t rows) {
+  const int64_t images = destinations.size(0), tokens = destinations.size(1);
+  const auto* all = destinations.const_data_ptr<int32_t>();
+  Members lists{
       std::vector<int32_t>(images * (rows + 1), 0), std::vector<int32_t>(images * tokens)};
   at::parallel_for(0, images, 8, [&](int64_t first, int64_t last) {
     for (int64_t image = first; image < last; ++image) {
-      const auto* to = all + image * tokens;
-      auto* begin = &inverse.begin[image * (rows + 1)];
+      const auto* destination = all + image * tokens;
+      auto* begin = &lists.begin[image * (rows + 1)];
       for (int64_t n = 0; n < tokens; ++n) {
         TORCH_CHECK_VALUE(
-            to[n] >= 0 && to[n] < rows, "dsm_ext.merge: expected destination to be in [0, ", rows,
-            "), got ", to[n], " for token ", n, " of image ", image);
+            destination[n] >= 0 && destination[n] < rows,
+            "dsm_ext.merge: expected destination to be in [0, ", rows, "), got ", destination[n],
+            " for token ", n, " of image ", image);
       }
-      invert(to, tokens, rows, begin, inverse.sources.data() + image * tokens);
+      list_members(destination, tokens, rows, begin, lists.members.data() + image * tokens);
       for (int64_t m = 0; m < rows; ++m) {
         TORCH_CHECK_VALUE(
-            begin[m + 1] > begin[m], "dsm_ext.merge: expected every one of the ", rows,
-            " tokens to have a source, got none for token ", m, " of image ", image);
+            begin[m + 1] > begin[m], "dsm_ext.merge: expected each of the ", rows,
+            " tokens to have a member, got none for token ", m, " of image ", image);
       }
     }
   });
-  return inverse;
+  return lists;
 }
 
-// Half precision is summed in float32 and rounded once.
+// The mean of a row's members, as `merge_row`. Half precision is summed in float32 and rounded
+// once.
 template <typename T>
 float merge_any_row(
-    const T* x, const float* size, const int32_t* sources, int64_t count, int64_t channels,
+    const T* x, const float* size, const int32_t* members, int64_t count, int64_t channels,
     T* out) {
   if constexpr (std::is_same_v<T, float>) {
-    return merge_row(x, size, sources, count, channels, out);
+    return merge_row(x, size, members, count, channels, out);
   } else {
     if (count == 1) {
-      std::copy_n(x + sources[0] * channels, channels, out);
-      return size[sources[0]];
+      std::copy_n(x + members[0] * channels, channels, out);
+      return size[members[0]];
     }
     std::vector<float> sum(channels, 0.f);
     float total = 0;
     for (int64_t k = 0; k < count; ++k) {
-      const T* row = x + sources[k] * channels;
-      const float weight = size[sources[k]];
+      const T* row = x + members[k] * channels;
+      const float weight = size[members[k]];
       for (int64_t c = 0; c < channels; ++c) {
         sum[c] += weight * static_cast<float>(row[c]);
       }
@@ -86,7 +90,7 @@ std::tuple<at::Tensor, at::Tensor> merge_kernel(
   const auto size = size_.contiguous();
   auto merged = at::empty({images, rows, channels}, x.options());
   auto merged_size = at::empty({images, rows}, size.options());
-  const auto inverse = invert_all(destination.contiguous(), rows);
+  const auto lists = list_all_members(destination.contiguous(), rows);
   const auto* in_size = size.const_data_ptr<float>();
   auto* out_size = merged_size.mutable_data_ptr<float>();
 
@@ -96,10 +100,10 @@ std::tuple<at::Tensor, at::Tensor> merge_kernel(
     at::parallel_for(0, images * rows, rows_per_task(channels), [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         const int64_t image = row / rows;
-        const auto* begin = &inverse.begin[image * (rows + 1) + row % rows];
+        const auto* begin = &lists.begin[image * (rows + 1) + row % rows];
         out_size[row] = merge_any_row(
             in + image * tokens * channels, in_size + image * tokens,
-            inverse.sources.data() + image * tokens + begin[0], begin[1] - begin[0], channels,
+            lists.members.data() + image * tokens + begin[0], begin[1] - begin[0], channels,
             out + row * channels);
       }
     });

@@ -4,7 +4,7 @@ namespace dsm_ext {
 
 const char* instruction_set() {
 #ifdef DSM_EXT_MULTIVERSIONED
-  // Each feature of x86-64-v4 and x86-64-v3 comes with the last of them, on every processor made.
+  // A processor that has the features asked for here has all of x86-64-v4, or of x86-64-v3.
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
     return "AVX-512";

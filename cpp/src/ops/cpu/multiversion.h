@@ -1,8 +1,8 @@
 #pragma once
 
-// Compiles a function for several instruction sets; the loader picks one when the program starts.
-// The packages are built for baseline x86-64, where loops would otherwise be four floats wide.
-// Where a sanitizer is on, its runtime is not yet up when the loader asks.
+// DSM_EXT_MULTIVERSION compiles a function for several instruction sets, and the loader picks one
+// when the program starts. The packages are built for baseline x86-64, whose vectors have only four
+// floats. Sanitizers turn it off, because the loader picks before their runtime has started.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define DSM_EXT_MULTIVERSIONED
@@ -18,7 +18,7 @@
 
 namespace dsm_ext {
 
-/// Which of them the loader picks here, by the name that people know it by.
+/// The instruction set that the loader picks on this processor: "AVX-512", "AVX2" or "baseline".
 const char* instruction_set();
 
 }  // namespace dsm_ext

@@ -1,13 +1,14 @@
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
 
 #include "../dispatch.h"
 #include "../unmerge.h"
-#include "parallel.h"
+#include "rows_per_task.h"
 
-// A gather of rows: each output row is copied once. Bytes moved: 2*Q*C.
+// Copies one row of x to each output row. Bytes moved: 2*Q*C.
 
 namespace dsm_ext {
 namespace {

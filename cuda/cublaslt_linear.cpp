@@ -11,8 +11,10 @@
 #include <optional>
 
 #include "bounded_cache.h"
+#include "cublaslt_product.h"
 #include "fused.h"
-#include "product.h"
+
+// The operator `_linear` by cuBLASLt.
 
 namespace dsm_ext {
 namespace {
@@ -20,19 +22,20 @@ namespace {
 using cuda::Product;
 using cuda::ProductShape;
 
-constexpr uint64_t kWorkspaceBytes = 32 << 20;  // what cuBLAS advises for Hopper
-constexpr uint32_t kAlignment = 16;             // of addresses that are looked for
-// Where several blocks share a sum, its parts stay in float32.
+constexpr uint64_t kWorkspaceBytes = 32 << 20;  // as cuBLAS recommends for Hopper
+constexpr uint32_t kAlignment = 16;             // bytes; an algorithm is chosen for such addresses
+// When several blocks of threads share a sum, its parts stay in float32.
 constexpr uint32_t kReduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 
-/// cuBLASLt on a device, and the algorithms that it chose for the shapes it has seen.
+/// cuBLASLt on one device, and the algorithms that it chose for the shapes seen lately. Several
+/// threads may use it at once.
 class Library {
  public:
   Library() { DSM_EXT_CUBLAS_CHECK(cublasLtCreate(&handle_)); }
 
   cublasLtHandle_t handle() const { return handle_; }
 
-  /// None where cuBLASLt has no algorithm for such a product.
+  /// The algorithm for products of a shape; none when cuBLASLt has none.
   std::optional<cublasLtMatmulAlgo_t> algorithm(const ProductShape& shape) {
     const std::lock_guard lock(mutex_);
     const auto* chosen =
@@ -50,7 +53,7 @@ class Library {
   };
 
   std::optional<cublasLtMatmulAlgo_t> choose(const ProductShape& shape) const {
-    // The address of the bias is looked at, not read: it says how others will be aligned.
+    // cuBLASLt reads the alignment of the bias's address, but no memory there.
     Product product(shape, reinterpret_cast<const void*>(uintptr_t{kAlignment}));
     cublasLtMatmulPreferenceOpaque_t preference;
     DSM_EXT_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
@@ -76,12 +79,12 @@ class Library {
     return result.algo;
   }
 
-  cublasLtHandle_t handle_ = nullptr;  // never destroyed: CUDA may be gone by then
+  cublasLtHandle_t handle_ = nullptr;  // never destroyed: at exit CUDA may end first
   std::mutex mutex_;
-  BoundedCache<Chosen> algorithms_{1024};  // bounded because images may be of ever new sizes
+  BoundedCache<Chosen> algorithms_{1024};  // images of ever new sizes bring ever new shapes
 };
 
-// Of the current device. A handle may be used by several threads at once.
+// The library on the current device.
 Library& library() {
   static std::mutex mutex;
   static auto& libraries = *new std::map<c10::DeviceIndex, Library>();
@@ -129,7 +132,7 @@ at::Tensor linear_kernel(
       .tf32 = input.scalar_type() == at::kFloat && allows_tf32(),
       .bias = bias.defined(),
       .addend = addend.defined(),
-      // Its hardware tanh is as exact as half precision is.
+      // cuBLASLt's GELU uses the hardware's tanh, which is exact enough for half precision only.
       .gelu_tanh = gelu_tanh && input.scalar_type() != at::kFloat};
   auto sizes = input.sizes().vec();
   sizes.back() = shape.outputs;

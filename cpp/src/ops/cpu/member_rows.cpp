@@ -1,4 +1,4 @@
-#include "gather.h"
+#include "member_rows.h"
 
 #include <algorithm>
 
@@ -7,12 +7,13 @@
 namespace dsm_ext {
 namespace {
 
-// Channels whose sums stay in registers, and rows that are summed one after the other: with sums of
-// parts a mean over some hundred rows is as exact as torch's.
-constexpr int64_t kChannels = 64;
+constexpr int64_t kChannels = 64;  // channels whose sums stay in registers
+// Rows that are summed one after the other. A mean adds the sums of such parts, so over some
+// hundred rows it is as exact as torch's.
 constexpr int64_t kRowsSummed = 16;
 
-// `width` is known to the compiler in almost all calls.
+// The mean of `width` neighbouring channels. It is inlined because in almost all calls `width` is a
+// constant.
 inline __attribute__((always_inline)) void mean_columns(
     const float* x, const float* size, int64_t count, int64_t channels, int64_t width, float total,
     float* out) {
@@ -39,27 +40,29 @@ inline __attribute__((always_inline)) void mean_columns(
 
 }  // namespace
 
-void invert(const int32_t* to, int64_t tokens, int64_t rows, int32_t* begin, int32_t* sources) {
+void list_members(
+    const int32_t* destination, int64_t tokens, int64_t rows, int32_t* begin, int32_t* members) {
   std::fill_n(begin, rows + 1, 0);
   for (int64_t n = 0; n < tokens; ++n) {
-    ++begin[to[n] + 1];
+    ++begin[destination[n] + 1];
   }
   for (int64_t m = 0; m < rows; ++m) {
     begin[m + 1] += begin[m];
   }
-  // Each row's begin moves over its sources and ends where the next one's stood.
+  // Writing a member moves its row's begin by one. In the end each begin is where the next row's
+  // was, so all of them are moved back by one row.
   for (int64_t n = 0; n < tokens; ++n) {
-    sources[begin[to[n]]++] = static_cast<int32_t>(n);
+    members[begin[destination[n]]++] = static_cast<int32_t>(n);
   }
   std::copy_backward(begin, begin + rows, begin + rows + 1);
   begin[0] = 0;
 }
 
 DSM_EXT_MULTIVERSION float merge_row(
-    const float* x, const float* size, const int32_t* sources, int64_t count, int64_t channels,
+    const float* x, const float* size, const int32_t* members, int64_t count, int64_t channels,
     float* out) {
-  const float first = size == nullptr ? 1.f : size[sources[0]];
-  const float* row = x + sources[0] * channels;
+  const float first = size == nullptr ? 1.f : size[members[0]];
+  const float* row = x + members[0] * channels;
   if (count == 1) {
     std::copy_n(row, channels, out);
     return first;
@@ -70,8 +73,8 @@ DSM_EXT_MULTIVERSION float merge_row(
   }
   float total = first;
   for (int64_t k = 1; k < count; ++k) {
-    const float weight = size == nullptr ? 1.f : size[sources[k]];
-    row = x + sources[k] * channels;
+    const float weight = size == nullptr ? 1.f : size[members[k]];
+    row = x + members[k] * channels;
 #pragma omp simd
     for (int64_t c = 0; c < channels; ++c) {
       out[c] += weight * row[c];

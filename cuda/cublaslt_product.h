@@ -6,10 +6,13 @@
 
 #include <cstdint>
 
-// A linear layer as cuBLASLt describes it: out = input weight^T + bias + addend, or GELU of that,
-// which is there the tanh form. Matrices there are
-// column by column, so the rows here are its columns: out^T [outputs, rows] = weight^T transposed
-// [outputs, inputs] times input^T [inputs, rows]. The sum is float32 and rounded once.
+// A linear layer as a product of cuBLASLt: out = input weight^T + bias + addend, or
+// gelu(input weight^T + bias) in the tanh form, the only one that cuBLASLt has. It sums in float32
+// and rounds once.
+//
+// cuBLASLt stores a matrix column by column, so a row here is a column there. The product there is
+// out^T [outputs, rows] = weight [outputs, inputs] times input^T [inputs, rows], and the weight's
+// matrix there is weight^T [inputs, outputs], to be transposed.
 
 #define DSM_EXT_CUBLAS_CHECK(call)                                                       \
   do {                                                                                   \
@@ -23,16 +26,16 @@ namespace dsm_ext::cuda {
 
 struct ProductShape {
   int64_t rows, inputs, outputs;
-  cudaDataType_t type;  // of all four
+  cudaDataType_t type;  // of input, weight, bias, addend and out
   bool tf32;            // whether float32 values may be rounded to TF32
   bool bias, addend, gelu_tanh;
 
   bool operator==(const ProductShape&) const = default;
 };
 
-/// Descriptors of a product. They hold no device memory and need no device.
+/// The descriptors of a product. They hold no device memory, and making them needs no device.
 struct Product {
-  /// \param bias  Null where there is none.
+  /// \param bias  Its address on the device; null when the shape has no bias.
   Product(const ProductShape& shape, const void* bias) {
     const auto compute = shape.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     DSM_EXT_CUBLAS_CHECK(cublasLtMatmulDescInit(&operation, compute, CUDA_R_32F));
@@ -59,7 +62,7 @@ struct Product {
   }
 
   cublasLtMatmulDescOpaque_t operation;
-  cublasLtMatrixLayoutOpaque_t weight, input, out;  // A, B, and both C, the addend's, and D
+  cublasLtMatrixLayoutOpaque_t weight, input, out;  // cuBLASLt's A, B and D; C (addend) is as D
 };
 
 }  // namespace dsm_ext::cuda
