@@ -151,14 +151,13 @@ __device__ inline void propose(const MatchState& state, int channels) {
   }
 }
 
-/// What ranks a token of A and its partner; minus infinity comes last. A further `MergeScore` is
-/// computed here.
+/// What ranks a token of A and its partner. A further `MergeScore` adds a case here.
 __device__ inline float pair_score(MergeScore score, float similarity) {
   switch (score) {
     case MergeScore::similarity:
-      return similarity;
+      break;
   }
-  return -INFINITY;
+  return similarity;
 }
 
 /// Marks the `r` tokens of A whose pairs have the highest scores; of equal scores the lower index

@@ -5,13 +5,13 @@
 #include <span>
 #include <vector>
 
-// Which tokens one merge step matches among themselves, and where the tokens that remain of them
-// go. The arithmetic of windows is here alone: plans, the CPU and the CUDA kernels use it.
+// The groups of a merge step: which tokens each has, how many of them merge away, and where the
+// rest goes. Plans, the CPU's matcher and the CUDA kernels use this one arithmetic of windows.
 
 namespace dsm_ext {
 
-/// Tokens that are matched among themselves: those of an image, or of one window. Its `tokens`
-/// stand side by side in the window-major order; places there are counted without the prefix.
+/// A group: the tokens of an image, or of one window, which are matched among themselves. They
+/// stand side by side in the window-major order, whose places are counted without the prefix.
 struct GroupShape {
   int32_t begin;   // place of its first token in the window-major order
   int32_t tokens;  // T, before the step
@@ -44,9 +44,10 @@ inline std::vector<GroupShape> groups_of_step(
   return groups;
 }
 
-/// The first place of A in a group; A has every second place from there, and B the others. A is the
-/// even positions. A group that is a whole sequence counts its positions with the prefix, a window
-/// without.
+/// The first place of the set A in a group; A has every second place from there, and B the others.
+/// A has the even positions. A group that is a whole sequence counts positions with the prefix, and
+/// a window counts them without it.
+/// \param windows  Whether the step has windows.
 constexpr int64_t first_of_a(int64_t prefix, bool windows) { return windows ? 0 : prefix % 2; }
 
 }  // namespace dsm_ext

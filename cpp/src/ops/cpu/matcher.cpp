@@ -80,14 +80,13 @@ DSM_EXT_MULTIVERSION float largest(const float* values, int64_t n, int32_t* inde
   return best;
 }
 
-// What ranks a token of A and its partner; kNone comes last. A further `MergeScore` is computed
-// here.
+// What ranks a token of A and its partner. A further `MergeScore` adds a case here.
 float pair_score(MergeScore score, float similarity) {
   switch (score) {
     case MergeScore::similarity:
-      return similarity;
+      break;
   }
-  return kNone;
+  return similarity;
 }
 
 // How many pairs come before the i-th: those of a higher score, and of equal scores those with a
