@@ -7,19 +7,17 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from artefacts import last_line
-from job import Job
-
+from benchmarks.common import ROOT, module_command
+from benchmarks.cpu.artefacts import last_line
+from benchmarks.cpu.job import Job
 from dsm_ext.measure import summarize
 
-WORKER = (sys.executable, str(Path(__file__).parent / "worker.py"))
+WORKER = tuple(module_command("cpu.worker"))
 PAUSE = 0.05  # seconds in which the threads of the process before go to sleep
 
 
@@ -44,6 +42,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
 

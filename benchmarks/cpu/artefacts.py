@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from job import Job
+from benchmarks.common import ROOT, module_command
+from benchmarks.cpu.job import Job
 
 ENDINGS = {"logits": ".npz", "onnx": ".onnx", "aoti": ".pt2", "aoti_max": ".max.pt2"}
 TIMEOUT = 1200
@@ -28,9 +29,11 @@ def artefact(job: Job, kind: str) -> Path:
     failure = path.with_name(path.name + ".failed")
     if not path.exists() and not failure.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, kind, job.to_json()]
+        command = [*module_command("cpu.artefacts"), kind, job.to_json()]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT
+            )
             if done.returncode != 0 or not path.exists():
                 failure.write_text(last_line(done.stderr))
         except subprocess.TimeoutExpired:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from job import Job
-from peers import CEILINGS, PEERS
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import CEILINGS, PEERS
 
 SWEEPS = ("batch", "image", "r")
 SWEEP_PEERS = ("timm eager", "timm compiled", "openvino", "reference openvino")

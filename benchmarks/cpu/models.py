@@ -1,6 +1,6 @@
 """DSM and dense ViTs beside their peers on the CPU, float32: speed, memory, threads.
 
-    python benchmarks/bench_vit.py [--quick] [--only models,sweeps,memory,threads]
+    python -m benchmarks.cpu.models [--quick] [--only models,sweeps,memory,threads]
 
 Each peer runs in a process of its own; they work in turn, a few tenths of a second at a time, over
 several rounds. A peer that is not installed or fails loses its own figures alone. The result is
@@ -20,16 +20,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import plans
-from job import Job
-from peers import PEERS, RIVALS
-from plans import Group
-from turns import Process, take_turns
-
+from benchmarks.common import RESULTS
+from benchmarks.cpu import plans
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import PEERS, RIVALS
+from benchmarks.cpu.plans import Group
+from benchmarks.cpu.turns import Process, take_turns
 from dsm_ext.cli.common import integers, schedules, write_json
 from dsm_ext.measure import environment
 
-RESULT = Path(__file__).parent / "results" / "cpu.json"
+RESULT = RESULTS / "cpu.json"
 DSM = "dsm:r=16,skip=1,local=6"
 SECTIONS = ("models", "sweeps", "memory", "threads")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino")
@@ -66,6 +66,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     ):
         if unknown := set(given) - set(known):
             parser.error(f"expected {what} of {', '.join(known)}, got {', '.join(unknown)}")
+    if args.weights:
+        args.weights = str(Path(args.weights).resolve())  # workers run in another folder
     if args.quick:
         args.models = [args.models[0]]
         args.sweep_model = args.models[0]

@@ -1,6 +1,6 @@
 """Every CUDA kernel of ours, on awkward sizes: what compute-sanitizer looks at.
 
-python benchmarks/gpu_check.py [DEVICE]
+python -m benchmarks.gpu.check_kernels [DEVICE]
 """
 
 import sys

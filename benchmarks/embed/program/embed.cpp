@@ -1,4 +1,4 @@
-// What benchmarks/embed.py measures of a C++ program; embed_worker.py does the same in Python.
+// What benchmarks/embed/embed.py measures of a C++ program; benchmarks/embed/worker.py does the same in Python.
 //
 //     dsm_ext_embed FOLDER THREADS [freeze]
 //

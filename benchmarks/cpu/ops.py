@@ -1,6 +1,6 @@
 """match, merge, attention and product by size, against what the machine can do.
 
-    python benchmarks/bench_ops.py [--quick]
+    python -m benchmarks.cpu.ops [--quick]
 
 All run in one process, float32, in turn with their peers. An operator's bound is the longer of its
 operations at the speed of the largest matrix product and its bytes at the speed of a large copy;
@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from job import Job
-from peers import CEILINGS, PEERS, onednn_linear
 from torch import Tensor
 
 import dsm_ext
+from benchmarks.common import RESULTS
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import CEILINGS, PEERS, onednn_linear
 from dsm_ext import reference
 from dsm_ext._native import _C
 from dsm_ext.cli.common import integers, table, write_json
 from dsm_ext.measure import environment, time_in_turn
 
-RESULT = Path(__file__).parent / "results" / "cpu_ops.json"
+RESULT = RESULTS / "cpu_ops.json"
 GRID, DIM = (14, 14), 64
 TOKENS = GRID[0] * GRID[1] + 1
 LATER = 117  # tokens in the middle of dsm:r=16

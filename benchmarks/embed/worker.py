@@ -1,6 +1,6 @@
-"""What ``embed.py`` measures of Python: ``embed_worker.py KIND FOLDER THREADS [freeze]``.
+"""What ``embed.py`` measures of Python: ``worker.py KIND FOLDER THREADS [freeze]``.
 
-As cpp/embed.cpp; KIND is dsm_ext, or timm for its eager model with the same weights.
+As program/embed.cpp; KIND is dsm_ext, or timm for its eager model with the same weights.
 """
 
 import sys

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from artefacts import artefact, eager, timm_model
-from job import Job
+from benchmarks.cpu.artefacts import artefact, eager, timm_model
+from benchmarks.cpu.job import Job
 
 
 class Call(NamedTuple):

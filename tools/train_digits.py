@@ -1,6 +1,6 @@
 """Train the demo's small ViT on scikit-learn's digits and write dsm_ext/data/digits.safetensors.
 
-    python benchmarks/train_digits.py [--epochs 45]
+    python tools/train_digits.py [--epochs 45]
 
 About 15 minutes on two cores. The held-out split is that of ``dsm_ext.digits.load_digits``; it is
 looked at for the figure printed after each epoch and for nothing else.

@@ -1,6 +1,6 @@
 """Draw benchmarks/results/cpu.png from cpu.json: cost by batch, by image size and by r.
 
-python benchmarks/charts.py [--json F] [--png F]
+python -m benchmarks.cpu.charts [--json F] [--png F]
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpu_result import Group, Row
-from cpu_tables import short
-
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.common import RESULTS
+from benchmarks.cpu.result import Group, Row
+from benchmarks.cpu.tables import short
 
 # Ours in full colour, merged solid and dense dashed; a peer and its merged kin share a colour.
 STYLES: dict[tuple[str, bool], tuple[str, str, str]] = {
@@ -76,7 +75,7 @@ def draw(result: dict[str, Any], png: Path) -> None:
     ]
     panels = [panel for panel in panels if result.get(panel[0], {}).get("groups")]
     if not panels:
-        raise ValueError("no sweep in the result: run bench_vit.py --only sweeps")
+        raise ValueError("no sweep in the result: run benchmarks.cpu.models --only sweeps")
     width = 4.2 * len(panels)
     figure, axes = pyplot.subplots(1, len(panels), figsize=(width, 4.2), squeeze=False)
     for axis, (section, label, place) in zip(axes[0], panels, strict=True):

@@ -1,6 +1,6 @@
 """One peer in a process of its own, which does what it is asked: one JSON line in, one out.
 
-    python benchmarks/worker.py JOB < requests
+    python -m benchmarks.cpu.worker JOB < requests
 
 Requests are {"do": "start" | "turn" | "memory" | "profile", ...}, see the functions of those names.
 """
@@ -17,9 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from artefacts import last_line
-from job import Job
-from peers import PEERS, Call, images_and_logits
+from benchmarks.cpu.artefacts import last_line
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import PEERS, Call, images_and_logits
 
 # Of the largest logit. Two float32 forwards may order a near-tie differently, after which other
 # tokens merge; that moves an image's logits by some per cent.

@@ -1,8 +1,8 @@
 """A C++ program beside Python: start-up, memory, and what the wrapper costs a call.
 
-    python benchmarks/embed.py [--rounds N] [--json F]
+    python -m benchmarks.embed.embed [--rounds N] [--json F]
 
-Builds cpp/embed.cpp against the installed package, and measures DeiT-S with random weights: one
+Builds program/embed.cpp against the installed package, and measures DeiT-S with random weights: one
 process at a time, in turn. About 5 minutes on two cores.
 """
 
@@ -21,6 +21,7 @@ import torch
 from timm.models import VisionTransformer
 
 import dsm_ext
+from benchmarks.common import RESULTS
 from dsm_ext.cli.common import write_json
 from dsm_ext.measure import environment, summarize
 
@@ -30,7 +31,7 @@ TURN = 0.5  # seconds of calls
 
 
 def build_program(folder: Path) -> Path:
-    configure = ["cmake", "-S", str(HERE / "cpp"), "-B", str(folder)]
+    configure = ["cmake", "-S", str(HERE / "program"), "-B", str(folder)]
     configure += [
         f"-DCMAKE_PREFIX_PATH={dsm_ext.cmake_prefix_path}", "-DCMAKE_BUILD_TYPE=Release",
         f"-DDSM_EXT_TORCH_ROOT={Path(torch.__file__).parent}",
@@ -87,14 +88,14 @@ class Process:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "embed.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "embed.json")
     args = parser.parse_args()
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = build_program(folder / "build")
         models = write_models(folder)
-        python = [sys.executable, str(HERE / "embed_worker.py")]
+        python = [sys.executable, str(HERE / "worker.py")]
 
         def commands(model: str, count: int) -> dict[str, list[str]]:
             given = [str(models[model]), str(count)]

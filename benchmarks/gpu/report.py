@@ -1,6 +1,6 @@
 """Build, test, check and measure on a GPU, within ten minutes and without a network.
 
-    python benchmarks/gpu_report.py [--minutes N] [--json F] [--only STEP]
+    python -m benchmarks.gpu.report [--minutes N] [--json F] [--only STEP]
 
 Takes the Python that runs it, its torch, and the CUDA compiler that CMake finds. A step that fails
 or is not possible here says so in the result, and the others go on; the status is 1 where the build
@@ -22,13 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_process import run_for
-from gpu_tables import gpu
+from benchmarks.common import RESULTS, ROOT, module_command
+from benchmarks.gpu.process import run_for
+from benchmarks.gpu.tables import gpu
 
-ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
 STEPS = ("tests", "memcheck", "racecheck", "benchmark")
-RESULT = Path(__file__).parent / "results" / "gpu.json"
+RESULT = RESULTS / "gpu.json"
 STARTING = 30  # seconds until the benchmark looks at its clock, and until a late peer has ended
 TAIL = 8000  # characters of a failed step's output that are kept
 
@@ -123,16 +123,16 @@ def memory_check(tool: str, seconds: float) -> dict[str, Any]:
     found = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(found).is_file():
         return {"status": None, "output": "compute-sanitizer is not installed"}
-    check = [sys.executable, str(Path(__file__).parent / "gpu_check.py")]
+    check = module_command("gpu.check_kernels")
     # Each tensor in memory of its own, outside of which nothing is hidden by torch's cache.
     environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return call([found, "--tool", tool, "--error-exitcode", "9", *check], seconds, environment)
 
 
 def benchmark(seconds: float, file: Path) -> dict[str, Any]:
-    """What gpu_bench.py has written by the time it has."""
+    """What gpu/bench.py has written by the time it has."""
     file.unlink(missing_ok=True)
-    command = [sys.executable, str(Path(__file__).parent / "gpu_bench.py"), "--json", str(file)]
+    command = [*module_command("gpu.bench"), "--json", str(file.resolve())]
     step = call([*command, "--seconds", f"{seconds - STARTING:.0f}"], seconds)
     measured = json.loads(file.read_text()) if file.is_file() else {}
     file.unlink(missing_ok=True)

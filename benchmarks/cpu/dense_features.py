@@ -1,6 +1,6 @@
 """How near the unmerged features of patches are to the dense ones, by r and skip, and their cost.
 
-    DSM_EXT_DATA=DIR python benchmarks/dense_features.py [--draw]
+    DSM_EXT_DATA=DIR python -m benchmarks.cpu.dense_features [--draw]
 
 DIR is as for deit_tiny.py. With --draw the chart is drawn anew from the JSON alone. About 5 minutes
 on two cores.
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cosine_similarity
 
+from benchmarks.common import RESULTS
 from dsm_ext.cli.common import timm_model, write_json
 from dsm_ext.from_timm import from_timm
 from dsm_ext.images import Batches, find_images, transform_for
@@ -29,7 +30,6 @@ SKIPS = {0: "tome:r={r}", 1: "dsm:r={r},skip=1", 2: "dsm:r={r},skip=2", 4: "dsm:
 SKIPS |= {6: "dsm:r={r},skip=6"}
 COST = "dsm:r=16"
 COLOURS = {0: "#8a8a8a", 1: "#c1272d", 2: "#0072b2", 4: "#009e73", 6: "#e69f00"}
-RESULTS = Path(__file__).parent / "results"
 
 
 def similarities(
