@@ -20,7 +20,7 @@ from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers, headline
 from benchmarks.embed.tables import embed
 from benchmarks.support_table import refused, support
 
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "NOTES.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 
 # By the name between a table's markers: the files it is drawn from, and the function that draws it.
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
