@@ -1,10 +1,10 @@
-"""Accuracy and speed of DeiT-tiny under schedules, for the README's table.
+"""Measures accuracy and speed of DeiT-T under several schedules.
 
     DSM_EXT_DATA=DIR python -m benchmarks.cpu.deit_tiny
 
-DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/, pictures whose names start with
-their class's WordNet id. Every speed is measured in turn with timm eager and with the reference at
-the same schedule. About 4 minutes on two cores.
+DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/. The name of each picture starts
+with the WordNet id of its class. Ours, timm eager and the reference take turns under each schedule.
+This takes about 4 minutes on two cores.
 """
 
 from __future__ import annotations

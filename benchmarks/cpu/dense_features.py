@@ -1,9 +1,9 @@
-"""How near the unmerged features of patches are to the dense ones, by r and skip, and their cost.
+"""Compares unmerged features of patches with dense ones, by r and skip, and measures their cost.
 
     DSM_EXT_DATA=DIR python -m benchmarks.cpu.dense_features [--draw]
 
-DIR is as for deit_tiny.py. With --draw the chart is drawn anew from the JSON alone. About 5 minutes
-on two cores.
+DIR is the same folder as for deit_tiny.py. With --draw, the script only draws the chart from the
+JSON file. Without it, the script takes about 5 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLOURS = {0: "#8a8a8a", 1: "#c1272d", 2: "#0072b2", 4: "#009e73", 6: "#e69f00"}
 def similarities(
     model: VisionTransformer, batches: list[torch.Tensor], dense: list[torch.Tensor]
 ) -> dict[str, float]:
-    """Cosines of a patch's features with the dense ones: mean, and the lowest decile."""
+    """Cosines of merged and dense features of the same patch: mean, and lowest decile."""
     prefix = model.config.prefix
     found = [
         cosine_similarity(model.forward_features(images, dense=True)[:, prefix:], target, dim=2)
@@ -53,7 +53,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     batches = [images for images, _ in Batches(paths, transform_for(timm), 25)]
     prefix = model.config.prefix
     dense = [model.forward_features(images)[:, prefix:] for images in batches]
-    # What a patch's features have in common with any other patch's of its picture.
+    # For comparison: cosines of the dense features of two different patches of one picture.
     others = [cosine_similarity(x, x.roll(x.shape[1] // 2, 1), dim=2).mean() for x in dense]
     rows = []
     for skip, text in SKIPS.items():

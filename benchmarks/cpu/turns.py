@@ -1,4 +1,4 @@
-"""Processes that work in turn: only one at a time, the others wait for a line on stdin."""
+"""Processes that take turns: one works, the others wait for a line on stdin."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from benchmarks.cpu.job import Job
 from dsm_ext.measure import summarize
 
 WORKER = tuple(module_command("cpu.worker"))
-PAUSE = 0.05  # seconds in which the threads of the process before go to sleep
+PAUSE = 0.05  # seconds before a turn, in which the threads of the last process go to sleep
 
 
 class Process:
-    """A worker process, asked by lines of JSON.
+    """A worker process, which gets requests as lines of JSON.
 
-    A request that fails, or takes longer than ``patience`` seconds, ends the process; ``failure``
-    then says why, and later requests give nothing.
+    If a request fails or takes longer than ``patience`` seconds, the process ends. Then ``failure``
+    has the reason, and every later request returns {}.
     """
 
     def __init__(self, job: Job, command: Sequence[str] = WORKER, patience: float = 1800.0) -> None:
@@ -47,7 +47,7 @@ class Process:
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The reply to a request; {} where it failed or the process has ended."""
+        """The reply to a request; {} if the request failed or the process has ended."""
         if self.failure is not None:
             return {}
         reply = self._ask({"do": do, **arguments})
@@ -94,10 +94,10 @@ def take_turns(
     command: Sequence[str] = WORKER,
     pause: float = PAUSE,
 ) -> list[dict[str, Any]]:
-    """For each job the rates of its rounds, their median and quartiles, or why it failed.
+    """For each job, the rates of its rounds with median and quartiles, or why it failed.
 
-    One round goes before, uncounted; in each, every process has its turn, so a machine that slows
-    down slows them all.
+    A first round is not counted. In each round every process has one turn, so a machine that slows
+    down slows all of them.
     """
     processes: list[Process] = []
     rows: list[dict[str, Any]] = []

@@ -1,10 +1,10 @@
-"""DSM and dense ViTs beside timm on one GPU: speed, shares, host time, precision.
+"""Measures DSM and dense ViTs beside timm on one GPU: speed, shares, host time, precision.
 
     python -m benchmarks.gpu.bench [--seconds N] [--json F]
 
-Measures what matters most first, and stops beginning new measurements when the time is up; what was
-left out is listed. The file is written behind each measurement. A peer that compiles does so in a
-process of its own, which ends when it takes too long. Random weights, bfloat16.
+The most important measurements come first. When the time is up, the script starts no new one and
+lists those that are left out. It writes the file after each measurement. A peer that compiles runs
+in a process of its own, which is ended if it takes too long. Random weights, bfloat16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIZES = {
 }  # fmt: skip
 FIRST: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1), ("B", 1), ("L", 1)]
 THEN: list[Row] = [("S", 64), ("S", 8), ("B", 64), ("B", 8), ("L", 64), ("L", 8)]
-KERNELS: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1)]  # whose kernels are listed
+KERNELS: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1)]  # rows whose kernels are listed
 COMPILED: list[tuple[str, Row]] = [
     ("timm compiled", ("S", 256)),
     ("timm compiled", ("S", 1)),
@@ -49,12 +49,12 @@ COMPILED: list[tuple[str, Row]] = [
     ("reference graph", ("L", 256)),
 ]
 MEASURE_SECONDS = 15.0
-COMPILE_SECONDS = 60.0  # with less left nobody begins to
-PATIENCE = 300.0  # with one peer
+COMPILE_SECONDS = 60.0  # with less time left, no peer starts to compile
+PATIENCE = 300.0  # seconds for one peer that compiles
 
 
 class Clock:
-    """How much time is left."""
+    """Counts down the time that is left."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -69,7 +69,7 @@ class Clock:
 def in_a_process(
     name: str, row: Row, device: torch.device, dtype: torch.dtype, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """What ``--peer`` gives, or why it failed."""
+    """Runs this script with ``--peer``: its result, or the reason of its failure."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "peer.json"
         command = [*module_command("gpu.bench"), "--peer", name, "--model", SIZES[row[0]]]
@@ -95,17 +95,17 @@ def run(
     write: Callable[[dict[str, Any]], None],
     least: float = 0.2,
 ) -> dict[str, Any]:
-    """All rows, ``write`` called with the result behind each measurement.
+    """Measures all rows, and calls ``write`` with the result after each measurement.
 
     Args:
-        first, then: rows before and after the peers that compile.
-        compiled: these, each with its row.
-        kernels: rows whose kernels are listed, last, since the profiler stays attached.
+        first, then: rows to measure before and after the peers that compile.
+        compiled: the peers that compile, each with its row.
+        kernels: rows whose kernels are listed. They come last, because the profiler stays attached.
     """
     result: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "rows": []}
     result |= {"left_out": [], **environment()}
     rows: dict[Row, dict[str, Any]] = {}
-    kept = MEASURE_SECONDS * len(kernels)  # for what comes last, and is one of the goals
+    kept = MEASURE_SECONDS * len(kernels)  # seconds for the kernels, which come last
 
     def written(at: Row, row: dict[str, Any]) -> None:
         rows[at] = row

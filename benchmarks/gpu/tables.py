@@ -82,7 +82,7 @@ def gpu(result: Row) -> str:
 def _cell(figure: Callable[[Row], float], row: Row, digits: int) -> str:
     try:
         return f"{figure(row):.{digits}f}"
-    except KeyError:  # it was not measured
+    except KeyError:  # the figure was not measured
         return "–"
 
 
