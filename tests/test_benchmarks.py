@@ -1,4 +1,4 @@
-"""What the published figures rest on: who is measured, what is compared, and how it is drawn.
+"""The published figures: who is measured, what is compared, and how tables are drawn.
 
 No test here depends on how fast anything is.
 """
@@ -21,7 +21,7 @@ from benchmarks.cpu.turns import Process, take_turns
 DSM = "dsm:r=16,skip=1,local=6"
 SMALL = {"model": "deit_tiny_patch16_224", "img_size": 64}
 
-# Answers as worker.py does, or misbehaves as its peer's name says.
+# A worker that answers like worker.py, or misbehaves as the name of its peer says.
 FAKE = """
 import json, sys, time
 peer, turns = json.loads(sys.argv[1])["peer"], 0
@@ -157,7 +157,7 @@ def test_figures(result):
     assert cpu_result.figures(*sections) == {
         "dense": 100,
         "dense / best": (pytest.approx(1.25), "openvino"),
-        "dense / timm": 2,  # of the rounds' 2, 2.5 and 2
+        "dense / timm": 2,  # the median of the rounds' ratios 2, 2.5 and 2
         "dense / sgemm": pytest.approx(0.5),  # 100 images of 2 GFLOPs against 400 GFLOP/s
         "dsm": 150,
         "dsm / dense": 1.5,
@@ -198,7 +198,7 @@ def test_tables(result):
 
 
 def test_headline(result):
-    """Speeds are quotients of the medians shown; the agreement is that of an equal schedule."""
+    """Ratios divide the speeds that are shown. The agreement comes from an equal schedule."""
     group = result["models"]["groups"][0]
     group["model"], group["batch"] = cpu_tables.HEADLINE
     for of in group["rows"]:

@@ -1,4 +1,4 @@
-"""What `make gpu-report` does, as far as it can be seen without a GPU."""
+"""`make gpu-report`, as far as it can be tested without a GPU."""
 
 import copy
 import re
@@ -19,7 +19,7 @@ from benchmarks.gpu.tables import gpu
 
 @pytest.fixture(scope="module")
 def measured():
-    """The benchmark itself, on the CPU, of a small model under the name of another."""
+    """The result of the real benchmark, with a small model on the CPU in place of DeiT-S."""
     patch = pytest.MonkeyPatch()
     patch.setitem(gpu_bench.SIZES, "S", "test_vit")
     written = []

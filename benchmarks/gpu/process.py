@@ -21,8 +21,8 @@ def run_for(
 
     Returns:
         The exit status, and stdout with stderr. The status is 127 if the command does not exist,
-        and None if it took too long. First the command gets SIGINT, on which pytest still writes its
-        report; after ``GRACE`` seconds the whole group is killed.
+        and None if it took too long. In that case the command first gets SIGINT, so that pytest can
+        write its report; after ``GRACE`` seconds the whole group is killed.
     """
     try:
         process = subprocess.Popen(

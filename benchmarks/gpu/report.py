@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu.report [--minutes N] [--json F] [--only STEP]
 
-It uses the Python that runs it, the torch of that Python, and the CUDA compiler that CMake finds. If
-a step fails or is not possible, the result says so and the next steps run. The exit status is 1 if
-the build or a test failed. `make gpu-report` runs this script.
+It uses the Python that runs it, the torch of that Python, and the CUDA compiler that CMake finds.
+If a step fails or is not possible, the result says so and the next steps run. The exit status is 1
+if the build or a test failed. `make gpu-report` runs this script.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TAIL = 8000  # the last characters of a failed step's output, which are kept
 def call(
     command: list[str], seconds: float, environment: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Runs a step: its status (None if it took too long), and the end of its output if it failed."""
+    """Runs a step: its status, None if it took too long, and after a failure its last output."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     everywhere = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
     start = time.monotonic()
