@@ -2,8 +2,8 @@
 
     python tools/train_digits.py [--epochs 45]
 
-This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` chooses the held-out digits.
-They serve only for the accuracy that is printed after each epoch.
+This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` sets some digits aside:
+they serve only for the accuracy that is printed after each epoch.
 """
 
 from __future__ import annotations
