@@ -53,7 +53,7 @@ def load_digits(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Te
 def create_model(pretrained: bool = True) -> torch.nn.Module:
     """The timm ``VisionTransformer`` of the demo, in float32 and eval mode.
 
-    ``tools/train_digits.py`` trains it; its weights are kept in float16.
+    ``benchmarks/train_digits.py`` trains it; its weights are kept in float16.
     """
     from safetensors.torch import load_file
     from timm.models import VisionTransformer
