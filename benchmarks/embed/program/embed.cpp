@@ -2,8 +2,9 @@
 //
 //     dsm_ext_embed FOLDER THREADS [freeze]
 //
-// It computes the logits of one image and prints "ready". Each line on stdin is a number of seconds:
-// the program calls the model for that long, and prints the number of calls and the seconds.
+// It computes the logits of one image and prints "ready". Each line on stdin is a number of
+// seconds: the program calls the model for that long, and prints the number of calls and the
+// seconds.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
