@@ -57,15 +57,15 @@ bench: build
 	python -m pip install --quiet "pip>=25.1"  # the first that knows --group
 	python -m pip install --quiet --group bench
 	@echo "about two hours on two cores, which nothing else should use meanwhile"
-	python benchmarks/bench_vit.py
-	python benchmarks/bench_ops.py
-	python benchmarks/embed.py
-	$(if $(DSM_EXT_DATA),python benchmarks/deit_tiny.py && python benchmarks/dense_features.py)
-	python benchmarks/charts.py
-	python benchmarks/tables.py
+	python -m benchmarks.cpu.models
+	python -m benchmarks.cpu.ops
+	python -m benchmarks.embed.embed
+	$(if $(DSM_EXT_DATA),python -m benchmarks.cpu.deit_tiny && python -m benchmarks.cpu.dense_features)
+	python -m benchmarks.cpu.charts
+	python -m benchmarks.tables
 
 gpu-report:
-	$(PYTHON) benchmarks/gpu_report.py
+	$(PYTHON) -m benchmarks.gpu.report
 
 build: $(VENV)/.packages
 	@mkdir -p build

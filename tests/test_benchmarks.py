@@ -1,31 +1,27 @@
-"""The benchmarks' own arithmetic and patience; nothing here depends on how fast anything is."""
+"""The published figures: who is measured, what is compared, and how tables are drawn.
+
+No test here depends on how fast anything is.
+"""
 
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
-sys.path.insert(0, str(FOLDER))
-
-import bench_vit  # noqa: E402
-import cpu_result  # noqa: E402
-import cpu_tables  # noqa: E402
-import plans  # noqa: E402
-import tables  # noqa: E402
-import worker  # noqa: E402
-from artefacts import last_line  # noqa: E402
-from job import Job  # noqa: E402
-from peers import PEERS, Peer  # noqa: E402
-from turns import Process, take_turns  # noqa: E402
+from benchmarks import tables
+from benchmarks.cpu import result as cpu_result
+from benchmarks.cpu import tables as cpu_tables
+from benchmarks.cpu import worker
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import PEERS, Peer
+from benchmarks.cpu.turns import Process, take_turns
 
 DSM = "dsm:r=16,skip=1,local=6"
 SMALL = {"model": "deit_tiny_patch16_224", "img_size": 64}
 
-# Answers as worker.py does, or misbehaves as its peer's name says.
+# A worker that answers like worker.py, or misbehaves as the name of its peer says.
 FAKE = """
 import json, sys, time
 peer, turns = json.loads(sys.argv[1])["peer"], 0
@@ -107,34 +103,6 @@ def test_workers_compute_what_eager_does(peers, tmp_path):
         assert row["error_to_eager"]["largest"] < 1e-3
 
 
-def test_last_line():
-    trace = 'Traceback:\n  File "x"\nsome.CustomError: broken\n'
-    assert last_line(trace + "  detail\nlater noise\n") == "some.CustomError: broken"
-    assert last_line("") == "no message"
-
-
-def test_plans():
-    args = bench_vit.arguments(["--models", SMALL["model"], "--batches", "1"])
-    groups = plans.groups(args, "cache")
-    assert {g.section for g in groups} == {"models", "threads", "memory", *plans.SWEEPS}
-    models = next(g for g in groups if g.section == "models")
-    for job in models.jobs:
-        runs = PEERS[job.peer].schedules
-        assert runs in ("", "any", "dense" if job.schedule == "dense" else "merged")
-    assert {job.peer for job in models.jobs} == set(PEERS) - {"dsm_ext frozen"}
-    assert "dsm_ext frozen" in {job.peer for g in groups if g.section == "memory" for job in g.jobs}
-    assert plans.estimate(groups, 9, 0.3) > plans.estimate([models], 9, 0.3) > 0
-    assert plans.with_r(DSM, 4) == "dsm:r=4,skip=1,local=6"
-    assert plans.with_r("dsm", 4) == "dsm:r=4"
-
-
-def test_unknown_names_are_refused(capsys):
-    for flags in (["--peers", "nobody"], ["--sweeps", "colour"], ["--only", "memory,age"]):
-        with pytest.raises(SystemExit):
-            bench_vit.arguments(flags)
-        assert f"expected {flags[0]} of" in capsys.readouterr().err
-
-
 def row(peer, rounds, schedule="dense", threads=2, **rest):
     median = sorted(rounds)[len(rounds) // 2]
     rate = {"median": median, "q1": min(rounds), "q3": max(rounds)}
@@ -184,12 +152,12 @@ def result():
     return found
 
 
-def test_goals(result):
+def test_figures(result):
     sections = (result[name]["groups"][0] for name in ("models", "threads", "memory"))
-    assert cpu_result.goals(*sections) == {
+    assert cpu_result.figures(*sections) == {
         "dense": 100,
         "dense / best": (pytest.approx(1.25), "openvino"),
-        "dense / timm": 2,  # of the rounds' 2, 2.5 and 2
+        "dense / timm": 2,  # the median of the rounds' ratios 2, 2.5 and 2
         "dense / sgemm": pytest.approx(0.5),  # 100 images of 2 GFLOPs against 400 GFLOP/s
         "dsm": 150,
         "dsm / dense": 1.5,
@@ -205,27 +173,44 @@ def test_goals(result):
     }
 
 
-def test_goals_without_peers(result):
+def test_figures_without_peers(result):
     group = result["models"]["groups"][0]
     group["rows"] = [r for r in group["rows"] if r["peer"] == "dsm_ext"]
-    found = cpu_result.goals(group)
+    found = cpu_result.figures(group)
     assert found["dense"] == 100
     assert found["dense / best"] is found["dsm / best"] is found["dense / sgemm"] is None
-    assert "dense, images/s | 100 |  |" in cpu_tables.cpu(result)
+    assert "dense, images/s | 100 |" in cpu_tables.cpu(result)
 
 
 def test_tables(result):
     table = cpu_tables.cpu(result)
-    assert table.startswith("|  | DeiT-S, 8 | goal / least |\n|---|---:|---:|\n")
-    assert "| dense to the best dense peer | 1.25 a | 1.3 / 1.1 |" in table
-    assert "a: openvino; b: reference; DSM: `dsm:r=16,skip=1,local=6`" in table
+    assert table.startswith("|  | DeiT-S, 8 |\n|---|---:|\n")
+    assert "| dense, to the best dense peer (OpenVINO) | 1.25 |" in table
+    assert "| DSM, to the best peer with DSM (plain PyTorch) | 3.00 |" in table
+    assert "DSM: `dsm:r=16,skip=1,local=6`" in table
     assert "sgemm 400 GFLOP/s by oneDNN" in table
     peers = cpu_tables.cpu_peers(result)
-    assert "| timm compiled, dense | failed |" in peers
-    assert "| reference openvino, DSM | not installed |" in peers
+    assert "| dense: timm, compiled | failed |" in peers
+    assert "| DSM: OpenVINO | not installed |" in peers
     memory = cpu_tables.cpu_memory(result)
     assert "| timm eager | 40 |" in memory
     assert "| dense | 30 (0.75) |" in memory
+
+
+def test_headline(result):
+    """Ratios divide the speeds that are shown. The agreement comes from an equal schedule."""
+    group = result["models"]["groups"][0]
+    group["model"], group["batch"] = cpu_tables.HEADLINE
+    for of in group["rows"]:
+        of["error_to_eager"] = {"largest": 1e-6}
+    pictures = {"pictures": 500, "agreement": 90.5}
+    measured = {"rows": [{"schedule": "dense", "agreement": 100.0, "pictures": 500},
+                         {"schedule": "dsm:r=16", **pictures}]}  # fmt: skip
+    table = cpu_tables.headline(result, measured)
+    assert "| OpenVINO, the fastest dense peer | 80.0 | 1.60 | same logits |" in table
+    assert "| **dsm_ext with DSM** | 150 | 3.00 | 90.5 % |" in table
+    measured["rows"].pop()
+    assert "| 3.00 | – |" in cpu_tables.headline(result, measured)
 
 
 def test_only_marked_tables_are_drawn(result, tmp_path):
@@ -235,11 +220,13 @@ def test_only_marked_tables_are_drawn(result, tmp_path):
     assert drawn.startswith("a\n<!-- cpu_memory -->\n| MiB")
     assert drawn.endswith("|\n<!-- /cpu_memory -->\nb\n")
     assert tables.draw(drawn, tmp_path) == drawn
+    with pytest.raises(KeyError, match="no_such_table"):
+        tables.draw("<!-- no_such_table -->\n<!-- /no_such_table -->\n", tmp_path)
 
 
 def test_charts(result, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    import charts
+    from benchmarks.cpu import charts
 
     charts.draw(result, tmp_path / "cpu.png")
     assert (tmp_path / "cpu.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""One model and batch on a GPU: what can be measured of it, and the peers beside it."""
+"""One model and batch on a GPU: its measurements, and its peers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Forward = Callable[[Tensor], Any]
 
 
 class Subject:
-    """A model of timm's and ours with the same random weights, and a batch for them."""
+    """timm's model, ours with the same random weights, and a batch of images."""
 
     def __init__(self, name: str, batch: int, device: torch.device, dtype: torch.dtype) -> None:
         self.timm = timm_model(name).to(device, dtype)
@@ -41,7 +41,7 @@ class Subject:
         return {"dsm_ext dense": self.call(self.dense), "dsm_ext dsm": self.call(self.dsm)}
 
     def saved(self) -> dict[str, float]:
-        """Multiply-adds for logits, in billions."""
+        """Multiply-adds of the logits of one image, in billions."""
         plan = self.dsm.plan
         return {
             "dense": plan.multiply_adds_dense_logits / 1e9,
@@ -53,17 +53,17 @@ class Subject:
 
 
 def referenced(subject: Subject) -> Forward:
-    schedule = reference.plain(subject.dsm.schedule)  # else it would be compiled in pieces
+    schedule = reference.plain(subject.dsm.schedule)  # else torch.compile would split it
     return lambda images: reference.forward(subject.timm, images, schedule)
 
 
 def compiled(model: Forward, mode: str) -> Forward:
-    """For this batch alone, as one graph or not at all."""
+    """Compiles for this batch size only, as one graph; fails if that is not possible."""
     return torch.compile(model, mode=mode, dynamic=False, fullgraph=True)
 
 
 def tensorrt(subject: Subject) -> Forward:
-    """Typed as the model is, replayed as a CUDA graph from now on."""
+    """TensorRT in the model's dtype; calls replay a CUDA graph."""
     import torch_tensorrt
 
     engine = torch_tensorrt.compile(subject.timm, ir="dynamo", inputs=[subject.images])
@@ -76,7 +76,7 @@ PEERS: dict[str, Callable[[Subject], Forward]] = {
     "timm tensorrt": tensorrt,
     "reference eager": referenced,
     "reference compiled": lambda subject: compiled(referenced(subject), "max-autotune"),
-    # The same without a search for the best kernels, which takes minutes.
+    # Without the search for the best kernels, which takes minutes.
     "reference graph": lambda subject: compiled(referenced(subject), "reduce-overhead"),
 }
 
@@ -84,13 +84,13 @@ PEERS: dict[str, Callable[[Subject], Forward]] = {
 def beside_peers(
     subject: Subject, names: list[str], rounds: int, least: float
 ) -> dict[str, dict[str, float]]:
-    """Images per second of ours and of peers, in turn."""
+    """Images per second of ours and of peers, which take turns."""
     calls = subject.own() | {name: subject.call(PEERS[name](subject)) for name in names}
     return time_in_turn(calls, len(subject.images), rounds, least)
 
 
 def graphs_left_out() -> int:
-    """How often torch.compile would have made a CUDA graph, and did not."""
+    """The number of parts for which torch.compile could not make a CUDA graph."""
     return int(torch._dynamo.utils.counters["inductor"]["cudagraph_skips"])
 
 
@@ -98,7 +98,7 @@ def graphs_left_out() -> int:
 
 
 def host_seconds(subject: Subject, windows: int = 21, calls: int = 20) -> float:
-    """Of a call that is not waited for: the median over windows of some calls."""
+    """Seconds until a call returns, without waiting for the GPU: the median over windows."""
     passed = []
     with torch.inference_mode():
         for _ in range(windows):
@@ -112,7 +112,7 @@ def host_seconds(subject: Subject, windows: int = 21, calls: int = 20) -> float:
 
 
 def stage_seconds(subject: Subject, runs: int = 5) -> dict[str, dict[str, float]]:
-    """What each stage of a forward takes: dense, with DSM, and that without the log-size bias."""
+    """Seconds of each stage: dense, with DSM, and with DSM without the log-size bias."""
     unbiased = from_timm(subject.timm, "dsm:proportional=false")
     models = {"dense": subject.dense, "dsm": subject.dsm, "dsm unbiased": unbiased}
     return {
@@ -122,7 +122,7 @@ def stage_seconds(subject: Subject, runs: int = 5) -> dict[str, dict[str, float]
 
 
 def kernel_shares(subject: Subject) -> dict[str, float]:
-    """The share of each kernel in the device's time of one forward, the largest first."""
+    """The share of each kernel in the GPU time of one forward, the largest first."""
     on_gpu = subject.images.is_cuda
     kinds = torch.profiler.ProfilerActivity
     activities = [kinds.CPU, kinds.CUDA] if on_gpu else [kinds.CPU]
@@ -132,7 +132,7 @@ def kernel_shares(subject: Subject) -> dict[str, float]:
         call()
     seconds: dict[str, float] = {}
     for event in profiled.key_averages():
-        # Operators on the CPU have their kernels' time, too.
+        # CPU events carry the time of their kernels too, which would count twice.
         if on_gpu and event.device_type != torch.autograd.DeviceType.CUDA:
             continue
         took = event.self_device_time_total if on_gpu else event.self_cpu_time_total
@@ -144,7 +144,7 @@ def kernel_shares(subject: Subject) -> dict[str, float]:
 
 
 def precision(subject: Subject) -> dict[str, float]:
-    """Of low precision against float64, in units of the largest logit: ours, and eager timm's."""
+    """Mean errors against float64 as a share of the largest logit: ours and eager timm's."""
     images = subject.images[:4]
     with torch.inference_mode():
         own, eager = subject.dense(images).double(), subject.timm(images).double()
@@ -158,7 +158,7 @@ def precision(subject: Subject) -> dict[str, float]:
 
 
 def attempt(row: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
-    """Into the row, or why not: then the others go on."""
+    """Puts a measurement into the row, or its error, so that the next ones still run."""
     try:
         row[name] = measure()
     except Exception as error:
@@ -168,7 +168,7 @@ def attempt(row: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
 def measure(
     subject: Subject, size: str, rounds: int, least: float, written: Callable[[dict], None]
 ) -> None:
-    """A row beside the eager peers; ``written`` with it as soon as there is any of it."""
+    """Measures a row beside the eager peers, and calls ``written`` when parts of it are there."""
     row: dict[str, Any] = {"size": size, "batch": len(subject.images), "failed": {}, "peers": {}}
     row["gmacs"] = subject.saved()
     eager = ["timm eager", "reference eager"]
@@ -176,6 +176,6 @@ def measure(
     written(row)
     attempt(row, "host_seconds", lambda: host_seconds(subject))
     attempt(row, "stages", lambda: stage_seconds(subject))
-    if len(subject.images) > 1:  # the last, since it moves the weights
+    if len(subject.images) > 1:  # the last one, because it changes the weights' dtype
         attempt(row, "error", lambda: precision(subject))
     written(row)

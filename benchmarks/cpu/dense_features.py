@@ -1,9 +1,9 @@
-"""How near the unmerged features of patches are to the dense ones, by r and skip, and their cost.
+"""Compares unmerged features of patches with dense ones, by r and skip, and measures their cost.
 
-    DSM_EXT_DATA=DIR python benchmarks/dense_features.py [--draw]
+    DSM_EXT_DATA=DIR python -m benchmarks.cpu.dense_features [--draw]
 
-DIR is as for deit_tiny.py. With --draw the chart is drawn anew from the JSON alone. About 5 minutes
-on two cores.
+DIR is the same folder as for deit_tiny.py. With --draw, the script only draws the chart from the
+JSON file. Without it, the script takes about 5 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cosine_similarity
 
+from benchmarks.common import RESULTS
 from dsm_ext.cli.common import timm_model, write_json
 from dsm_ext.from_timm import from_timm
 from dsm_ext.images import Batches, find_images, transform_for
@@ -29,13 +30,12 @@ SKIPS = {0: "tome:r={r}", 1: "dsm:r={r},skip=1", 2: "dsm:r={r},skip=2", 4: "dsm:
 SKIPS |= {6: "dsm:r={r},skip=6"}
 COST = "dsm:r=16"
 COLOURS = {0: "#8a8a8a", 1: "#c1272d", 2: "#0072b2", 4: "#009e73", 6: "#e69f00"}
-RESULTS = Path(__file__).parent / "results"
 
 
 def similarities(
     model: VisionTransformer, batches: list[torch.Tensor], dense: list[torch.Tensor]
 ) -> dict[str, float]:
-    """Cosines of a patch's features with the dense ones: mean, and the lowest decile."""
+    """Cosines of merged and dense features of the same patch: mean, and lowest decile."""
     prefix = model.config.prefix
     found = [
         cosine_similarity(model.forward_features(images, dense=True)[:, prefix:], target, dim=2)
@@ -53,7 +53,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     batches = [images for images, _ in Batches(paths, transform_for(timm), 25)]
     prefix = model.config.prefix
     dense = [model.forward_features(images)[:, prefix:] for images in batches]
-    # What a patch's features have in common with any other patch's of its picture.
+    # For comparison: cosines of the dense features of two different patches of one picture.
     others = [cosine_similarity(x, x.roll(x.shape[1] // 2, 1), dim=2).mean() for x in dense]
     rows = []
     for skip, text in SKIPS.items():

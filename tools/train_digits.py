@@ -1,9 +1,9 @@
-"""Train the demo's small ViT on scikit-learn's digits and write dsm_ext/data/digits.safetensors.
+"""Trains the demo's small ViT on scikit-learn's digits: writes dsm_ext/data/digits.safetensors.
 
-    python benchmarks/train_digits.py [--epochs 45]
+    python tools/train_digits.py [--epochs 45]
 
-About 15 minutes on two cores. The held-out split is that of ``dsm_ext.digits.load_digits``; it is
-looked at for the figure printed after each epoch and for nothing else.
+This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` sets some digits aside:
+they serve only for the accuracy that is printed after each epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dsm_ext import digits
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turn, scale and shift each image [n, 1, H, W] by a little of its own."""
+    """Turns, scales and shifts each image [n, 1, H, W] by a small random amount."""
     n = len(images)
     angle, scale, dx, dy = (torch.rand(4, n, generator=generator) * 2 - 1).unbind()
     angle, scale = angle * math.radians(12), 1 + 0.1 * scale
@@ -30,7 +30,9 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         [torch.stack([cos, -sin, 0.12 * dx], 1), torch.stack([sin, cos, 0.12 * dy], 1)], 1
     )
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    return F.grid_sample(images + 1, grid, align_corners=False) - 1  # padded with the paper's -1
+    return (
+        F.grid_sample(images + 1, grid, align_corners=False) - 1
+    )  # padded with -1, the background
 
 
 def sincos_positions(dim: int, grid: int) -> torch.Tensor:
@@ -64,12 +66,12 @@ def main() -> None:
     images, labels = digits.load_digits("train")
     test_images, test_labels = digits.load_digits("test")
     model = digits.create_model(pretrained=False)
-    # A few thousand steps are too few to find the grid's geometry from noise: start from it.
+    # A few thousand steps are too few to learn the grid's geometry from noise. Start from it.
     model.pos_embed.data.copy_(
         0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
     )
-    # Neighbouring patches say much the same: two epochs in three see a random half of them, at
-    # half the cost.
+    # Neighbouring patches show much the same. In two of three epochs the model sees a random half
+    # of them, at half the cost.
     model.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
 
     decay = [p for p in model.parameters() if p.ndim > 1]

@@ -1,10 +1,10 @@
-"""Accuracy and speed of DeiT-tiny under schedules, for the README's table.
+"""Measures accuracy and speed of DeiT-T under several schedules.
 
-    DSM_EXT_DATA=DIR python benchmarks/deit_tiny.py
+    DSM_EXT_DATA=DIR python -m benchmarks.cpu.deit_tiny
 
-DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/, pictures whose names start with
-their class's WordNet id. Every speed is measured in turn with timm eager and with the reference at
-the same schedule. About 4 minutes on two cores.
+DIR holds deit_tiny_patch16_224.safetensors and imagenet_samples/. The name of each picture starts
+with the WordNet id of its class. Ours, timm eager and the reference take turns under each schedule.
+This takes about 4 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common import RESULTS
 from dsm_ext.cli.bench import calls_for
 from dsm_ext.cli.common import timm_model, write_json
 from dsm_ext.evaluate import Evaluation
@@ -43,8 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("DSM_EXT_DATA"))
     parser.add_argument("--rounds", type=int, default=9)
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--json", type=Path, default=results / "deit_tiny.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "deit_tiny.json")
     args = parser.parse_args()
     if args.data is None:
         parser.error("expected --data DIR or DSM_EXT_DATA")

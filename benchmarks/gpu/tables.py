@@ -1,12 +1,14 @@
-"""What a GPU gave, from results/gpu.json, beside the goals. Needs nothing but the file.
+"""Tables of results/gpu.json. Needs Python alone: it runs before the package is built.
 
-What was not measured, for want of time or since it failed, has a dash and stands in the caption.
+A figure that was not measured shows as a dash. The caption says whether it failed or time ran out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from benchmarks.common import line, rule
 
 Row = dict[str, Any]
 
@@ -16,7 +18,7 @@ def _ours(row: Row, name: str) -> float:
 
 
 def _to(peer: str, name: str) -> Callable[[Row], float]:
-    """Ours to a peer's, of the run in which they were in turn."""
+    """Our speed divided by a peer's speed, of the run in which both took turns."""
 
     def ratio(row: Row) -> float:
         run = row["images_per_second"] if "eager" in peer else row["peers"][peer]
@@ -36,72 +38,69 @@ def _merging(row: Row) -> float:
 
 
 def _bias(row: Row) -> float:
-    """What the sizes add to attention, as a share of the forward."""
+    """The time that the log sizes add to attention, in % of the forward."""
     with_it, without = row["stages"]["dsm"], row["stages"]["dsm unbiased"]
     return 100 * (with_it["attention"] - without["attention"]) / sum(with_it.values())
 
 
-# Parts of the names of what matching and merging cost: the mean over the heads is the one's, the
-# sizes and their logarithms are the other's, and so is the norm behind it, which dense blocks have
-# too: the share is rather too large.
+# Parts of the names of the kernels that match and merge. The matching kernel also computes the mean
+# over the heads. The merging kernel also computes sizes, their logarithms and the next norm. Dense
+# blocks need that norm too, so the share is an upper bound.
 MERGING = ("match_kernel", "merge_kernel")
 
-# Label, figure of a row, digits, goal and least.
-LINES: list[tuple[str, Callable[[Row], float], int, str]] = [
-    ("dense, images/s", lambda r: _ours(r, "dense"), 0, ""),
-    ("dense to timm compiled", _to("timm compiled", "dense"), 2, "1.15 / 1 at 256"),
-    ("dense to timm TensorRT", _to("timm tensorrt", "dense"), 2, ""),
-    ("dense to timm eager", _to("timm eager", "dense"), 2, "4 / 2.5 at 1"),
-    ("DSM, images/s", lambda r: _ours(r, "dsm"), 0, ""),
-    ("DSM to our dense, to the arithmetic saved", _over_arithmetic, 2, "0.97 / 0.9 at 256"),
-    ("DSM to timm compiled", _to("timm compiled", "dsm"), 2, "1.8 (L 1.6) / 1.5 at 256"),
-    ("DSM to its reference compiled", _to("reference compiled", "dsm"), 2, "1.5 / 1.2"),
-    ("DSM to its reference as a graph", _to("reference graph", "dsm"), 2, ""),
-    ("matching and merging, % of kernels' time", _merging, 1, "with the bias 3 / 6 at 256"),
-    ("the bias, % of DSM's time", _bias, 1, ""),
-    ("host time of a call, us", lambda r: 1e6 * r["host_seconds"], 0, "10 / 30 at 1"),
-    ("DSM, ms a batch", lambda r: 1e3 * r["batch"] / _ours(r, "dsm"), 2, "0.3 / 0.5 for S at 1"),
-    ("error to timm's", lambda r: r["error"]["dsm_ext"] / r["error"]["timm"], 2, "at most 2"),
-]  # fmt: skip
+# A line's label, its figure of a row, and the figure's decimals.
+LINES: list[tuple[str, Callable[[Row], float], int]] = [
+    ("dense, images/s", lambda r: _ours(r, "dense"), 0),
+    ("dense, to timm compiled", _to("timm compiled", "dense"), 2),
+    ("dense, to timm TensorRT", _to("timm tensorrt", "dense"), 2),
+    ("dense, to timm eager", _to("timm eager", "dense"), 2),
+    ("DSM, images/s", lambda r: _ours(r, "dsm"), 0),
+    ("DSM, to ours dense and to the ratio of multiply-adds", _over_arithmetic, 2),
+    ("DSM, to timm compiled", _to("timm compiled", "dsm"), 2),
+    ("DSM, to the reference compiled", _to("reference compiled", "dsm"), 2),
+    ("DSM, to the reference as a graph", _to("reference graph", "dsm"), 2),
+    ("matching and merging, % of kernels' time", _merging, 1),
+    ("the log-size bias, % of DSM's time", _bias, 1),
+    ("host time of a call, us", lambda r: 1e6 * r["host_seconds"], 0),
+    ("DSM, ms a batch", lambda r: 1e3 * r["batch"] / _ours(r, "dsm"), 2),
+    ("error, to timm's error", lambda r: r["error"]["dsm_ext"] / r["error"]["timm"], 2),
+]
 
 
 def gpu(result: Row) -> str:
+    """The tables of results/gpu.json and a caption, in Markdown."""
     bench = result.get("benchmark", {})
     rows = sorted(bench.get("rows", []), key=lambda r: ("SBL".index(r["size"]), r["batch"]))
-    heads = [f"{row['size']}, {row['batch']}" for row in rows]
-    lines = [
-        f"|  | {' | '.join(heads)} | goal / least |",
-        f"|---|{'---:|' * len(rows)}---|",
-    ]
-    for label, figure, digits, goal in LINES:
+    lines = [line("", [f"{row['size']}, {row['batch']}" for row in rows]), rule(len(rows))]
+    for label, figure, digits in LINES:
         cells = [_cell(figure, row, digits) for row in rows]
         if any(cell != "–" for cell in cells):
-            lines.append(f"| {label} | {' | '.join(cells)} | {goal} |")
+            lines.append(line(label, cells))
     return "\n".join([*lines, "", *_stages(rows), "", _caption(result)])
 
 
 def _cell(figure: Callable[[Row], float], row: Row, digits: int) -> str:
     try:
         return f"{figure(row):.{digits}f}"
-    except KeyError:  # it was not measured
+    except KeyError:  # the figure was not measured
         return "–"
 
 
 def _stages(rows: list[Row]) -> list[str]:
-    """What each stage takes of a forward at the largest batch, dense and with DSM, in %."""
+    """The share of each stage in a forward of 256 images, dense and with DSM, in %."""
     rows = [row for row in rows if row["batch"] == 256 and "stages" in row]
     if not rows:
         return []
     columns = [(row, kind) for row in rows for kind in ("dense", "dsm")]
     heads = [f"{row['size']}, {kind}" for row, kind in columns]
-    lines = [f"| % of the time at 256 | {' | '.join(heads)} |", f"|---|{'---:|' * len(columns)}"]
+    lines = [line("% of the time at 256", heads), rule(len(columns))]
     for stage in dict.fromkeys(s for row in rows for s in row["stages"]["dsm"]):
         cells = []
         for row, kind in columns:
             seconds = row["stages"][kind]
             share = 100 * seconds.get(stage, 0) / sum(seconds.values())
             cells.append(f"{share:.1f}" if stage in seconds else "")
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
+        lines.append(line(stage, cells))
     return lines
 
 
@@ -113,7 +112,7 @@ def _caption(result: Row) -> str:
         f"torch {versions.get('torch')}, timm {versions.get('timm')}, {bench.get('dtype')}",
         _tests(result.get("tests")),
         *(f"{tool}: {_said(result.get(tool))}" for tool in ("memcheck", "racecheck")),
-        "stages one behind the other, without a graph, in which matching is beside attention",
+        "stages are measured one after the other; in a CUDA graph matching runs beside attention",
     ]
     if bench["step"] is None or bench["step"]["status"] != 0:
         parts.append(f"the benchmark: {_said(bench['step'])}")

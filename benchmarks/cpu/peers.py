@@ -1,4 +1,4 @@
-"""How each peer is built: its strongest setting for one float32 request at a time on the CPU."""
+"""Builds each peer with its fastest setting for one float32 request at a time on the CPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from artefacts import artefact, eager, timm_model
-from job import Job
+from benchmarks.cpu.artefacts import artefact, eager, timm_model
+from benchmarks.cpu.job import Job
 
 
 class Call(NamedTuple):
@@ -52,8 +52,8 @@ def _eager(job: Job, images: Any) -> Call:
 def _compiled(job: Job, images: Any) -> Call:
     """AOTInductor with frozen weights, with or without max_autotune, whichever is faster.
 
-    torch.compile packs float32 weights for MKL, AOTInductor for oneDNN. On an AMD Zen 5 the former
-    was no faster than eager, frozen, autotuned or neither; the latter was twice as fast.
+    torch.compile packs float32 weights for MKL, and AOTInductor packs them for oneDNN. On an AMD
+    Zen 5, torch.compile was no faster than eager with any setting; AOTInductor was twice as fast.
     """
     import torch
 
@@ -104,7 +104,7 @@ def _openvino(job: Job, images: Any) -> Call:
     import openvino
 
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # its own choice may be bfloat16
+        "INFERENCE_PRECISION_HINT": "f32",  # else OpenVINO may choose bfloat16
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": job.threads,
     }
@@ -116,7 +116,7 @@ def _openvino(job: Job, images: Any) -> Call:
         request.infer()
         return request.get_output_tensor().data
 
-    # The request does not keep the compiled model alive.
+    # `model` keeps the compiled model alive; the request does not.
     return Call(run, job.batch, "f32, LATENCY", model=model)
 
 
@@ -139,7 +139,7 @@ def _onednn(job: Job, _: Any) -> Call:
 
 
 def onednn_linear(weight: Any, bias: Any, rows: int, gelu: bool = False) -> Callable[[Any], Any]:
-    """x [rows, K] -> [rows, N] by oneDNN, with weight [N, K] packed beforehand."""
+    """A function x [rows, K] -> [rows, N] by oneDNN, with the weight [N, K] packed."""
     import torch
 
     ops = torch.ops.mkldnn
@@ -151,7 +151,7 @@ def onednn_linear(weight: Any, bias: Any, rows: int, gelu: bool = False) -> Call
 def _copy(job: Job, _: Any) -> Call:
     import torch
 
-    source, target = torch.ones(2, 64 << 20).unbind()  # 256 MiB each: far beyond the caches
+    source, target = torch.ones(2, 64 << 20).unbind()  # 256 MiB each, much larger than the caches
     return Call(lambda: target.copy_(source), 2 * source.nbytes, "256 MiB, read and written")
 
 
@@ -176,7 +176,7 @@ RIVALS = tuple(name for name, peer in PEERS.items() if peer.schedules and "dsm_e
 
 
 def images_and_logits(job: Job) -> tuple[Any, Any]:
-    """The images that all peers see, and what eager PyTorch makes of them."""
+    """The images that all peers get, and the logits of eager PyTorch for them."""
     import numpy
 
     with numpy.load(Path(artefact(job, "logits"))) as arrays:

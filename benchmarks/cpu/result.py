@@ -1,9 +1,9 @@
-"""Figures taken out of results/cpu.json; None where a peer failed, or was not measured."""
+"""Takes figures out of results/cpu.json. A figure that was not measured, or failed, is None."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from dsm_ext.cli import profile
@@ -17,12 +17,12 @@ SGEMM = ("sgemm torch.mm", "sgemm oneDNN")
 
 
 def merged_schedule(group: Group) -> str:
-    """The schedule that a group compares with dense: the first that merges."""
+    """The first schedule of a group that merges; "" where none does."""
     return next((r["schedule"] for r in group["rows"] if r.get("schedule", "dense") != "dense"), "")
 
 
 def find(group: Group, peer: str, schedule: str = "dense", **fields: Any) -> Row | None:
-    """The row of a peer, if it has figures; ceilings have no schedule."""
+    """The row of a peer that has figures. Rows of the machine's ceilings fit every schedule."""
     for row in group["rows"]:
         if (
             row["peer"] == peer
@@ -35,9 +35,10 @@ def find(group: Group, peer: str, schedule: str = "dense", **fields: Any) -> Row
 
 
 def ratio(a: Row | None, b: Row | None) -> float | None:
-    """The median over rounds of the quotient of two rows' rates.
+    """The median over the rounds of a's rate divided by b's rate.
 
-    The two of a round lie seconds apart, so it does not see how the machine drifts over minutes.
+    Both rates of a round were measured within seconds, so a machine that slowly changes its speed
+    does not change the quotient.
     """
     if a is None or b is None:
         return None
@@ -45,26 +46,27 @@ def ratio(a: Row | None, b: Row | None) -> float | None:
 
 
 def best(rows: Iterable[Row | None]) -> Row | None:
+    """The fastest of the rows that exist."""
     present = [row for row in rows if row is not None]
     return max(present, key=lambda row: row["rate"]["median"], default=None)
 
 
 def merging_share(row: Row | None) -> float | None:
-    """Of the threads' time, the part that goes to finding and carrying out merges."""
+    """The share of the threads' time that matching and merging take."""
     if row is None or "profile" not in row:
         return None
     return profile.merging_share(row["profile"])
 
 
-def goals(
+def figures(
     group: Group, threads: Group | None = None, memory: Group | None = None
 ) -> dict[str, float | tuple[float, str] | None]:
-    """The figures of one model and batch, by name; rivals come with their name.
+    """The figures of one model and batch, by name. A figure beside the best peer names that peer.
 
     Args:
-        group: of the section "models".
-        threads: that of the section "threads", if measured.
-        memory: that of the section "memory", if measured.
+        group: the measurement in the section "models".
+        threads: the measurement of the same model and batch in the section "threads".
+        memory: the measurement of the same model and batch in the section "memory".
     """
     schedule = merged_schedule(group)
     dense, merged = find(group, "dsm_ext"), find(group, "dsm_ext", schedule)
@@ -76,7 +78,7 @@ def goals(
         "dense": _median(dense),
         "dense / best": _named(ratio(dense, rival_dense), rival_dense),
         "dense / timm": ratio(dense, timm),
-        "dense / sgemm": _scaled(ratio(dense, sgemm), dense, lambda r: 2 * r["multiply_adds"]),
+        "dense / sgemm": _flops_ratio(ratio(dense, sgemm), dense),
         "dsm": _median(merged),
         "dsm / dense": ratio(merged, dense),
         "dsm / arithmetic": None,
@@ -104,7 +106,7 @@ def goals(
 
 
 def growth(memory: Group, peer: str, schedule: str = "dense") -> float | None:
-    """The memory that a peer adds to its process, to what timm eager adds."""
+    """The memory that a peer adds to its process, divided by what timm eager adds."""
     row, base = find(memory, peer, schedule), find(memory, "timm eager")
     return None if row is None or base is None else row["growth"] / base["growth"]
 
@@ -117,5 +119,6 @@ def _named(value: float | None, row: Row | None) -> tuple[float, str] | None:
     return None if value is None or row is None else (value, row["peer"])
 
 
-def _scaled(value: float | None, row: Row | None, scale: Callable[[Row], float]) -> float | None:
-    return None if value is None or row is None else value * scale(row)
+def _flops_ratio(value: float | None, row: Row | None) -> float | None:
+    """Images per FLOP become FLOPs per FLOP: an image takes two for each multiply-add."""
+    return None if value is None or row is None else value * 2 * row["multiply_adds"]

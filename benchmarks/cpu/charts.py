@@ -1,6 +1,6 @@
-"""Draw benchmarks/results/cpu.png from cpu.json: cost by batch, by image size and by r.
+"""Draws benchmarks/results/cpu.png from cpu.json: cost by batch, by image size and by r.
 
-python benchmarks/charts.py [--json F] [--png F]
+python -m benchmarks.cpu.charts [--json F] [--png F]
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpu_result import Group, Row
-from cpu_tables import short
+from benchmarks.common import RESULTS
+from benchmarks.cpu.result import Group, Row
+from benchmarks.cpu.tables import short
 
-RESULTS = Path(__file__).parent / "results"
-
-# Ours in full colour, merged solid and dense dashed; a peer and its merged kin share a colour.
+# Lines are solid with DSM and dashed without. A peer has one colour for both.
 STYLES: dict[tuple[str, bool], tuple[str, str, str]] = {
     ("dsm_ext", True): ("DSM, dsm_ext", "#c1272d", "-"),
     ("dsm_ext", False): ("dense, dsm_ext", "#c1272d", "--"),
@@ -26,16 +25,16 @@ STYLES: dict[tuple[str, bool], tuple[str, str, str]] = {
     ("timm compiled", False): ("dense, timm compiled", "#009e73", "--"),
     ("timm eager", False): ("dense, timm eager", "#8a8a8a", "--"),
 }
-Point = tuple[float, float, float, float]  # place, and milliseconds an image: median, quartiles
+Point = tuple[float, float, float, float]  # x; milliseconds an image: median, low, high
 
 
 def lines(
     groups: list[Group], place: Callable[[Group, Row], float | None]
 ) -> dict[tuple[str, bool], list[Point]]:
-    """By peer and whether it merges: its points, in order.
+    """The sorted points of each line. A line is named by its peer and by whether it merges.
 
     Args:
-        place: of a row on the axis; None where it has none there, being dense in the sweep of r.
+        place: gives a row's x, or None if the row has no place on this axis.
     """
     found: dict[tuple[str, bool], list[Point]] = {}
     for group in groups:
@@ -53,16 +52,16 @@ def lines(
 
 
 def count(schedule: str) -> float | None:
-    """The r of a schedule such as "dsm:r=8"; None of a dense one."""
+    """The r of a schedule such as "dsm:r=8"; None for a dense schedule."""
     match = re.search(r"\br=(\d+)", schedule)
     return int(match[1]) if match else None
 
 
 def draw(result: dict[str, Any], png: Path) -> None:
-    """One panel for each sweep that the result has.
+    """Draws one panel for each sweep in the result.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the result has no sweep.
     """
     import matplotlib
 
@@ -76,7 +75,7 @@ def draw(result: dict[str, Any], png: Path) -> None:
     ]
     panels = [panel for panel in panels if result.get(panel[0], {}).get("groups")]
     if not panels:
-        raise ValueError("no sweep in the result: run bench_vit.py --only sweeps")
+        raise ValueError("no sweep in the result: run benchmarks.cpu.models --only sweeps")
     width = 4.2 * len(panels)
     figure, axes = pyplot.subplots(1, len(panels), figsize=(width, 4.2), squeeze=False)
     for axis, (section, label, place) in zip(axes[0], panels, strict=True):
@@ -126,7 +125,7 @@ def _panel(axis: Any, found: dict[tuple[str, bool], list[Point]]) -> None:
 
 
 def _levels(axis: Any, groups: list[Group]) -> None:
-    """Dense peers in the sweep of r: level lines across the panel."""
+    """Draws dense peers as horizontal lines: in the sweep of r their cost is constant."""
     for key, points in lines(groups, lambda group, row: row["schedule"] == "dense" or None).items():
         label, colour, dash = STYLES.get(key, ("", "", ""))
         if label:

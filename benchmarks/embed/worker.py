@@ -1,6 +1,7 @@
-"""What ``embed.py`` measures of Python: ``embed_worker.py KIND FOLDER THREADS [freeze]``.
+"""The Python program that ``embed.py`` measures: ``worker.py KIND FOLDER THREADS [freeze]``.
 
-As cpp/embed.cpp; KIND is dsm_ext, or timm for its eager model with the same weights.
+It does the same as program/embed.cpp. KIND is dsm_ext, or timm: its eager model with the same
+weights. The program imports nothing else, because its start-up is measured.
 """
 
 import sys

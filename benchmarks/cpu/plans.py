@@ -1,4 +1,4 @@
-"""Which measurements bench_vit.py makes, and how long they take."""
+"""Which measurements models.py makes, and how long they take."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from job import Job
-from peers import CEILINGS, PEERS
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import CEILINGS, PEERS
 
 SWEEPS = ("batch", "image", "r")
 SWEEP_PEERS = ("timm eager", "timm compiled", "openvino", "reference openvino")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 IMAGES = (224, 384, 512)
 COUNTS = range(0, 17, 2)
-RIVAL_COUNTS = range(0, 17, 4)  # each takes an export and a process
+RIVAL_COUNTS = range(0, 17, 4)  # each needs an export and a process
 MEMORY_BATCHES = (8, 32)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Measurements that are taken in turn."""
+    """Jobs that take turns with each other."""
 
     section: str
     model: str
@@ -45,7 +45,7 @@ def label(job: Job) -> str:
 
 
 def groups(args: argparse.Namespace, folder: str) -> list[Group]:
-    """All groups that the arguments ask for."""
+    """All groups of jobs that the arguments ask for."""
 
     def job(peer: str, **changes: Any) -> Job:
         common = {"threads": args.threads, "weights": args.weights, "cache": folder}
@@ -115,7 +115,7 @@ def with_r(schedule: str, r: int) -> str:
 
 @cache
 def multiply_adds(model: str, schedule: str, img_size: int) -> int:
-    """Of an image's logits as dsm_ext computes them: the last block for its class row alone."""
+    """Multiply-adds of one image's logits. The last block counts only the class token's row."""
     import timm
     import torch
 
@@ -128,7 +128,7 @@ def multiply_adds(model: str, schedule: str, img_size: int) -> int:
 
 
 def estimate(groups: list[Group], rounds: int, least: float) -> float:
-    """Seconds, by figures seen on two AVX-512 cores."""
+    """An estimate of the seconds, from figures of two AVX-512 cores."""
     total = 0.0
     made = set()
     for group in groups:

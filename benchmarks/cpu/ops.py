@@ -1,10 +1,10 @@
-"""match, merge, attention and product by size, against what the machine can do.
+"""Measures match, merge, attention and product by size, and compares them with the machine.
 
-    python benchmarks/bench_ops.py [--quick]
+    python -m benchmarks.cpu.ops [--quick]
 
-All run in one process, float32, in turn with their peers. An operator's bound is the longer of its
-operations at the speed of the largest matrix product and its bytes at the speed of a large copy;
-small operands stay in the caches, which are faster than that copy.
+All run in one process, in float32, in turn with their peers. An operator cannot be faster than its
+operations at the speed of the largest matrix product, nor than its bytes at the speed of a large
+copy. Small operands stay in the caches, which are faster than that copy.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from job import Job
-from peers import CEILINGS, PEERS, onednn_linear
 from torch import Tensor
 
 import dsm_ext
+from benchmarks.common import RESULTS
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import CEILINGS, PEERS, onednn_linear
 from dsm_ext import reference
 from dsm_ext._native import _C
 from dsm_ext.cli.common import integers, table, write_json
 from dsm_ext.measure import environment, time_in_turn
 
-RESULT = Path(__file__).parent / "results" / "cpu_ops.json"
+RESULT = RESULTS / "cpu_ops.json"
 GRID, DIM = (14, 14), 64
 TOKENS = GRID[0] * GRID[1] + 1
-LATER = 117  # tokens in the middle of dsm:r=16
+LATER = 117  # tokens after half of the blocks of dsm:r=16
 OURS = "dsm_ext"
 
 
@@ -48,7 +49,7 @@ def matches(batch: int) -> Iterator[Case]:
         ("windows of 49", 4, {"windows": windows, "order": order.int()}),
     ):
         metric = torch.randn(batch, TOKENS, DIM)
-        sizes = windows if arguments else [TOKENS - 1]  # the class token takes no part
+        sizes = windows if arguments else [TOKENS - 1]  # without the class token
         pairs = sum((size // 2) * (size - size // 2) for size in sizes)
         given = {"prefix": 1, **arguments}
         yield Case(
@@ -138,16 +139,16 @@ def products(batch: int, channels: int) -> Iterator[Case]:
 
 
 def check(case: Case) -> None:
-    """All calls of a case give one result.
+    """Checks that all calls of a case give the same result.
 
     Raises:
-        ArithmeticError: naming the call that differs.
+        ArithmeticError: names the call that differs.
     """
     found = {name: call() for name, call in case.calls.items()}
     name, first = next(iter(found.items()))
     for other, value in found.items():
         for a, b in zip(_tensors(first), _tensors(value), strict=True):
-            if case.op == "match":  # a near-tie may go either way
+            if case.op == "match":  # near-ties may be decided differently
                 same = (a != b).double().mean() < 0.05
             else:
                 same = torch.allclose(a.view_as(b), b, rtol=1e-4, atol=1e-4)
@@ -160,7 +161,7 @@ def _tensors(value: Any) -> tuple[Tensor, ...]:
 
 
 def ceilings(threads: int) -> dict[str, float]:
-    """Operations and bytes a second of the large products and of the copy."""
+    """The machine's limits: operations a second of large products, bytes a second of a copy."""
     calls, units = {}, {}
     for name in CEILINGS:
         call = PEERS[name].build(Job(name, threads=threads), None)
@@ -170,7 +171,7 @@ def ceilings(threads: int) -> dict[str, float]:
 
 
 def result_rows(case: Case, rates: dict[str, dict[str, float]], limits: dict[str, float]) -> Any:
-    """For each peer its speed, and how much of the time is the machine's least."""
+    """One row for each peer: its speed, and that speed as a share of the machine's limit."""
     peak = max(rate for name, rate in limits.items() if name.startswith("sgemm"))
     least = max(case.operations / peak, case.bytes / limits["copy"])
     for peer, rate in rates.items():
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=0.1, help="seconds of a turn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, metavar="F", help=f"default: {RESULT.name}")
-    parser.add_argument("--quick", action="store_true", help="few sizes and rounds; no file")
+    parser.add_argument("--quick", action="store_true", help="few sizes, few rounds, no file")
     args = parser.parse_args()
     if args.quick:
         args.batches, args.channels, args.rounds = args.batches[:1], args.channels[:1], 2

@@ -1,6 +1,6 @@
-"""What peers load: images with eager logits, ONNX files, AOTInductor packages.
+"""Makes what peers load: images with eager logits, ONNX files, AOTInductor packages.
 
-Each is made once, in a process of its own, so that its making shows in nobody's memory or time.
+Each file is made once, in a process of its own, so that no peer's memory or time includes it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from job import Job
+from benchmarks.common import ROOT, module_command
+from benchmarks.cpu.job import Job
 
 ENDINGS = {"logits": ".npz", "onnx": ".onnx", "aoti": ".pt2", "aoti_max": ".max.pt2"}
 TIMEOUT = 1200
 
 
 def artefact(job: Job, kind: str) -> Path:
-    """The path of an artefact, made where it is missing.
+    """The path of an artefact. Makes the artefact first if the file is missing.
 
     Raises:
-        RuntimeError: it cannot be made; a second request says so at once.
+        RuntimeError: the artefact cannot be made. A later call fails at once, without a new try.
     """
     path = _path(job, kind)
     failure = path.with_name(path.name + ".failed")
     if not path.exists() and not failure.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, kind, job.to_json()]
+        command = [*module_command("cpu.artefacts"), kind, job.to_json()]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT
+            )
             if done.returncode != 0 or not path.exists():
                 failure.write_text(last_line(done.stderr))
         except subprocess.TimeoutExpired:
@@ -41,7 +44,7 @@ def artefact(job: Job, kind: str) -> Path:
 
 
 def last_line(text: str) -> str:
-    """Of a traceback the last line that is not indented: the error."""
+    """The error of a traceback: its last line that names an exception."""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (errors or lines or ["no message"])[-1].strip()[:300]
@@ -54,7 +57,7 @@ def _path(job: Job, kind: str) -> Path:
 
 
 def timm_model(job: Job) -> Any:
-    """timm's model, in eval mode: the same weights in every process."""
+    """timm's model in eval mode, with the same weights in every process."""
     import timm
     import torch
 
@@ -65,7 +68,7 @@ def timm_model(job: Job) -> Any:
 
 
 def eager(job: Job) -> Any:
-    """timm's model, or where the schedule merges the PyTorch reference, as an ``nn.Module``."""
+    """An ``nn.Module``: timm's model if the schedule is dense, else the PyTorch reference."""
     import torch
 
     from dsm_ext import Schedule, reference
@@ -115,7 +118,8 @@ def _write_onnx(model: Any, images: Any, path: Path) -> None:
     import torch
     from onnxscript import opset18 as op
 
-    # The exporter knows no stable sort. TopK is one: of equal values the lower index comes first.
+    # The exporter does not support a stable sort. ONNX's TopK is stable: of equal values, the one
+    # with the lower index comes first.
     def stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
         length = op.Reshape(op.Gather(op.Shape(x), dim, axis=0), op.Constant(value_ints=[1]))
         return op.TopK(x, length, axis=dim, largest=descending, sorted=True)

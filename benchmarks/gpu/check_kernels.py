@@ -1,6 +1,6 @@
-"""Every CUDA kernel of ours, on awkward sizes: what compute-sanitizer looks at.
+"""Runs every CUDA kernel once on awkward sizes, for compute-sanitizer.
 
-python benchmarks/gpu_check.py [DEVICE]
+python -m benchmarks.gpu.check_kernels [DEVICE]
 """
 
 import sys
@@ -15,7 +15,7 @@ DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cuda"
 
 
 def operators(tokens: int, channels: int, windows: list[int], dtype: torch.dtype) -> None:
-    """The public operators, and those of the forward that have a kernel."""
+    """Runs the public operators, and the operators of the forward that have a kernel."""
     x = torch.randn(3, tokens, channels, device=DEVICE, dtype=dtype)
     size = torch.ones(3, tokens, device=DEVICE)
     weight, bias = torch.randn(2, channels, device=DEVICE, dtype=dtype)
@@ -32,7 +32,7 @@ def operators(tokens: int, channels: int, windows: list[int], dtype: torch.dtype
 
 
 def forward(dtype: torch.dtype) -> None:
-    """A small model, in windows and then globally, without a graph and with one."""
+    """Runs a small model with local and global steps: the third call replays a CUDA graph."""
     config = dsm_ext.Config(
         img_size=(56, 56), patch_size=(4, 4), embed_dim=64, depth=3, num_heads=2, mlp_dim=128
     )
@@ -52,7 +52,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     operators(197, 64, [], dtype)
     operators(50, 24, [25, 12, 12], dtype)
     operators(3, 1, [], dtype)
-    operators(900, 80, [], dtype)  # rows that no shared memory holds
+    operators(900, 80, [], dtype)  # more rows than fit into shared memory
     forward(dtype)
 if DEVICE == "cuda":
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Processes that work in turn: only one at a time, the others wait for a line on stdin."""
+"""Processes that take turns: one works, the others wait for a line on stdin."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from artefacts import last_line
-from job import Job
-
+from benchmarks.common import ROOT, module_command
+from benchmarks.cpu.artefacts import last_line
+from benchmarks.cpu.job import Job
 from dsm_ext.measure import summarize
 
-WORKER = (sys.executable, str(Path(__file__).parent / "worker.py"))
-PAUSE = 0.05  # seconds in which the threads of the process before go to sleep
+WORKER = tuple(module_command("cpu.worker"))
+PAUSE = 0.05  # seconds before a turn, in which the threads of the last process go to sleep
 
 
 class Process:
-    """A worker process, asked by lines of JSON.
+    """A worker process, which gets requests as lines of JSON.
 
-    A request that fails, or takes longer than ``patience`` seconds, ends the process; ``failure``
-    then says why, and later requests give nothing.
+    If a request fails or takes longer than ``patience`` seconds, the process ends. Then ``failure``
+    has the reason, and every later request returns {}.
     """
 
     def __init__(self, job: Job, command: Sequence[str] = WORKER, patience: float = 1800.0) -> None:
@@ -44,11 +42,12 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The reply to a request; {} where it failed or the process has ended."""
+        """The reply to a request; {} if the request failed or the process has ended."""
         if self.failure is not None:
             return {}
         reply = self._ask({"do": do, **arguments})
@@ -95,10 +94,10 @@ def take_turns(
     command: Sequence[str] = WORKER,
     pause: float = PAUSE,
 ) -> list[dict[str, Any]]:
-    """For each job the rates of its rounds, their median and quartiles, or why it failed.
+    """For each job, the rates of its rounds with median and quartiles, or why it failed.
 
-    One round goes before, uncounted; in each, every process has its turn, so a machine that slows
-    down slows them all.
+    A first round is not counted. In each round every process has one turn, so a machine that slows
+    down slows all of them.
     """
     processes: list[Process] = []
     rows: list[dict[str, Any]] = []

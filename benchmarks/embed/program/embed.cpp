@@ -1,9 +1,10 @@
-// What benchmarks/embed.py measures of a C++ program; embed_worker.py does the same in Python.
+// The C++ program that benchmarks/embed/embed.py measures. embed/worker.py does the same in Python.
 //
 //     dsm_ext_embed FOLDER THREADS [freeze]
 //
-// Says "ready" behind the first logits of one image; then for each line on stdin calls the model
-// for that many seconds and says how often and for how long.
+// It computes the logits of one image and prints "ready". Each line on stdin is a number of
+// seconds: the program calls the model for that long, and prints the number of calls and the
+// seconds.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,8 +1,8 @@
-"""One peer in a process of its own, which does what it is asked: one JSON line in, one out.
+"""Runs one peer in a process of its own: it reads requests as JSON lines and answers each by one.
 
-    python benchmarks/worker.py JOB < requests
+    python -m benchmarks.cpu.worker JOB < requests
 
-Requests are {"do": "start" | "turn" | "memory" | "profile", ...}, see the functions of those names.
+A request is {"do": NAME, ...}, where NAME is a method of ``Worker``: start, turn, memory, profile.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from artefacts import last_line
-from job import Job
-from peers import PEERS, Call, images_and_logits
+from benchmarks.cpu.artefacts import last_line
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import PEERS, Call, images_and_logits
 
-# Of the largest logit. Two float32 forwards may order a near-tie differently, after which other
-# tokens merge; that moves an image's logits by some per cent.
+# The largest allowed error, as a share of the largest logit. With merging, two float32 forwards may
+# decide a near-tie differently. Then other tokens merge, and the logits move by some per cent.
 TOLERANCE = {"dense": 1e-3, "merged": 5e-2}
 
 
@@ -35,11 +35,11 @@ class Worker:
         self.job = job
         self.peer = PEERS[job.peer]
         self.call: Call
-        self.last = float("inf")  # seconds of a run
-        self.base = 0  # bytes resident before the model
+        self.last = float("inf")  # seconds of the last run
+        self.base = 0  # resident bytes before the model is built
 
     def start(self) -> dict[str, Any]:
-        """Import, build and check the peer; runs it once."""
+        """Imports and builds the peer, runs it once, and checks its logits."""
         for name in self.peer.imports:
             try:
                 importlib.import_module(name)
@@ -62,8 +62,8 @@ class Worker:
         return reply
 
     def turn(self, least: float) -> dict[str, Any]:
-        """Repeat the call for so many seconds; units a second."""
-        if self.last < least:  # a short call would feel what the process before left in the caches
+        """Repeats the call for ``least`` seconds; the rate in units a second."""
+        if self.last < least:  # else a short call would suffer from the last process's cache lines
             self.call.run()
         count, start = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - start < least:
@@ -74,9 +74,9 @@ class Worker:
         return {"rate": count * self.call.units / seconds}
 
     def memory(self) -> dict[str, Any]:
-        """Bytes that the model and its runs add to the process, at the peak of a run.
+        """The bytes that the model adds to the process, at the peak of a run.
 
-        What building the model needed for a moment is left out.
+        Memory that only building the model needed does not count.
         """
         ctypes.CDLL(None).malloc_trim(0)
         _reset_peak()
@@ -86,7 +86,7 @@ class Worker:
         return {"base": self.base, "peak": peak, "growth": peak - self.base}
 
     def profile(self) -> dict[str, Any]:
-        """Seconds of each stage, of the run of median length; nothing where the peer has none."""
+        """Seconds of each stage in the run of median length; {} if the peer has no profile."""
         model = self.call.model
         if not hasattr(model, "profile"):
             return {}
@@ -99,10 +99,10 @@ class Worker:
 
 
 def check(found: Any, expected: Any, schedule: str) -> dict[str, float]:
-    """How far logits are from eager PyTorch's, as a share of the largest.
+    """Errors of logits against eager PyTorch's, as a share of the largest logit.
 
     Raises:
-        ArithmeticError: so far that another thing was computed.
+        ArithmeticError: the error is so large that the peer computes something else.
     """
     import numpy
 
@@ -125,12 +125,12 @@ def _status(field: str) -> int:
 
 
 def _reset_peak() -> None:
-    """What importing needed for a moment is not the model's."""
+    """Forgets the peak so far, so that memory of the imports does not count for the model."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
-    # Libraries print to stdout as they like; replies need it to themselves.
+    # Libraries may print to stdout. Replies go to a copy of it, and prints go to stderr.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     worker = None

@@ -1,10 +1,10 @@
-"""DSM and dense ViTs beside timm on one GPU: speed, shares, host time, precision.
+"""Measures DSM and dense ViTs beside timm on one GPU: speed, shares, host time, precision.
 
-    python benchmarks/gpu_bench.py [--seconds N] [--json F]
+    python -m benchmarks.gpu.bench [--seconds N] [--json F]
 
-Measures what matters most first, and stops beginning new measurements when the time is up; what was
-left out is listed. The file is written behind each measurement. A peer that compiles does so in a
-process of its own, which ends when it takes too long. Random weights, bfloat16.
+The most important measurements come first. When the time is up, the script starts no new one and
+lists those that are left out. It writes the file after each measurement. A peer that compiles runs
+in a process of its own, which is ended if it takes too long. Random weights, bfloat16.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gpu_subject
 import torch
-from gpu_process import GRACE, run_for
-from gpu_subject import Subject
 
+from benchmarks.common import RESULTS, ROOT, module_command
+from benchmarks.gpu import subject as subjects
+from benchmarks.gpu.process import GRACE, run_for
+from benchmarks.gpu.subject import Subject
 from dsm_ext.cli.common import write_json
 from dsm_ext.measure import environment
 
@@ -34,7 +34,7 @@ SIZES = {
 }  # fmt: skip
 FIRST: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1), ("B", 1), ("L", 1)]
 THEN: list[Row] = [("S", 64), ("S", 8), ("B", 64), ("B", 8), ("L", 64), ("L", 8)]
-KERNELS: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1)]  # whose kernels are listed
+KERNELS: list[Row] = [("S", 256), ("B", 256), ("L", 256), ("S", 1)]  # rows whose kernels are listed
 COMPILED: list[tuple[str, Row]] = [
     ("timm compiled", ("S", 256)),
     ("timm compiled", ("S", 1)),
@@ -49,12 +49,12 @@ COMPILED: list[tuple[str, Row]] = [
     ("reference graph", ("L", 256)),
 ]
 MEASURE_SECONDS = 15.0
-COMPILE_SECONDS = 60.0  # with less left nobody begins to
-PATIENCE = 300.0  # with one peer
+COMPILE_SECONDS = 60.0  # with less time left, no peer starts to compile
+PATIENCE = 300.0  # seconds for one peer that compiles
 
 
 class Clock:
-    """How much time is left."""
+    """Counts down the time that is left."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -69,13 +69,13 @@ class Clock:
 def in_a_process(
     name: str, row: Row, device: torch.device, dtype: torch.dtype, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """What ``--peer`` gives, or why it failed."""
+    """Runs this script with ``--peer``: its result, or the reason of its failure."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "peer.json"
-        command = [sys.executable, __file__, "--peer", name, "--model", SIZES[row[0]]]
+        command = [*module_command("gpu.bench"), "--peer", name, "--model", SIZES[row[0]]]
         command += ["--batch", str(row[1]), "--device", str(device), "--rounds", str(rounds)]
         command += ["--dtype", str(dtype).removeprefix("torch."), "--json", str(file)]
-        status, output = run_for(command, seconds)
+        status, output = run_for(command, seconds, folder=ROOT)
         if status is None:
             return {"failed": f"not ready after {seconds:.0f} s"}
         if status != 0:
@@ -95,17 +95,17 @@ def run(
     write: Callable[[dict[str, Any]], None],
     least: float = 0.2,
 ) -> dict[str, Any]:
-    """All rows, ``write`` called with the result behind each measurement.
+    """Measures all rows, and calls ``write`` with the result after each measurement.
 
     Args:
-        first, then: rows before and after the peers that compile.
-        compiled: these, each with its row.
-        kernels: rows whose kernels are listed, last, since the profiler stays attached.
+        first, then: rows to measure before and after the peers that compile.
+        compiled: the peers that compile, each with its row.
+        kernels: rows whose kernels are listed. They come last, because the profiler stays attached.
     """
     result: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "rows": []}
     result |= {"left_out": [], **environment()}
     rows: dict[Row, dict[str, Any]] = {}
-    kept = MEASURE_SECONDS * len(kernels)  # for what comes last, and is one of the goals
+    kept = MEASURE_SECONDS * len(kernels)  # seconds for the kernels, which come last
 
     def written(at: Row, row: dict[str, Any]) -> None:
         rows[at] = row
@@ -117,7 +117,7 @@ def run(
             result["left_out"].append(f"{at[0]}, {at[1]}")
             return
         subject = Subject(SIZES[at[0]], at[1], device, dtype)
-        gpu_subject.measure(subject, at[0], rounds, least, lambda row: written(at, row))
+        subjects.measure(subject, at[0], rounds, least, lambda row: written(at, row))
 
     def freed() -> None:
         if device.type == "cuda":
@@ -145,7 +145,7 @@ def run(
             result["left_out"].append(f"kernels of {at[0]}, {at[1]}")
             continue
         subject = Subject(SIZES[at[0]], at[1], device, dtype)
-        gpu_subject.attempt(rows[at], "kernels", lambda of=subject: gpu_subject.kernel_shares(of))
+        subjects.attempt(rows[at], "kernels", lambda of=subject: subjects.kernel_shares(of))
         write(result)
     write(result)
     return result
@@ -157,11 +157,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--peer", choices=gpu_subject.PEERS, help="one peer, for --model, --batch")
+    parser.add_argument("--peer", choices=subjects.PEERS, help="one peer, for --model, --batch")
     parser.add_argument("--model", default=SIZES["S"])
     parser.add_argument("--batch", type=int, default=256)
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--json", type=Path, default=results / "gpu_bench.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "gpu_bench.json")
     args = parser.parse_args()
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
 
@@ -170,8 +169,8 @@ def main() -> None:
 
     if args.peer:
         subject = Subject(args.model, args.batch, device, dtype)
-        rates = gpu_subject.beside_peers(subject, [args.peer], args.rounds, least=0.2)
-        skips = gpu_subject.graphs_left_out()
+        rates = subjects.beside_peers(subject, [args.peer], args.rounds, least=0.2)
+        skips = subjects.graphs_left_out()
         write({"images_per_second": rates, "graphs_left_out": skips})
         return
     compiled = list(COMPILED)

@@ -1,12 +1,12 @@
-"""DSM and dense ViTs beside their peers on the CPU, float32: speed, memory, threads.
+"""Measures DSM and dense ViTs beside their peers on the CPU in float32: speed, memory, threads.
 
-    python benchmarks/bench_vit.py [--quick] [--only models,sweeps,memory,threads]
+    python -m benchmarks.cpu.models [--quick] [--only models,sweeps,memory,threads]
 
-Each peer runs in a process of its own; they work in turn, a few tenths of a second at a time, over
-several rounds. A peer that is not installed or fails loses its own figures alone. The result is
-written after every group of measurements, section by section: with --only, the other sections of
-an earlier result stay. `pip install --group bench` brings the peers. Exported models take some GB
-in the temporary folder (TMPDIR) while it runs.
+Each peer runs in a process of its own. The processes take turns of a few tenths of a second, in
+several rounds. If a peer is not installed or fails, the others are measured all the same. The
+result is written after every group of measurements. With --only, the other sections of an earlier
+result stay. `pip install --group bench` installs the peers. While the script runs, exported models
+take some GB of the temporary folder (TMPDIR).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import plans
-from job import Job
-from peers import PEERS, RIVALS
-from plans import Group
-from turns import Process, take_turns
-
+from benchmarks.common import RESULTS
+from benchmarks.cpu import plans
+from benchmarks.cpu.job import Job
+from benchmarks.cpu.peers import PEERS, RIVALS
+from benchmarks.cpu.plans import Group
+from benchmarks.cpu.turns import Process, take_turns
 from dsm_ext.cli.common import integers, schedules, write_json
 from dsm_ext.measure import environment
 
-RESULT = Path(__file__).parent / "results" / "cpu.json"
+RESULT = RESULTS / "cpu.json"
 DSM = "dsm:r=16,skip=1,local=6"
 SECTIONS = ("models", "sweeps", "memory", "threads")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino")
@@ -57,7 +57,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add("--weights", default="", metavar="DIR", help="with MODEL.safetensors; else random weights")
     add("--json", type=Path, metavar="F", help=f"default: {RESULT.name} in benchmarks/results")
-    add("--quick", action="store_true", help="deit_tiny alone, a few rounds; writes no file")
+    add("--quick", action="store_true", help="only deit_tiny, few rounds, no file")
     args = parser.parse_args(argv)
     for given, known, what in (
         (args.peers, RIVALS, "--peers"),
@@ -66,6 +66,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     ):
         if unknown := set(given) - set(known):
             parser.error(f"expected {what} of {', '.join(known)}, got {', '.join(unknown)}")
+    if args.weights:
+        args.weights = str(Path(args.weights).resolve())  # a worker's working folder is another one
     if args.quick:
         args.models = [args.models[0]]
         args.sweep_model = args.models[0]
@@ -76,7 +78,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(group: Group, args: argparse.Namespace) -> dict[str, Any]:
-    """The rows of a group, each with its job's peer, schedule, threads and arithmetic."""
+    """Measures a group. Each row has its peer, schedule, threads and multiply-adds."""
     if group.section == "memory":
         rows = [memory(job) for job in group.jobs]
     else:

@@ -1,4 +1,4 @@
-"""What a process is asked to measure."""
+"""The job of a worker process: what it must measure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Job:
-    """One peer at one size."""
+    """One peer, with one model, batch size, image size and schedule."""
 
     peer: str
-    model: str = ""  # a timm name; none for the machine's ceilings
+    model: str = ""  # a timm name; "" for the ceilings of the machine
     batch: int = 1
     schedule: str = "dense"
     img_size: int = 224
     threads: int = 1
-    weights: str = ""  # a folder with MODEL.safetensors; without that file weights are random
-    cache: str = ""  # the folder of what artefacts.py makes
+    weights: str = ""  # a folder; if it has no MODEL.safetensors, weights are random
+    cache: str = ""  # the folder into which artefacts.py writes
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

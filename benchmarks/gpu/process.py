@@ -1,4 +1,4 @@
-"""Processes that end, and all of theirs with them, when they have taken too long."""
+"""Runs a command, and ends it with all its child processes when it takes too long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE = 15.0  # seconds between being asked to end and being ended
+GRACE = 15.0  # seconds between the signal to stop and the kill
 
 
 def run_for(
@@ -20,8 +20,9 @@ def run_for(
     """Runs a command in a process group of its own.
 
     Returns:
-        Its status, 127 where there is no such command, None where it took too long; and what it
-        said on both outputs. Asked to end, pytest still writes its report.
+        The exit status, and stdout with stderr. The status is 127 if the command does not exist,
+        and None if it took too long. In that case the command first gets SIGINT, so that pytest can
+        write its report; after ``GRACE`` seconds the whole group is killed.
     """
     try:
         process = subprocess.Popen(

@@ -1,9 +1,9 @@
-"""A C++ program beside Python: start-up, memory, and what the wrapper costs a call.
+"""Compares a C++ program with Python: start-up, memory, and the cost of the wrapper in a call.
 
-    python benchmarks/embed.py [--rounds N] [--json F]
+    python -m benchmarks.embed.embed [--rounds N] [--json F]
 
-Builds cpp/embed.cpp against the installed package, and measures DeiT-S with random weights: one
-process at a time, in turn. About 5 minutes on two cores.
+Builds program/embed.cpp against the installed package and measures DeiT-S with random weights. One
+process works at a time. This takes about 5 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from timm.models import VisionTransformer
 
 import dsm_ext
+from benchmarks.common import RESULTS
 from dsm_ext.cli.common import write_json
 from dsm_ext.measure import environment, summarize
 
@@ -30,7 +31,7 @@ TURN = 0.5  # seconds of calls
 
 
 def build_program(folder: Path) -> Path:
-    configure = ["cmake", "-S", str(HERE / "cpp"), "-B", str(folder)]
+    configure = ["cmake", "-S", str(HERE / "program"), "-B", str(folder)]
     configure += [
         f"-DCMAKE_PREFIX_PATH={dsm_ext.cmake_prefix_path}", "-DCMAKE_BUILD_TYPE=Release",
         f"-DDSM_EXT_TORCH_ROOT={Path(torch.__file__).parent}",
@@ -41,7 +42,7 @@ def build_program(folder: Path) -> Path:
 
 
 def write_models(folder: Path) -> dict[str, Path]:
-    """DeiT-S, and one so small that a call is nearly all overhead."""
+    """Exports DeiT-S, and a model so small that a call of it is nearly all overhead."""
     torch.manual_seed(0)
     small = timm.create_model(NAME)
     least = VisionTransformer(
@@ -73,7 +74,7 @@ class Process:
         return float(passed) / int(count)
 
     def memory(self) -> dict[str, float]:
-        """In MB: resident now, of that pages of files, and the most that ever was."""
+        """In MB: resident memory, its part that is pages of files, and the peak so far."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in status.splitlines())
         names = {"resident": "VmRSS", "files": "RssFile", "most": "VmHWM"}
@@ -87,14 +88,14 @@ class Process:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "embed.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "embed.json")
     args = parser.parse_args()
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = build_program(folder / "build")
         models = write_models(folder)
-        python = [sys.executable, str(HERE / "embed_worker.py")]
+        python = [sys.executable, str(HERE / "worker.py")]
 
         def commands(model: str, count: int) -> dict[str, list[str]]:
             given = [str(models[model]), str(count)]
@@ -114,7 +115,7 @@ def main() -> None:
 
 
 def first_logits(commands: dict[str, list[str]], rounds: int) -> dict[str, Any]:
-    """Seconds from a process's start to its first logits, and its memory behind some more calls."""
+    """Seconds from a process's start to its first logits, and its memory after more calls."""
     commands = dict(commands)
     commands |= {f"{name}, frozen": [*commands[name], "freeze"] for name in ("C++", "Python")}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
@@ -125,7 +126,7 @@ def first_logits(commands: dict[str, list[str]], rounds: int) -> dict[str, Any]:
             process.seconds_a_call()
             memory[name] = process.memory()
             process.stop()
-            if turn > 0:  # the first one reads the files from the disk
+            if turn > 0:  # the first turn reads the files from the disk
                 seconds[name].append(process.startup)
     return {
         "startup": {name: summarize(values) for name, values in seconds.items()},
@@ -134,7 +135,7 @@ def first_logits(commands: dict[str, list[str]], rounds: int) -> dict[str, Any]:
 
 
 def calls(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds a call of one image: every process has its turn in each round."""
+    """Seconds of a call with one image. Every process has one turn in each round."""
     processes = {name: Process(command) for name, command in commands.items()}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(rounds + 1):

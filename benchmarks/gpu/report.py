@@ -1,10 +1,10 @@
-"""Build, test, check and measure on a GPU, within ten minutes and without a network.
+"""Builds, tests, checks memory and measures on a GPU, in ten minutes and without a network.
 
-    python benchmarks/gpu_report.py [--minutes N] [--json F] [--only STEP]
+    python -m benchmarks.gpu.report [--minutes N] [--json F] [--only STEP]
 
-Takes the Python that runs it, its torch, and the CUDA compiler that CMake finds. A step that fails
-or is not possible here says so in the result, and the others go on; the status is 1 where the build
-or a test failed. `make gpu-report` runs it.
+It uses the Python that runs it, the torch of that Python, and the CUDA compiler that CMake finds.
+If a step fails or is not possible, the result says so and the next steps run. The exit status is 1
+if the build or a test failed. `make gpu-report` runs this script.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_process import run_for
-from gpu_tables import gpu
+from benchmarks.common import RESULTS, ROOT, module_command
+from benchmarks.gpu.process import run_for
+from benchmarks.gpu.tables import gpu
 
-ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
 STEPS = ("tests", "memcheck", "racecheck", "benchmark")
-RESULT = Path(__file__).parent / "results" / "gpu.json"
-STARTING = 30  # seconds until the benchmark looks at its clock, and until a late peer has ended
-TAIL = 8000  # characters of a failed step's output that are kept
+RESULT = RESULTS / "gpu.json"
+STARTING = 30  # seconds for starting the benchmark and for ending a late peer
+TAIL = 8000  # the last characters of a failed step's output, which are kept
 
 
 def call(
     command: list[str], seconds: float, environment: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """A step's status, None where it took too long, and the end of what it said where it failed."""
+    """Runs a step: its status, None if it took too long, and after a failure its last output."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     everywhere = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
     start = time.monotonic()
@@ -46,7 +46,7 @@ def call(
 
 
 def build(seconds: float) -> dict[str, Any]:
-    """The library and the module, into the package's folder, as an editable installation does."""
+    """Builds library and module into the package's folder, as an editable installation does."""
     end = time.monotonic() + seconds
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     configure = ["cmake", *generator, "-S", str(ROOT), "-B", str(BUILD), "-DDSM_EXT_CUDA=ON"]
@@ -66,7 +66,7 @@ def build(seconds: float) -> dict[str, Any]:
 
 
 def device() -> dict[str, Any] | None:
-    """What the GPU is; None where torch sees none."""
+    """Name, memory and versions of the GPU; None if torch sees no GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -92,13 +92,13 @@ def driver() -> str | None:
 
 
 def tests(seconds: float) -> dict[str, Any]:
-    """pytest's tests that need a GPU, counted, the failed ones named."""
+    """Runs the tests that need a GPU. The result counts them and names those that failed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", f"--junitxml={report}"]
         command += ["-p", "no:cacheprovider", "--continue-on-collection-errors"]
         command.append(str(ROOT / "tests"))
-        # Warnings are errors, and other people's plugins would have theirs.
+        # Our tests turn warnings into errors. Other plugins of pytest may warn, so none is loaded.
         step = call(command, seconds, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
         if report.is_file():
             step |= count(report)
@@ -106,7 +106,7 @@ def tests(seconds: float) -> dict[str, Any]:
 
 
 def count(report: Path) -> dict[str, Any]:
-    """How many passed, failed and were skipped, from JUnit's XML."""
+    """Counts the tests that passed, failed and were skipped, from JUnit's XML."""
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     failed = [
         f"{case.get('classname')}::{case.get('name')}"
@@ -119,20 +119,20 @@ def count(report: Path) -> dict[str, Any]:
 
 
 def memory_check(tool: str, seconds: float) -> dict[str, Any]:
-    """compute-sanitizer on every kernel once."""
+    """Runs compute-sanitizer on every kernel."""
     found = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(found).is_file():
         return {"status": None, "output": "compute-sanitizer is not installed"}
-    check = [sys.executable, str(Path(__file__).parent / "gpu_check.py")]
-    # Each tensor in memory of its own, outside of which nothing is hidden by torch's cache.
+    check = module_command("gpu.check_kernels")
+    # Without torch's cache each tensor has its own allocation, so every access outside is seen.
     environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return call([found, "--tool", tool, "--error-exitcode", "9", *check], seconds, environment)
 
 
 def benchmark(seconds: float, file: Path) -> dict[str, Any]:
-    """What gpu_bench.py has written by the time it has."""
+    """Runs gpu/bench.py, and takes what it has written when the time is up."""
     file.unlink(missing_ok=True)
-    command = [sys.executable, str(Path(__file__).parent / "gpu_bench.py"), "--json", str(file)]
+    command = [*module_command("gpu.bench"), "--json", str(file.resolve())]
     step = call([*command, "--seconds", f"{seconds - STARTING:.0f}"], seconds)
     measured = json.loads(file.read_text()) if file.is_file() else {}
     file.unlink(missing_ok=True)
@@ -148,7 +148,7 @@ def main() -> int:
     end = time.monotonic() + 60 * args.minutes
 
     def left(most: float = 1e9, keep: float = 0.0) -> float:
-        """Seconds for a step, of which some are kept for those behind it."""
+        """Seconds for a step: at most ``most``, with ``keep`` left for the later steps."""
         return min(most, end - time.monotonic() - keep)
 
     known = args.only and args.json.is_file()

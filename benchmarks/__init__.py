@@ -1,0 +1,1 @@
+"""What measures speed, memory and accuracy, and draws the tables and charts. Not installed."""

@@ -1,0 +1,65 @@
+"""Tables of results/deit_tiny.json: speed and accuracy of schedules on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.common import line, machine, rule, versions
+
+Row = dict[str, Any]
+# A column's title, and its cell of a row.
+Column = tuple[str, Callable[[Row], str]]
+
+SHOWN = ("dense", "dfe:r=8,skip=2", "dfe:r=16,skip=2", "tome:r=13", "dsm:r=16")
+
+
+def _speed(batch: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[batch]['dsm_ext']['median']:.0f}"
+
+
+def _to(batch: str, peer: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[batch]['dsm_ext']['median'] / row[batch][peer]['median']:.2f}"
+
+
+AGREEMENT: Column = ("same answers, %", lambda row: f"{row['agreement']:.1f}")
+TOP1: Column = ("top-1, %", lambda row: f"{row['top1']:.1f}")
+WORK: Column = ("G multiply-adds", lambda row: f"{row['gmacs']:.3f}")
+SPEED_1: Column = ("images/s, batch 1", _speed("batch_1"))
+SPEED_8: Column = ("images/s, batch 8", _speed("batch_8"))
+TO_TIMM_8: Column = ("to timm, batch 8", _to("batch_8", "timm"))
+
+
+def schedules(result: dict[str, Any]) -> str:
+    """The README's rows: what each kind of schedule costs and gives."""
+    rows = [row for row in result["rows"] if row["schedule"] in SHOWN]
+    rows.sort(key=lambda row: SHOWN.index(row["schedule"]))
+    return _draw(result, rows, [WORK, SPEED_8, TO_TIMM_8, AGREEMENT, TOP1])
+
+
+def deit_tiny(result: dict[str, Any]) -> str:
+    """All schedules and figures."""
+    columns = [
+        AGREEMENT,
+        TOP1,
+        ("KL to dense", lambda row: f"{row['kl']:.3f}"),
+        WORK,
+        SPEED_1,
+        ("to timm, batch 1", _to("batch_1", "timm")),
+        ("to the reference, batch 1", _to("batch_1", "reference")),
+        SPEED_8,
+        TO_TIMM_8,
+        ("to the reference, batch 8", _to("batch_8", "reference")),
+    ]
+    return _draw(result, result["rows"], columns)
+
+
+def _draw(result: dict[str, Any], rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    lines = [line("schedule", [title for title, _ in columns]), rule(len(columns))]
+    for row in rows:
+        lines.append(line(f"`{row['schedule']}`", [cell(row) for _, cell in columns]))
+    note = (
+        f"DeiT-T, {result['rows'][0]['pictures']} pictures; {result['dtype']}; {machine(result)}; "
+        f"{versions(result, 'torch', 'timm')}; medians."
+    )
+    return "\n".join(lines) + "\n\n" + note

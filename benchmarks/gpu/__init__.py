@@ -1,0 +1,1 @@
+"""Tests, memory checks and speed on a GPU."""
