@@ -1,4 +1,4 @@
-"""Short descriptions of what users hand over, for error messages."""
+"""Short texts about values, for error messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LONGEST = 80
 
 
 def described(value: Any) -> str:
-    """What a value is, in at most about 150 characters, whatever its own repr is.
+    """Say what a value is, in at most about 150 characters.
 
-    Numbers, strings and paths are shown, cut where they are long; of everything else the type is
-    named, and the size or the first keys.
+    Numbers, strings and paths are shown and shortened. For every other value the text has its type,
+    and its shape, its length or its first keys.
     """
     kind = _cut(type(value).__name__)
     if value is None or isinstance(value, (bool, int, float, str, bytes, os.PathLike)):
@@ -44,7 +44,7 @@ _PLAIN = (bool, int, float, str)
 
 
 def listed(names: Iterable[str], most: int = 8, count: int | None = None) -> str:
-    """Names with commas between them, no more than ``most``, and how many more there are."""
+    """Join at most ``most`` names with commas, and say how many more there are."""
     shown: list[str] = []
     total = 0
     for name in names:
@@ -62,7 +62,7 @@ def _shown(value: Any, longest: int = _LONGEST) -> str:
         return f"{value[:longest]!r}..."
     try:
         return _cut(repr(value), longest)
-    except Exception:  # an integer of thousands of digits, or a class whose repr fails
+    except Exception:  # an integer of thousands of digits, or a class with a broken repr
         return f"a {type(value).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""Models in folders and files that C++ and Python load: weights, config and schedule."""
+"""Writing models to folders and reading them: ``export``, ``load``, ``model_info``."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 def export(
     model: VisionTransformer, folder: str | os.PathLike[str], timm_model: Any = None
 ) -> Path:
-    """Write a model as the model hub lays it out: model.safetensors beside timm's config.json.
+    """Write model.safetensors and config.json, in the layout of the model hub.
 
-    ``dsm_ext::load`` in C++ and ``dsm_ext.load`` read it back, with schedule, preprocessing and
-    labels. The weight file holds a copy of the config, so that it can be loaded without the folder.
-    timm reads the folder too, where ``timm.create_model`` made the model of arguments that JSON can
-    hold.
+    ``dsm_ext.load``, and ``dsm_ext::load`` in C++, read them back with schedule, preprocessing and
+    labels. The weight file also holds a copy of the config, so it can be loaded alone. timm can
+    read the folder too, if ``timm.create_model`` made the model with arguments that JSON can hold.
 
     Args:
-        folder: made if need be; the two files in it are replaced at once.
-        timm_model: timm's model, to take the architecture's name, the preprocessing and the labels
-            of the classes from it; None takes what the model carries (``pretrained_cfg``). Where
-            neither says how pictures are prepared, the folder does not either.
+        folder: created if it does not exist. The two files are replaced at once.
+        timm_model: the timm model that tells the architecture's name, the preprocessing and the
+            labels. None uses the model's own ``pretrained_cfg``. If neither says how to prepare
+            pictures, the folder does not say it either.
 
     Returns:
         The folder.
 
     Raises:
         RuntimeError: the model is frozen.
-        ValueError: the preprocessing or the labels are such that ``load`` would refuse them.
+        ValueError: ``load`` would refuse the preprocessing or the labels; or ``timm_model`` is
+            another model.
         OSError: the folder cannot be written.
     """
     if not isinstance(model, VisionTransformer):
@@ -79,17 +79,17 @@ def export(
         config_file, weight_file = Path(name) / CONFIG, Path(name) / WEIGHTS
         config_file.write_text(json.dumps(content, indent=2) + "\n")
         save_file(state, weight_file, metadata=metadata)
-        # safetensors lets the owner alone read it
+        # safetensors makes a file that only its owner can read
         weight_file.chmod(config_file.stat().st_mode)
-        _C.model_info(str(weight_file))  # raises where it could not be loaded
+        _C.model_info(str(weight_file))  # raises if the file could not be loaded
         for file in (weight_file, config_file):
             file.replace(folder / file.name)
     return folder
 
 
 def _check_of(timm_model: Any, model: VisionTransformer) -> None:
-    """Refuse to describe a model by another one."""
-    model._shared_core()  # refuses a module tree that the model cannot follow
+    """Refuse a timm model that is another model than this one."""
+    model._shared_core()  # refuse a module tree that the model cannot follow
     if timm_model is None:
         return
     from dsm_ext.timm_features import check_supported, config_of
@@ -103,7 +103,7 @@ def _check_of(timm_model: Any, model: VisionTransformer) -> None:
 
 
 def _arguments(source: Any, config: Config) -> dict[str, Any]:
-    """What makes timm's ``create_model`` build this very model."""
+    """The arguments with which timm's ``create_model`` builds this model."""
     arguments = {}
     for name, value in getattr(source, "_model_args", {}).items():
         with contextlib.suppress(TypeError):
@@ -134,13 +134,13 @@ def _labels(cfg: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
 
 
 def model_info(path: str | os.PathLike[str]) -> ModelInfo:
-    """What a model is, without making it: config, schedule, preprocessing, labels.
+    """Read what a model is, without its weights: config, schedule, preprocessing, labels.
 
     Args:
-        path: as ``load`` takes it.
+        path: a folder or file, as for ``load``.
 
     Raises:
-        FileNotFoundError, ValueError: as ``load``.
+        FileNotFoundError, ValueError: as for ``load``.
     """
     return _C.model_info(_existing(path))
 
@@ -152,21 +152,20 @@ def load(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> VisionTransformer:
-    """The model of a folder, as ``dsm_ext::load`` in C++ gives it. timm is not needed.
+    """Load a model from a folder or a weight file, like ``dsm_ext::load`` in C++. Without timm.
 
     Args:
-        path: what ``export`` wrote, the folder or its model.safetensors alone; or a folder as the
-            model hub lays it out, model.safetensors beside timm's config.json, for the supported
-            architectures. The weights are copied at once: the file may be written over, cut short
-            or deleted afterwards.
-        schedule: None takes the one that was exported, else "dsm".
-        dtype: float32, bfloat16 or float16; None keeps the file's.
-        device: where the weights go.
+        path: a folder that ``export`` wrote, or its model.safetensors alone; or a folder of the
+            model hub with a supported architecture (model.safetensors and timm's config.json). The
+            weights are copied at once: the file may be changed or deleted afterwards.
+        schedule: None takes the exported schedule, or "dsm" if there is none.
+        dtype: float32, bfloat16 or float16. None keeps the dtype of the file.
+        device: where to put the weights.
 
     Raises:
-        FileNotFoundError: no such path, or a file that the folder lacks.
-        ValueError: a file that cannot be read, does not fit the other, or has NaN or infinity in
-            its weights; a schedule that does not fit the model; a device without memory.
+        FileNotFoundError: the path does not exist, or the folder lacks a file.
+        ValueError: a file cannot be read; the files do not fit each other; a weight is NaN or
+            infinite; the schedule does not fit the model; or the device has no memory (meta).
         TypeError: another dtype.
     """
     if dtype is not None and not isinstance(dtype, torch.dtype):
@@ -185,7 +184,7 @@ def load(
 
 
 def _existing(path: str | os.PathLike[str]) -> str:
-    """A path whose files are there."""
+    """The path as a string, if its files exist."""
     path = Path(path)
     needed = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]
     for file in needed:

@@ -1,4 +1,4 @@
-"""Timing in turn, and what a figure must be kept with."""
+"""Timing of calls, and a description of the machine and versions for results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from dsm_ext._native import __version__
 def time_in_turn(
     calls: dict[str, Callable[[], Any]], images: int, rounds: int = 9, least: float = 0.2
 ) -> dict[str, dict[str, float]]:
-    """Images per second of each call: median and quartiles over rounds.
+    """Measure the images per second of each call: median and quartiles over the rounds.
 
-    In each round every call has its turn, so a machine that slows down slows them all; a turn
-    repeats the call for ``least`` seconds. One turn of each goes before, uncounted.
+    Every call runs in every round, so that a slow period of the machine affects all calls alike.
+    In its turn a call is repeated for at least ``least`` seconds. An extra first round is not
+    counted.
 
     Args:
-        calls: by name; each processes ``images`` images and has finished when it returns.
-        images: per call.
+        calls: by name. Each call processes ``images`` images and has finished when it returns.
+        images: the number of images in a call.
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
@@ -41,7 +42,7 @@ def time_in_turn(
 
 
 def summarize(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """The median and the quartiles of some values."""
     if len(values) < 2:
         return {"median": values[0], "q1": values[0], "q3": values[0]}
     q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
@@ -49,7 +50,7 @@ def summarize(values: list[float]) -> dict[str, float]:
 
 
 def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """The call, finished when it returns on an accelerator too."""
+    """Wrap a call on a GPU so that it returns only when its work has finished."""
     if device.type != "cuda":
         return call
 
@@ -61,7 +62,7 @@ def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], 
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions and commit."""
+    """The machine, the versions and the commit, to be stored with a result."""
     import timm
 
     return {
@@ -83,7 +84,10 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """With family and model where its name tells no generation, as a virtual machine's may not."""
+    """The processor's name.
+
+    Virtual machines may report a name without a number. Then family and model are added.
+    """
     fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -98,7 +102,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package is imported from, marked where files differ from it."""
+    """The commit of this checkout, with "-dirty" if files differ from it. None without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

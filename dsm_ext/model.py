@@ -1,4 +1,4 @@
-"""The compiled model: what it computes."""
+"""``VisionTransformer``: the compiled model, its calls and its settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Trace(NamedTuple):
     """What ``VisionTransformer.trace`` returns."""
 
     logits: Tensor
-    """What ``forward`` gives."""
+    """[B, num_classes], as ``forward`` returns them."""
     source: Tensor
     """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
     size: Tensor
@@ -30,20 +30,20 @@ class Outputs(NamedTuple):
     """What ``VisionTransformer.forward_with_features`` returns."""
 
     logits: Tensor
-    """What ``forward`` gives."""
+    """[B, num_classes], as ``forward`` returns them."""
     pooled: Tensor
-    """[B, C]: what the head takes."""
+    """[B, C]: the input of the head."""
     features: Tensor
-    """[B, M, C]: what ``forward_features`` gives."""
+    """[B, M, C], as ``forward_features`` returns them."""
     size: Tensor
     """[B, M] float32: how many patches each token stands for."""
 
 
 class Intermediate(NamedTuple):
-    """The tokens behind a block."""
+    """The tokens after one block."""
 
     tokens: Tensor
-    """[B, M, C], prefix first, in the model's dtype."""
+    """[B, M, C] in the model's dtype, prefix tokens first."""
     source: Tensor
     """[B, gh * gw] int32: the index of the token that holds each patch."""
     size: Tensor
@@ -51,47 +51,53 @@ class Intermediate(NamedTuple):
 
 
 class VisionTransformer(CompiledModule):
-    """A Vision Transformer with delayed spatial merging; ``from_timm`` makes one.
+    """A Vision Transformer with delayed spatial merging. ``from_timm`` makes one.
 
-    The parameters bear timm's names, so ``state_dict`` is timm's. They are shared with the compiled
-    model, which runs where they are (``to``) and in their dtype: float32, bfloat16 or float16;
-    autocast does not change it. The model is for inference: nothing is recorded for its parameters,
-    and images that require grad are refused. What takes images releases the GIL and may run in
-    several threads.
+    **Weights.** The parameters have timm's names, so ``state_dict`` is timm's. The compiled model
+    reads these same tensors: it runs on their device and in their dtype (float32, bfloat16 or
+    float16), and autocast does not change the dtype. The model is for inference only: it computes
+    no gradients and refuses images that require grad.
 
-    On the CPU in float32 the weights are packed by the first call, and again by the first one after
-    they have changed. Changes that torch does not count (values written through ``.data`` or
-    ``numpy()``, or by an optimizer with ``fused=True``) are not seen; after them, assign
-    ``cpu_path`` again. ``cpu_path = "reference"`` or the environment
-    variable ``DSM_EXT_CPU=reference`` runs ATen's operators instead; weights that were made in
-    inference mode, whose changes torch does not count either, always do.
+    **Images** are [B, in_chans, height, width], contiguous or not. B may be 0. Height and width are
+    those of the config. With ``dynamic_img_size`` they are any multiples of the patch size.
 
-    On a GPU what the second call like an earlier one does is recorded as a CUDA graph (the same
-    number and size of images, the same method, the same weights in the same place), and later ones
-    replay it, on any stream, one behind the other. Up to 16 recordings are kept; together they
-    hold a forward's activations, each its patches and results besides. CUDA forbids other threads
-    to wait for the whole device (``torch.cuda.synchronize()``) while one records: where they do,
-    turn it off (``cuda_graphs``). No call waits for the GPU, but the first of a schedule or image
-    size. In a graph that the caller captures the model must have been called so before, and must
-    keep its schedule.
+    **Threads.** Every method that takes images releases the GIL. Several threads may call it at
+    the same time.
 
-    The parts below the model (``blocks[3].attn.qkv``, ``norm``, ...) are torch's modules over the
-    same parameters, to be looked at and loaded; the model computes by itself what they would. So at
-    the next call it refuses parts that were replaced, added or deleted, and parts with hooks. The
-    exception is ``head``: an ``nn.Identity`` in its place makes the model give features, an
-    ``nn.Linear`` makes it another classifier.
+    **CPU.** In float32 the model uses its fast path. The first call packs the weights, and the next
+    call after a change of the weights packs them again. The model sees the changes that torch
+    counts. It does not see values that were written through ``.data`` or ``numpy()`` or by an
+    optimizer with ``fused=True``; after such a change assign ``cpu_path`` again. ``cpu_path =
+    "aten"``, or the environment variable ``DSM_EXT_CPU=aten``, selects the ATen path instead.
+    Weights that were made in inference mode always take the ATen path, because torch does not count
+    their changes.
 
-    Images are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are the
-    config's, or with ``dynamic_img_size`` any multiples of the patch size.
+    **GPU.** The second call of a kind is recorded as a CUDA graph, and later calls of that kind
+    replay the recording. Calls are of one kind if they have the same method, number and size of
+    images, and the same weights in the same memory. A replay runs on the caller's stream, and
+    replays run one after another. The model keeps up to 16 recordings. Together they hold the
+    activations of one forward; each also holds its own patches and results. A recording keeps most
+    of torch's settings as they were: after a change, for example of the attention kernels that
+    torch may choose, assign ``cuda_graphs`` again. A change of TF32 needs no such step. CUDA does
+    not allow other threads to wait for the whole device (``torch.cuda.synchronize()``) while one
+    thread records. If other threads do so, set ``cuda_graphs = False``. No call waits for the GPU,
+    except the first call with a schedule or an image size. To capture the model in a CUDA graph of
+    your own, first make the same call once, and keep the schedule as long as you replay the graph.
+
+    **Parts.** The parts of the model (``blocks[3].attn.qkv``, ``norm``, ...) are torch's modules
+    over the same parameters. You can inspect them and load weights into them, but the model does
+    not call them. Therefore the next call refuses parts that were replaced, added or deleted, and
+    parts with hooks. Only ``head`` may be replaced: with an ``nn.Identity`` the model returns
+    features, with an ``nn.Linear`` it becomes another classifier.
 
     Raises:
-        ValueError: images of another rank, number of channels, size or device; weights that do not
-            fit (each is named) or are not finite; a schedule that does not fit the model.
-        TypeError: images that are no tensor, sparse, or of another dtype than the weights; a
-            conversion to another dtype than the three.
-        NotImplementedError: images that require grad; a call that torch traces, exports or
-            transforms (``torch.jit.trace``, ``make_fx``, ``torch.vmap``, ...); a module tree that
-            was changed, where the message names the part.
+        ValueError: the images have another rank, number of channels, size or device; the weights
+            do not fit or are not finite (the message names each); the schedule does not fit.
+        TypeError: the images are not a tensor, are sparse, or have another dtype than the weights;
+            or the model is converted to a dtype that it does not support.
+        NotImplementedError: the images require grad; torch traces, exports or transforms the call
+            (``torch.jit.trace``, ``make_fx``, ``torch.vmap``, ...); or a part was changed (the
+            message names it).
     """
 
     def __init__(
@@ -103,8 +109,9 @@ class VisionTransformer(CompiledModule):
         """
         Args:
             config: the model's shape.
-            schedule: a schedule, or a string that ``Schedule.parse`` takes.
-            weights: tensors by timm's names, shared, not copied; None leaves them uninitialised.
+            schedule: a ``Schedule``, or a string for ``Schedule.parse``.
+            weights: tensors under timm's names. The model shares them and does not copy them. With
+                None the weights are not initialised.
         """
         core = _C.VisionTransformer(config, to_schedule(schedule, config))
         if weights is None:
@@ -122,39 +129,39 @@ class VisionTransformer(CompiledModule):
         self._wrap(core)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, num_classes].
+        """Return the logits [B, num_classes].
 
-        Without a head (``num_classes=0``) what the pooling gives, [B, C], for any heads of one's
-        own; with ``global_pool=""`` all tokens, [B, M, C]. Where the class token is pooled, the
-        last block is computed for its row alone.
+        Without a head (``num_classes=0``) return the pooled features [B, C], and with
+        ``global_pool=""`` all tokens [B, M, C]. If the class token is pooled, the last block is
+        computed for the class token's row only.
         """
         return self._core_for(images).forward(images)
 
     def forward_features(self, images: Tensor, dense: bool = False) -> Tensor:
-        """The tokens that remain [B, M, C], prefix first, after the last norm.
+        """Return the remaining tokens [B, M, C] after the last norm, prefix tokens first.
 
         Args:
-            dense: give each patch back the value of the token that holds it: [B, P + gh * gw, C],
-                patches in the image's order, as timm's ``forward_features``.
+            dense: give every patch the value of the token that holds it. The result is
+                [B, P + gh * gw, C] with the patches in image order, as timm's ``forward_features``.
         """
         return self._core_for(images).forward_features(images, dense)
 
     def forward_head(
         self, features: Tensor, pre_logits: bool = False, size: Tensor | None = None
     ) -> Tensor:
-        """Pooling and head of what ``forward_features`` gives; together they are ``forward``.
+        """Apply pooling and head to the result of ``forward_features``, as ``forward`` does.
 
         Args:
-            features: [B, M, C], behind the last norm.
-            pre_logits: stop in front of the head: [B, C].
-            size: [B, M] float32, how many patches each token stands for, as ``trace`` gives it.
-                Average and attention pooling take it into account. It may be left out where nothing
-                is merged, or where each patch has its value again (``dense=True``).
+            features: [B, M, C], after the last norm.
+            pre_logits: return the input of the head, [B, C].
+            size: [B, M] float32, how many patches each token stands for, as ``trace`` returns it.
+                Average and attention pooling need it, unless no tokens were merged or every patch
+                has its own row again (``dense=True``).
 
         Raises:
-            ValueError: other shapes, another device, or sizes that are needed.
+            ValueError: a shape or device does not fit, or ``size`` is missing.
             TypeError: another dtype.
-            RuntimeError: the model is frozen and has let go of the weights that are needed.
+            RuntimeError: the model is frozen and no longer has the weights of head or pooling.
         """
         if not isinstance(pre_logits, bool) or not (size is None or isinstance(size, Tensor)):
             raise TypeError(
@@ -164,23 +171,23 @@ class VisionTransformer(CompiledModule):
         return self._core_for(features, "features").forward_head(features, size, pre_logits)
 
     def forward_with_features(self, images: Tensor) -> Outputs:
-        """Logits, what the head takes, and the tokens behind the last norm, of one pass.
+        """Compute logits, the input of the head, and the tokens after the last norm in one pass.
 
-        Here the last block runs whole, with its merging.
+        The last block runs for all tokens, with its merge steps.
         """
         return Outputs(*self._core_for(images).forward_with_features(images))
 
     def forward_intermediates(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
     ) -> list[Intermediate]:
-        """The tokens behind each of some blocks. Blocks behind the last of them are not computed.
+        """Return the tokens after each of the given blocks. Later blocks are not computed.
 
         Args:
-            blocks: ascending indices in [0, depth), counted from the first block.
+            blocks: ascending indices in [0, depth).
             norm: apply the last norm to the tokens.
 
         Raises:
-            ValueError: other indices.
+            ValueError: the indices are out of range or not ascending.
         """
         kept = self._core_for(images).forward_intermediates(images, list(blocks), norm)
         return [Intermediate(*block) for block in kept]
@@ -193,21 +200,21 @@ class VisionTransformer(CompiledModule):
         return_prefix_tokens: bool = False,
         norm: bool = False,
     ) -> list[Any]:
-        """Dense features behind some blocks, as timm's and DINOv2's method of that name.
+        """Dense features after some blocks, like the method of this name in timm and DINOv2.
 
         Args:
-            n: the last n blocks, or indices, negative ones from the end.
-            reshape: give [B, C, gh, gw] in place of [B, gh * gw, C].
-            return_prefix_tokens: where there are prefix tokens, give pairs, the second of them
-                these [B, P, C].
+            n: how many of the last blocks, or a list of block indices (negative: from the end).
+            reshape: return [B, C, gh, gw] instead of [B, gh * gw, C].
+            return_prefix_tokens: return pairs of the features and the prefix tokens [B, P, C], if
+                the model has prefix tokens.
             norm: apply the last norm.
 
         Returns:
-            For each block the features of the patches, each of which has the value of the token
-            that holds it.
+            For each block the features of all patches. A patch has the value of the token that
+            holds it.
 
         Raises:
-            ValueError: indices out of range.
+            ValueError: an index is out of range.
         """
         depth, prefix = self.config.depth, self.config.prefix
         if isinstance(n, SupportsIndex) and not getattr(n, "ndim", 0):
@@ -233,29 +240,30 @@ class VisionTransformer(CompiledModule):
         return layers
 
     def trace(self, images: Tensor) -> Trace:
-        """Logits, and where each patch went. Here the last block runs whole, with its merging."""
+        """Return the logits and where each patch went. The last block runs for all tokens."""
         return Trace(*self._core_for(images).trace(images))
 
     def profile(self, images: Tensor) -> dict[str, Any]:
-        """Where the time of one ``forward`` goes.
+        """Measure where the time of one ``forward`` goes.
 
-        On the CPU's fast path it is the time of its threads; elsewhere that of one, or on a GPU
-        its own, where the operators run one right behind the other, without a graph. There
-        ``merge`` has the norm behind it, the sizes and their logarithms in it.
+        On the CPU's fast path the seconds are summed over all threads. On the ATen path they are
+        those of the calling thread. On a GPU they are GPU time: the operators run directly, without
+        a CUDA graph. Except on the fast path, the stage ``merge`` also contains the norm after the
+        merge, and the sizes and log sizes.
 
         Returns:
-            ``wall``: seconds from beginning to end; ``threads``; ``blocks``: for each block the
-            seconds that all threads together spent, by stage; ``before`` and ``after``: the same
-            for what precedes the blocks and what follows.
+            ``wall``: seconds from start to end. ``threads``: the number of threads. ``blocks``: a
+            dict from stage to seconds for each block. ``before`` and ``after``: the same for the
+            work before the blocks and after them.
 
         Raises:
-            ValueError: no images.
+            ValueError: the batch is empty.
         """
         return self._core_for(images).profile(images)
 
     @property
     def cpu_path(self) -> str:
-        """How a float32 model runs on the CPU: ``fast``, or ``reference``, by ATen's operators."""
+        """``fast`` or ``aten``: how a float32 model runs on the CPU. Assigning packs again."""
         return self._core.cpu_path
 
     @cpu_path.setter
@@ -264,11 +272,10 @@ class VisionTransformer(CompiledModule):
 
     @property
     def cuda_graphs(self) -> bool:
-        """Whether forwards on a GPU are recorded and replayed as CUDA graphs.
+        """Whether calls on a GPU are recorded and replayed. Assigning drops all recordings.
 
-        True unless the environment variable ``DSM_EXT_CUDA_GRAPHS`` was 0 when the model was made.
-        Assigning forgets what was recorded: do that after a change of torch's settings, such as
-        TF32's, which a recording keeps as they were.
+        The default is True, or False if the environment variable ``DSM_EXT_CUDA_GRAPHS`` was 0 when
+        the model was made.
         """
         return self._core.cuda_graphs
 
@@ -277,10 +284,10 @@ class VisionTransformer(CompiledModule):
         self._core.cuda_graphs = value
 
     def freeze(self) -> VisionTransformer:
-        """Packs the weights now and lets go of the originals: half of the memory.
+        """Pack the weights now and release the originals. This halves the memory.
 
-        The model runs as before, on the CPU. It can no longer be moved, converted, loaded, saved or
-        copied; each raises ``RuntimeError``. A timm model that it came from keeps its own weights.
+        The model runs as before, on the CPU. Moving, converting, loading, saving or copying it
+        raises ``RuntimeError``. The timm model that it was made from keeps its weights.
 
         Raises:
             NotImplementedError: the model does not run on the CPU's fast path.
@@ -290,7 +297,7 @@ class VisionTransformer(CompiledModule):
 
     @property
     def schedule(self) -> Schedule:
-        """Settable, to a schedule or a string; calls that have begun finish with the old one."""
+        """The current schedule. Assign a ``Schedule`` or a string; running calls keep theirs."""
         return self._core.schedule
 
     @schedule.setter
@@ -299,7 +306,7 @@ class VisionTransformer(CompiledModule):
 
     @property
     def plan(self) -> Plan:
-        """Token counts and multiply-adds of each block; ``print`` shows a table."""
+        """Token counts and multiply-adds of each block. ``print`` shows them as a table."""
         return self._shared_core().plan
 
     def extra_repr(self) -> str:

@@ -1,8 +1,9 @@
-"""The compiled model as a module among modules: parts, parameters, copies.
+"""``CompiledModule``: how the compiled model behaves as an ``nn.Module``.
 
-The core holds the very tensors that are registered in the module, so what moves, converts or fills
-them in place reaches it. Before each call the module tree is compared with what it was: the core is
-given parameters that have taken the place of others, and changes that it cannot follow are refused.
+The compiled model holds the same tensors that are registered in the module, so it sees every
+conversion, move or in-place change. Before each call the module compares its parts with a record of
+them. If a parameter was replaced, the compiled model gets the new one. Changes that the compiled
+model cannot follow are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NOT_TRACED = (
 )
 
 
-# Attributes that users of timm and ToMe set on a model. The compiled model would not follow them.
+# Users of timm and ToMe set these attributes on a model. The compiled model would ignore them.
 _FIXED = {
     "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "global_pool",
     "pool_include_prefix", "dynamic_img_size", "r", "prop_attn",
@@ -34,11 +35,11 @@ _FIXED = {
 
 
 class CompiledModule(nn.Module):
-    """What ``VisionTransformer`` is beside its forward."""
+    """The parts, parameters, conversions, copies and pickles of ``VisionTransformer``."""
 
     @classmethod
     def _of(cls, core: _C.VisionTransformer) -> Self:
-        """The module of a compiled model that has its weights."""
+        """Wrap a compiled model that already has its weights."""
         model = cls.__new__(cls)
         model._wrap(core)
         return model
@@ -47,7 +48,7 @@ class CompiledModule(nn.Module):
         super().__init__()
         self._core = core
         self._pretrained_cfg: dict[str, Any] | None = None
-        self._model_args: dict[str, Any] = {}  # of timm's create_model, for `export`
+        self._model_args: dict[str, Any] = {}  # arguments for timm's create_model; `export` uses it
         add_parts(self, core.named_parameters(), core.config)
         self._share()
         self.eval()
@@ -59,19 +60,20 @@ class CompiledModule(nn.Module):
 
     @property
     def pretrained_cfg(self) -> Mapping[str, Any]:
-        """How pictures are prepared for the model, and what its classes are called.
+        """How to prepare pictures for the model, and the names of its classes.
 
-        The keys are timm's, whose ``timm.data.resolve_model_data_config(model)`` reads them:
-        ``input_size``, ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``,
-        ``label_names``, ``label_descriptions`` and others. They come from wherever the model comes
-        from, and can be assigned. Where nothing is known, reading any key raises ValueError.
+        The keys are timm's: ``input_size``, ``mean``, ``std``, ``interpolation``, ``crop_pct``,
+        ``crop_mode``, ``label_names``, ``label_descriptions`` and others.
+        ``timm.data.resolve_model_data_config(model)`` reads them. ``from_timm``, ``load`` and
+        ``from_transformers`` set them, and you can assign them. If nothing is known, reading any
+        key raises ValueError.
 
         Raises:
-            ValueError: what is assigned lacks ``mean`` or ``std``, or has a value of these, of
-                ``crop_pct`` or of ``crop_mode`` that no picture can be prepared by.
-            TypeError: what is assigned is no mapping.
+            ValueError: the assigned mapping lacks ``mean`` or ``std``, or has an unusable value of
+                ``mean``, ``std``, ``crop_pct`` or ``crop_mode``.
+            TypeError: the assigned value is not a mapping.
         """
-        self._shared_core()  # another head has other labels
+        self._shared_core()  # if the user replaced the head, this drops the old labels
         return UnknownCfg() if self._pretrained_cfg is None else self._pretrained_cfg
 
     @pretrained_cfg.setter
@@ -79,15 +81,16 @@ class CompiledModule(nn.Module):
         self._pretrained_cfg = None if value is None else fit_cfg(value, self.config)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one with random weights, as timm's method of that name.
+        """Replace the head by a new one with random weights, like timm's method of this name.
 
         Args:
-            num_classes: 0 takes the head away: the model then gives features.
-            global_pool: ``token``, ``avg`` or, without a head, empty; None keeps the pooling.
+            num_classes: the number of classes. With 0 the model has no head and returns features.
+            global_pool: ``token``, ``avg``, or "" for a model without a head. None keeps the
+                pooling.
 
         Raises:
-            ValueError: a count or a pooling that the model cannot have.
-            TypeError: ``num_classes`` is no integer.
+            ValueError: the model cannot have this number of classes or this pooling.
+            TypeError: ``num_classes`` is not an integer.
             RuntimeError: the model is frozen.
         """
         self._check_not_frozen()
@@ -129,7 +132,7 @@ class CompiledModule(nn.Module):
         self._tree = _C.ModuleTree([self, *(known.part for known in self._known.values())])
 
     def _make_core(self, config: Config) -> None:
-        """Compute with another config from now on, with the parameters that are registered here."""
+        """Make a compiled model with another config from the parameters that are registered."""
         core = _C.VisionTransformer(config, self._core.schedule)
         core.cpu_path, core.cuda_graphs = self._core.cpu_path, self._core.cuda_graphs
         core.load_parameters(list(self.named_parameters(remove_duplicate=False)))
@@ -137,10 +140,10 @@ class CompiledModule(nn.Module):
         self._remember_tree()
 
     def _core_for(self, tensor: Tensor, name: str = "images") -> _C.VisionTransformer:
-        """The core, with what was changed here since the last call; refuses what is no tensor."""
+        """The compiled model, after it took over changes of the parts. Checks ``tensor``'s type."""
         if torch.compiler.is_exporting():
             raise NotImplementedError(NOT_TRACED)
-        if type(tensor) is not Tensor:  # which is asked first, for it costs least
+        if type(tensor) is not Tensor:  # the cheapest check comes first
             _check_is_tensor(tensor, name)
         return self._core if self._tree.holds() else self._shared_core()
 
@@ -150,7 +153,7 @@ class CompiledModule(nn.Module):
         return self._core
 
     def _take_changes(self) -> None:
-        """Follow changes of the module tree: other parameters, another head; refuse all others."""
+        """Give new parameters or a new head to the compiled model. Refuse all other changes."""
         heads = {name: self._modules.get(name) for name in head_names(self._core.config)}
         before, known = self._known, dict(self._known)
         if {type(head) for head in heads.values()} in ({nn.Linear}, {nn.Identity}):
@@ -193,14 +196,14 @@ class CompiledModule(nn.Module):
         super().__setattr__(name, value)
 
     def __prepare_scriptable__(self) -> None:
-        raise NotImplementedError(NOT_TRACED)  # torch.jit.script asks for this
+        raise NotImplementedError(NOT_TRACED)  # torch.jit.script calls this method
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._check_not_frozen()
-        self._shared_core()  # refuses a module tree that the model cannot follow
+        self._shared_core()  # refuse a changed module tree before anything is converted
         weight = next(self.parameters())
         probe = fn(torch.empty(0, dtype=weight.dtype, device=weight.device))
-        if probe.dtype not in DTYPES or probe.is_meta:  # before anything has changed
+        if probe.dtype not in DTYPES or probe.is_meta:  # refuse before anything is converted
             raise TypeError(
                 "dsm_ext.VisionTransformer: expected float32, bfloat16 or float16 on a device with "
                 f"memory, got {probe.dtype} on {probe.device}"
@@ -227,7 +230,7 @@ class CompiledModule(nn.Module):
                 "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights"
             )
 
-    # Copies and pickles carry the parameters; the core is made again from them.
+    # Copies and pickles hold the parameters. The compiled model is made again from them.
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_not_frozen()

@@ -1,8 +1,8 @@
-"""The tree of modules of a compiled model: parts under timm's names that share its parameters.
+"""The parts of a compiled model: modules with timm's names that share its parameters.
 
-Layers are torch's own modules, so that they can be looked at, called and loaded. The model does not
-call them: it is one compiled call over the same parameters. So a part that is replaced, or that has
-hooks, would change nothing; ``changes`` finds such parts, and the model refuses to go on.
+Layers are torch's own modules, so users can inspect, call and load them. The model itself does not
+call them: it is one compiled call over the same parameters. A part that was replaced or has hooks
+would therefore have no effect. ``changes`` finds such parts, so that the model can refuse them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Part(nn.Module):
-    """A part whose computation is inside the model, such as a block or its attention."""
+    """A part that has no forward of its own, such as a block or its attention."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError(
@@ -28,16 +28,16 @@ class Part(nn.Module):
 
 
 class Known(NamedTuple):
-    """A part as the model knows it."""
+    """A part as it was when the model last looked at it."""
 
     part: nn.Module
     kind: type
     eps: Any
-    """Of a norm, else None."""
+    """The eps of a norm. None for other parts."""
 
 
 def known_parts(root: nn.Module) -> dict[str, Known]:
-    """The parts below a module, by name, as they are now."""
+    """The parts below a module, keyed by their names."""
     return {
         name: Known(part, type(part), vars(part).get("eps"))
         for name, part in root.named_modules(remove_duplicate=False)
@@ -46,12 +46,12 @@ def known_parts(root: nn.Module) -> dict[str, Known]:
 
 
 def head_names(config: Config) -> tuple[str, ...]:
-    """The names of the classifiers."""
+    """The names of the model's classifiers."""
     return ("head", "head_dist") if config.distilled else ("head",)
 
 
 def add_parts(root: nn.Module, parameters: Sequence[tuple[str, Tensor]], config: Config) -> None:
-    """Register parameters below a module, by their names, in parts of the kinds that timm has."""
+    """Register the parameters below ``root`` under their names, in the same modules as timm."""
     own: dict[str, dict[str, nn.Parameter]] = {}
     for name, tensor in parameters:
         path, _, leaf = name.rpartition(".")
@@ -86,7 +86,7 @@ def _add(
 
 
 def _layer(tensors: Mapping[str, nn.Parameter], config: Config) -> nn.Module:
-    """torch's module for a layer's tensors, without values of its own."""
+    """Make torch's module for the tensors of one layer. It has no values yet."""
     if not tensors.keys() <= {"weight", "bias"}:
         return Part()
     weight, bias = tensors["weight"], "bias" in tensors
@@ -103,14 +103,14 @@ def _layer(tensors: Mapping[str, nn.Parameter], config: Config) -> nn.Module:
 
 
 def changes(known: Mapping[str, Known], root: nn.Module) -> Iterator[tuple[str, str]]:
-    """What has been done to a tree of modules that would not change what the model computes.
+    """Find changes of a module tree that would have no effect on what the model computes.
 
     Args:
-        known: the parts, by name, as they were.
+        known: the parts by name, as they were.
 
     Yields:
-        The name of a part, and what was done to it. Of a part that was replaced, what is inside is
-        left out.
+        The name of a part, and what was done to it. If a part was replaced, the parts inside it are
+        not reported.
     """
     now: dict[str, nn.Module | None] = {}
     for path, module in root.named_modules(remove_duplicate=False):
@@ -146,7 +146,7 @@ def _kind(module: nn.Module | None) -> str:
 
 
 def _intrusions(known: Known) -> Iterator[str]:
-    """What was done to a part that is still there."""
+    """What was done to a part that is still in its place."""
     part = known.part
     if type(part) is not known.kind:
         yield f"became a {_kind(part)}"
