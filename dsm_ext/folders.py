@@ -1,4 +1,4 @@
-"""Folders of pictures: finding and labelling them."""
+"""Folders of pictures: finding the pictures and their labels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from PIL import Image
 
-# Formats that Pillow opens but cannot decode by itself: they need Ghostscript, Windows, a handler
-# of another package, or are films.
+# Pillow opens these formats but cannot decode them alone: they need Ghostscript, Windows or a
+# handler of another package, or they are films.
 NEEDS_OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 WORDNET_ID = re.compile(r"(?<![A-Za-z0-9])n[0-9]{8}(?![0-9])")
 NUMBER = re.compile(r"-?[0-9]+")
 
 
 def suffixes() -> set[str]:
-    """The endings, in small letters, of the picture formats that this Pillow decodes."""
-    # Pillow finds MPO, which it lists as a format of its own, by opening a JPEG.
+    """The lower-case endings of the picture formats that the installed Pillow decodes."""
+    # Pillow lists MPO as a format of its own, but opens MPO files as JPEG.
     return {
         suffix
         for suffix, name in Image.registered_extensions().items()
@@ -30,15 +30,15 @@ def suffixes() -> set[str]:
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """The pictures below a folder, by their endings, in timm's order: file2 before file10.
+    """List the pictures below a folder, by their endings, in timm's order: file2 before file10.
 
-    Links are followed, but for those that lead back to a folder above them. A folder that two links
-    lead to is read twice. Hidden files and folders, and macOS's ``__MACOSX``, are passed over;
-    other files that are no pictures are counted on stderr.
+    Links are followed, except links to a folder above them. A folder with two links to it is read
+    twice. Hidden files, hidden folders and macOS's ``__MACOSX`` are ignored. The number of other
+    files that are not pictures is printed on stderr.
 
     Raises:
-        FileNotFoundError: no such folder, or no picture in it.
-        OSError: a folder below it cannot be listed, which would make classes disappear.
+        FileNotFoundError: the folder does not exist or has no pictures.
+        OSError: a folder below it cannot be listed. Its classes would be lost without notice.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,7 +62,7 @@ def find_images(folder: str | Path) -> list[Path]:
 
 
 def _walk(folder: Path, above: list[Path]) -> Iterator[Path]:
-    """Files below a folder. above: the real places of the folders that lead here."""
+    """List the files below a folder. ``above``: the real paths of the folders that lead to it."""
     chain = [*above, Path(os.path.realpath(folder))]
     try:
         with os.scandir(folder) as found:
@@ -73,12 +73,12 @@ def _walk(folder: Path, above: list[Path]) -> Iterator[Path]:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         path = folder / entry.name
-        # A link that leads nowhere counts as a file, so that whoever reads it names it.
+        # Yield a broken link as a file, so that the error of reading it names it.
         if entry.is_symlink() and not os.path.exists(path):
             yield path
             continue
         if not entry.is_dir():
-            if entry.is_file():  # and no pipe, which would wait for somebody to write
+            if entry.is_file():  # not a pipe: reading one would wait for a writer
                 yield path
             continue
         target = Path(os.path.realpath(path))
@@ -95,39 +95,37 @@ def label_images(
     label_names: Sequence[str] | Mapping[Any, str] | None = None,
     descriptions: Sequence[str] | None = None,
 ) -> list[int]:
-    """The class of each picture.
+    """Find the class of each picture, by the first of these rules that applies:
 
-    The first of these that applies:
+    - The name of the file, or of a folder above it, contains a WordNet id (n01440764), and the
+      model's classes are WordNet ids. They are those in ``label_names``, else ImageNet's in timm's
+      order for this number of classes, such as 1000.
+    - The folders of the pictures have the names in ``label_names`` or ``descriptions``, or the
+      first name of a description ("tench" of "tench, Tinca tinca").
+    - The names of all these folders are numbers. They are the classes, counted from 0, with or
+      without leading zeros. Some may be missing.
+    - Otherwise these folders are the classes, in timm's order of their names: a2 before a10.
 
-    - the name of a file, or of a folder that leads to it, has a WordNet id (n01440764), and the
-      model's classes are such ids: those in ``label_names``, else ImageNet's in the order that timm
-      has for so many classes, such as 1000;
-    - the folders that hold the pictures are named as ``label_names`` or ``descriptions`` are, or by
-      the first of the names in a description ("tench" of "tench, Tinca tinca");
-    - all of these folders are named by numbers: these are the classes, counted from 0, with or
-      without leading zeros, all of them there or not;
-    - otherwise the classes are the names of these folders in timm's order: a2 before a10.
-
-    Fewer folders than classes are said on stderr, and so is a name that several folders have: they
-    are one class.
+    Folders of one name are one class. This, and having fewer folders than classes, is reported on
+    stderr.
 
     Args:
         paths: pictures below ``folder``.
-        num_classes: of the model.
+        num_classes: the number of the model's classes.
         label_names: the model's own name for each class, as ``label_names`` in timm's
-            ``pretrained_cfg``: a list, or a dict by index. Where their number is not
-            ``num_classes`` they are not used, which is said on stderr. A name that two classes
-            have says nothing.
-        descriptions: what people call each class.
+            ``pretrained_cfg``: a list, or a dict by index. If there are not ``num_classes`` of
+            them, they are ignored and a message on stderr says so. A name of two classes is
+            ignored.
+        descriptions: a readable name for each class.
 
     Raises:
-        ValueError: pictures without a label (the first is named), more folders than classes, a
-            number that is no class, or a number and a WordNet id that contradict each other.
+        ValueError: a picture has no label (the first one is named); there are more folders than
+            classes; a number is not a class; or a number and a WordNet id contradict each other.
     """
     own, wordnet = _class_names(num_classes, label_names, descriptions)
     parts = [_below(path, folder) for path in paths]
     places = {p[:-1] for p in parts if len(p) > 1}
-    leaves = {place[-1] for place in places}  # timm's classes, however deep they are
+    leaves = {place[-1] for place in places}  # timm's classes: the innermost folders' names
     numbers = bool(leaves) and all(NUMBER.fullmatch(leaf) for leaf in leaves)
     labels = [
         _wordnet_class(path, names, wordnet) for path, names in zip(paths, parts, strict=True)
@@ -165,7 +163,7 @@ def label_images(
 
 
 def _wordnet_class(path: Path, names: Sequence[str], wordnet: dict[str, int]) -> int | None:
-    """By the ids in a picture's name and its folders' names, the innermost first."""
+    """The class by the WordNet ids in the names of a picture and its folders, innermost first."""
     if not wordnet:
         return None
     ids = [m.group() for name in reversed(names) if (m := WORDNET_ID.search(name))]
@@ -180,7 +178,7 @@ def _class_names(
     label_names: Sequence[str] | Mapping[Any, str] | None,
     descriptions: Sequence[str] | None,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """The model's own names for its classes, and the WordNet ids that are classes."""
+    """Two dicts from names to classes: the model's own names, and WordNet ids."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     if isinstance(label_names, Mapping):
@@ -202,14 +200,14 @@ def _class_names(
 
 
 def _called(descriptions: Sequence[str] | None, num_classes: int) -> Iterator[list[str]]:
-    """The descriptions of all classes, and the first name in each."""
+    """The descriptions of all classes, then the first name in each description."""
     if descriptions is not None and len(descriptions) == num_classes:
         yield list(descriptions)
         yield [description.partition(",")[0].strip() for description in descriptions]
 
 
 def _below(path: Path, folder: str | Path) -> tuple[str, ...]:
-    """The names that lead from a folder to a file below it."""
+    """The names of the folders from ``folder`` to a file, and the file's name."""
     try:
         return Path(path).relative_to(folder).parts
     except ValueError:
@@ -219,7 +217,7 @@ def _below(path: Path, folder: str | Path) -> tuple[str, ...]:
 def _folder_classes(
     leaves: set[str], folder: str | Path, num_classes: int, own: dict[str, int], numbers: bool
 ) -> dict[str, int]:
-    """The class of each folder name."""
+    """The class for each folder name."""
     ordered = sorted(leaves, key=_natural)
     if len(ordered) > num_classes:
         raise ValueError(
@@ -248,7 +246,7 @@ def _folder_classes(
 def _say_doubts(
     places: set[tuple[str, ...]], used: set[str], folder: str | Path, num_classes: int
 ) -> None:
-    """Tell what may make labels by folders differ from what somebody meant."""
+    """Report folders whose labels may differ from what the user expects."""
     shared = Counter(place[-1] for place in places if place[-1] in used)
     name, count = shared.most_common(1)[0]
     if count > 1:
@@ -258,7 +256,7 @@ def _say_doubts(
 
 
 def _natural(name: str | Path) -> tuple[list[str | int], str]:
-    """timm's order: numbers by their value, letters whatever their case."""
+    """A sort key for timm's order: numbers by value, letters without regard to case."""
     text = str(name)
     parts = re.split(r"(\d+)", text.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], text

@@ -1,4 +1,4 @@
-"""Pictures: decoding, preprocessing, batches. Folders of them are in ``dsm_ext.folders``."""
+"""Pictures as a model's input: decoding, preprocessing, batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsm_ext.folders import find_images, label_images
 
 __all__ = ["Batches", "find_images", "label_images", "read_image", "to_rgb", "transform_for"]
 
-MOST_SIDE = 2**20  # pixels of a side after scaling: as Preprocessing in C++
+MOST_SIDE = 2**20  # pixels of a side after scaling, the same limit as Preprocessing in C++
 ORIENTATION, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 274, 258, 262, 0  # tags of EXIF and TIFF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,31 +28,31 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow converts to RGB and all viewers understand alike; CMYK without its colour profile, as
-# timm and torchvision take it.
+# Pillow converts these modes to RGB as all viewers do. It ignores the colour profile of CMYK, as
+# timm and torchvision do.
 SURE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
-SIXTEEN_BIT_FILES = {"PNG", "PPM", "JPEG2000"}  # whose mode I, in Pillow, spans 16 bits
+SIXTEEN_BIT_FILES = {"PNG", "PPM", "JPEG2000"}  # in these, Pillow's mode I has 16-bit values
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture as a viewer shows it: RGB of 8 bits, turned as its orientation tag says.
+    """Convert a picture to 8-bit RGB and rotate it by its orientation tag, as viewers show it.
 
-    The tag is EXIF's, wherever Pillow finds it (JPEG, PNG, WebP, TIFF, XMP); values other than 1 to
-    8 are ignored. The result has no tag, so that nobody turns it again. Of 16 bits the upper 8 are
-    kept. Transparency is dropped, as timm and torchvision do: pixels show the colour that they have
-    in the file. Of an animation, the frame that ``image`` is at.
+    Pillow finds the EXIF tag in JPEG, PNG, WebP, TIFF and XMP. Values other than 1 to 8 are
+    ignored. The result has no tag, so that it is not rotated twice. 16-bit values keep their upper
+    8 bits. Transparency is dropped, as in timm and torchvision: pixels keep the colour in the file.
+    Of an animation, the current frame is used.
 
     Args:
-        image: any picture that Pillow opened or made; it is not changed, only loaded.
+        image: a picture that Pillow opened or made. It is loaded but not changed.
 
     Returns:
         A new picture of mode RGB.
 
     Raises:
-        TypeError: not a picture of Pillow's.
-        ValueError: no pixels, or a mode whose values have no certain meaning as colours: F, LAB, or
-            I where the values show no scale of 16 bits.
+        TypeError: not a PIL image.
+        ValueError: the picture has no pixels, or its mode has no certain colours: F, LAB, or I with
+            values that are not on a 16-bit scale.
         OSError: Pillow cannot decode it.
     """
     if not isinstance(image, Image.Image):
@@ -62,14 +62,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
     if 0 in image.size:
         raise ValueError(f"the picture has no pixels: {image.width} x {image.height}")
-    image.load()  # before the tags are read: TIFF is turned here, PNG may have tags at its end
+    image.load()  # before reading tags: Pillow rotates TIFF here, and PNG may end with its tags
     turn = TURNS.get(_orientation(image))
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = Image.fromarray(_upper_bits(image))
     elif image.mode in PREMULTIPLIED:
         image = image.convert(PREMULTIPLIED[image.mode])
     elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # without Pillow's warning that transparency is dropped
+        image = image.convert("RGBA")  # avoids Pillow's warning about dropped transparency
     elif image.mode not in SURE_MODES:
         raise ValueError(
             f"pixels of mode {image.mode} have no certain meaning as colours: "
@@ -81,15 +81,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> Any:
-    """The tag's value, whatever it is; 1 where tags are broken, which must not cost the picture."""
+    """The value of the orientation tag. 1 if the tags are broken, so the picture stays usable."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises many kinds for broken tags
+    except Exception:  # Pillow raises many types for broken tags
         return 1
 
 
 def _upper_bits(image: Image.Image) -> np.ndarray:
-    """The upper 8 of 16 bits of grey, [height, width], as Pillow does with colours of 16 bits."""
+    """The upper 8 of 16 bits of a grey picture, [height, width], as Pillow does with colours."""
     values = np.asarray(image).astype(np.int64)
     tags = getattr(image, "tag_v2", {})
     bits = 16
@@ -102,20 +102,20 @@ def _upper_bits(image: Image.Image) -> np.ndarray:
                 "0 to 65535; convert the picture to 8 bits, grey or RGB"
             )
     elif tags:
-        bits = tags.get(BITS, (16,))[0]  # 12 of a TIFF reach 4095
-        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts 1 and 8 bits alone
+        bits = tags.get(BITS, (16,))[0]  # a 12-bit TIFF has values up to 4095
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts only 1-bit and 8-bit pictures
             values = (1 << bits) - 1 - values
     return (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture as ``to_rgb`` describes; of an animation, the first frame.
+    """Decode a file to a picture as ``to_rgb`` describes. Of an animation, the first frame.
 
     Raises:
         TypeError: not a path.
-        ValueError: it cannot be decoded, is cut short, is larger than Pillow's limit
-            (``PIL.Image.MAX_IMAGE_PIXELS``), or has no certain colours; the message names it.
-        FileNotFoundError, PermissionError, other OSError: the file cannot be opened; the message
+        ValueError: the picture cannot be decoded, is cut short, is larger than Pillow's limit
+            (``PIL.Image.MAX_IMAGE_PIXELS``), or has no certain colours. The message names it.
+        FileNotFoundError, PermissionError, other OSError: the file cannot be opened. The message
             names it.
     """
     if not isinstance(path, (str, os.PathLike)):
@@ -125,28 +125,29 @@ def read_image(path: str | Path) -> Image.Image:
             return to_rgb(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"dsm_ext: no such picture: {path}") from None
-    except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
-        if isinstance(error, OSError) and error.errno is not None:  # not a decoder's
+    except Exception as error:  # PIL's decoders raise many types, even SyntaxError
+        if isinstance(error, OSError) and error.errno is not None:  # from the file system
             raise type(error)(f"dsm_ext: {path} cannot be read: {error.strerror}") from None
         raise ValueError(f"dsm_ext: {path} cannot be decoded: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """What a decoder says, without the address of a file object that Pillow puts in it."""
+    """The message of a decoder. Pillow's own would show the address of a file object."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "no known picture format"
     return str(error) or type(error).__name__
 
 
 def transform_for(model: Any) -> Transform:
-    """The preprocessing that a model's ``pretrained_cfg`` asks for: PIL image to [channels, h, w].
+    """Make the preprocessing that a model's ``pretrained_cfg`` describes.
 
-    The model is timm's or a ``dsm_ext.VisionTransformer``, or one of them that torch.compile or
-    data parallelism has wrapped. The crop is the model's own image size, whatever its config says.
+    Args:
+        model: timm's or a ``dsm_ext.VisionTransformer``, also inside torch.compile or a data
+            parallel wrapper. The crop has the model's own image size, whatever the config says.
 
     Raises:
-        ValueError: the model takes neither 1 nor 3 channels, or has no ``pretrained_cfg`` that says
-            how its pictures were normalised.
+        ValueError: the model takes neither 1 nor 3 channels, or has no ``pretrained_cfg`` with mean
+            and std.
     """
     from timm.data import resolve_data_config
 
@@ -161,7 +162,7 @@ def transform_for(model: Any) -> Transform:
             "dsm_ext: expected a Vision Transformer of timm's or dsm_ext's, got a "
             f"{type(model).__name__}"
         )
-    if not getattr(model, "pretrained_cfg", None):  # reading an unknown one of ours raises
+    if not getattr(model, "pretrained_cfg", None):  # our own raises an error if it is unknown
         raise ValueError(
             f"dsm_ext: how pictures are prepared for this {type(model).__name__} is not known: it "
             "has no pretrained_cfg, which models have that timm.create_model makes by a name"
@@ -184,20 +185,20 @@ def transform_for(model: Any) -> Transform:
 
 
 class Transform:
-    """A PIL image as a model takes it: float32 [channels, height, width], on the CPU.
+    """Converts a PIL image to the model's input: float32 [channels, height, width] on the CPU.
 
-    timm's transform scales and crops; it begins with ``to_rgb``, or with that as grey for a model
-    of one channel. torch's default dtype and device do not matter. It can be pickled.
+    It applies ``to_rgb`` (then grey, for a model of one channel), timm's scaling and cropping, and
+    the normalisation. It does not depend on torch's default dtype and device. It can be pickled.
 
     Args:
-        config: what timm's ``resolve_data_config`` gives.
+        config: the result of timm's ``resolve_data_config``.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         from timm.data import create_transform
 
         self.config = config
-        # With a prefetcher timm leaves normalisation to others; the last step makes a tensor.
+        # With use_prefetcher timm's steps end with a conversion to a tensor and do not normalise.
         steps = create_transform(**config, is_training=False, use_prefetcher=True).transforms
         self._resize = steps[:-1]
         channels = config["input_size"][0]
@@ -210,14 +211,14 @@ class Transform:
     def __call__(self, picture: Image.Image) -> Tensor:
         """
         Raises:
-            TypeError, ValueError, OSError: as ``to_rgb``; ValueError also for sides so unlike that
-                scaling would take too much memory.
+            TypeError, ValueError, OSError: as ``to_rgb``. ValueError also if one side is so much
+                longer than the other that scaling would need too much memory.
         """
         rgb = to_rgb(picture)
         height, width = self.config["input_size"][1:]
         ratio = max(rgb.size) / min(rgb.size)
         side = ratio * max(height, width) / self.config["crop_pct"]
-        if self.config["crop_mode"] == "center" and side > MOST_SIDE:  # others scale less
+        if self.config["crop_mode"] == "center" and side > MOST_SIDE:  # other modes scale less
             raise ValueError(
                 f"a picture of {rgb.width} x {rgb.height} has sides too unlike to be scaled to "
                 f"{width} x {height}: cut it first"
@@ -230,10 +231,10 @@ class Transform:
 
 
 class Batches:
-    """Decoded, preprocessed batches; pictures that cannot be read are named, skipped, counted.
+    """Batches of decoded, preprocessed pictures. Unreadable ones are named on stderr and skipped.
 
-    Iterating gives (images [b, channels, h, w], positions of these pictures in ``paths``);
-    ``skipped`` lists the paths that the latest iteration has passed over.
+    Iterating yields (images [b, channels, h, w], the positions of these pictures in ``paths``).
+    ``skipped`` lists the paths that the latest iteration skipped.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures of what merged: each group in its mean colour, with outlines."""
+"""Drawing which patches merged: each group in its mean colour, with outlines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dsm_ext.images import to_rgb
 
-LIGHT = 0.72  # luma from which black is drawn on it: well above middle grey, where white shows too,
-# so that most pictures are outlined in one colour
-GAP, HEAD = 12, 40  # pixels between pictures, and for a line of titles
+# Groups lighter than this luma get a black outline. It is well above middle grey, on which white is
+# visible too, so that most pictures have outlines of one colour.
+LIGHT = 0.72
+GAP, HEAD = 12, 40  # pixels between pictures, and of a line of titles
 
 
 def visualize(
@@ -29,18 +30,18 @@ def visualize(
     """Paint each group of merged patches in its mean colour and outline it.
 
     Args:
-        image: [3 or 1, height, width] of floats in [0, 1], before any normalisation; or a PIL
-            image, which ``dsm_ext.images.to_rgb`` makes RGB.
-        source: [gh * gw], one image's row of ``trace``'s source map.
-        grid: rows and columns of patches; None takes the one in which patches are square.
-        outline: colour between groups, a pixel wide; None takes black between light groups and
-            white between others, which shows on every picture, two pixels wide where patches have
-            16 or more. A small image wants to be enlarged first (``enlarge``).
+        image: [3 or 1, height, width] of floats in [0, 1], before normalisation; or a PIL image,
+            which ``dsm_ext.images.to_rgb`` converts.
+        source: [gh * gw], one row of ``trace``'s ``source``.
+        grid: rows and columns of patches. None takes the grid in which patches are square.
+        outline: the colour between groups, one pixel wide. None draws black between light groups
+            and white between others. This is visible on every picture, and is two pixels wide if
+            patches have 16 pixels or more. Enlarge small images first (``enlarge``).
 
     Raises:
-        ValueError: the shapes do not fit each other, or no grid is given and no grid of square
+        ValueError: the shapes do not fit each other; or no grid is given and no grid of square
             patches fits.
-        TypeError: another kind of image or source.
+        TypeError: ``image`` or ``source`` has another type.
     """
     image = _image("visualize", image)
     if not isinstance(source, Tensor):
@@ -80,19 +81,19 @@ def visualize(
 
 
 def enlarge(image: Tensor | Image.Image, grid: tuple[int, int], side: int = 448) -> Tensor:
-    """An image in [0, 1] resized, smoothly, so that all patches have the same whole size.
+    """Resize an image smoothly so that all patches have the same size in whole pixels.
 
     Args:
-        image: [channels, height, width] of floats, or a PIL image.
+        image: [channels, height, width] of floats in [0, 1], or a PIL image.
         grid: rows and columns of patches.
-        side: about what the longer side becomes; patches never get smaller than 8 pixels.
+        side: the approximate length of the longer side. A patch has at least 8 x 8 pixels.
 
     Returns:
         [channels, gh * patch height, gw * patch width], in [0, 1].
 
     Raises:
-        ValueError: an image or a grid of another shape, or a side that is not positive.
-        TypeError: another kind of image.
+        ValueError: ``image`` or ``grid`` has another shape, or ``side`` is not positive.
+        TypeError: ``image`` has another type.
     """
     image = _image("enlarge", image, any_channels=True)
     gh, gw = _grid("enlarge", grid)
@@ -106,17 +107,17 @@ def enlarge(image: Tensor | Image.Image, grid: tuple[int, int], side: int = 448)
 
 
 def to_image(image: Tensor | Image.Image) -> Image.Image:
-    """[3 or 1, height, width] in [0, 1] as a picture.
+    """Convert an image [3 or 1, height, width] in [0, 1] to a PIL image.
 
     Raises:
         ValueError: another shape.
-        TypeError: another kind of image.
+        TypeError: another type of image.
     """
     return Image.fromarray(_bytes(_pixels(_image("to_image", image))))
 
 
 def _image(function: str, image: Any, any_channels: bool = False) -> Tensor:
-    """An image of a caller's as a tensor [channels, height, width] of floats."""
+    """The caller's image as a tensor [channels, height, width] of floats."""
     if isinstance(image, Image.Image):
         levels = np.array(to_rgb(image))  # [height, width, 3]
         return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
@@ -137,7 +138,7 @@ def _image(function: str, image: Any, any_channels: bool = False) -> Tensor:
 
 
 def _grid(function: str, grid: Any) -> tuple[int, int]:
-    """Rows and columns as a caller gives them."""
+    """The caller's grid as two positive integers."""
     try:
         gh, gw = (operator.index(side) for side in grid)
     except (TypeError, ValueError):
@@ -151,7 +152,7 @@ def _grid(function: str, grid: Any) -> tuple[int, int]:
 
 
 def _square(source: Tensor, height: int, width: int) -> tuple[int, int]:
-    """The grid of square patches: of gh * gw = count and gh / gw = height / width, gh alone."""
+    """The grid of square patches: gh * gw = count, and gh / gw = height / width."""
     count = source.numel()
     gh = math.isqrt(count * height // width)
     gw = count // max(gh, 1)
@@ -173,7 +174,7 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _edges(groups: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour belongs to another group."""
+    """Mark the pixels whose right or lower neighbour belongs to another group."""
     edge = np.zeros(groups.shape, dtype=bool)
     edge[:, :-1] |= groups[:, :-1] != groups[:, 1:]
     edge[:-1] |= groups[:-1] != groups[1:]
@@ -181,7 +182,7 @@ def _edges(groups: np.ndarray) -> np.ndarray:
 
 
 def _outline(painted: np.ndarray, groups: np.ndarray, luma: np.ndarray, wide: bool) -> None:
-    """Draw between groups in black or white, by the mean luma of both; wide: on either side."""
+    """Draw between groups in black or white, by the mean luma of both. ``wide``: on both sides."""
     for axis in (0, 1):
         pixels, group, light = (np.moveaxis(a, axis, 0) for a in (painted, groups, luma))
         edge = group[:-1] != group[1:]
@@ -192,11 +193,11 @@ def _outline(painted: np.ndarray, groups: np.ndarray, luma: np.ndarray, wide: bo
 
 
 def sheet(rows: list[list[Image.Image]], titles: list[str], tile: int = 224) -> Image.Image:
-    """Images side by side, a column for each title, their longer sides ``tile`` pixels.
+    """Arrange images in a table, a column for each title. Their longer sides are ``tile`` pixels.
 
     Raises:
-        TypeError: something else than PIL images.
-        ValueError: an image without pixels, or a tile that is not positive.
+        TypeError: an entry is not a PIL image.
+        ValueError: an image has no pixels, or ``tile`` is not positive.
     """
     if tile < 1:
         raise ValueError(f"dsm_ext.sheet: expected tile to be positive, got {tile}")
@@ -216,18 +217,18 @@ def filmstrip(
     outline: tuple[int, int, int] | None = None,
     columns: int = 7,
 ) -> Image.Image:
-    """An image and how its patches are grouped, one frame after the other, each with its title.
+    """Draw an image, then its groups frame by frame, each frame with its title.
 
     Args:
         image: as for ``visualize``.
-        sources: a source map [gh * gw] for each frame, such as those behind each block.
-        titles: one for each source map.
+        sources: a source [gh * gw] for each frame, for example after each block.
+        titles: a title for each source.
         grid, outline: as for ``visualize``.
-        columns: at most so many frames in a row; rows are filled evenly.
+        columns: the maximum number of frames in a row. Rows are filled evenly.
 
     Raises:
         ValueError: the shapes or counts do not fit each other.
-        TypeError: as ``visualize``.
+        TypeError: as for ``visualize``.
     """
     image = _image("filmstrip", image)
     if len(titles) != len(sources) or columns < 1:
@@ -257,7 +258,7 @@ def _fit(image: Image.Image, tile: int) -> Image.Image:
 def _arrange(
     rows: list[list[Image.Image]], titles: list[list[str]], cell: tuple[int, int]
 ) -> Image.Image:
-    """Images in cells (width, height), with titles above the first ``len(titles)`` rows."""
+    """Put images in cells (width, height), with titles above the first ``len(titles)`` rows."""
     from PIL import ImageDraw
 
     width, height = cell
@@ -283,7 +284,7 @@ def _arrange(
 
 
 def _font(text: str, width: int) -> Any:
-    """The largest font, of 18 pixels at most, in which a title is no wider than its column."""
+    """The largest font, up to 18 pixels, in which a title is not wider than its column."""
     from PIL import ImageFont
 
     for size in range(18, 8, -1):

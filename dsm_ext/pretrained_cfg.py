@@ -1,7 +1,6 @@
-"""What is known of a model beside its weights, by timm's keys: preprocessing and labels.
+"""Preprocessing and class labels of a model, in a dict that timm calls ``pretrained_cfg``.
 
-timm calls such a dictionary a ``pretrained_cfg``. Nothing is guessed: where a model comes from
-somewhere that does not say how pictures were prepared, there is none.
+Nothing is guessed: if a model's files do not say how to prepare pictures, it has no such dict.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ LABELS = ("label_names", "label_descriptions")
 
 
 class UnknownCfg(Mapping[str, Any]):
-    """Stands where nothing is known; whoever looks into it gets a ValueError that says so."""
+    """The ``pretrained_cfg`` of a model without one. Reading it raises ValueError and says so."""
 
     def _refuse(self) -> NoReturn:
         raise ValueError(
@@ -42,20 +41,20 @@ class UnknownCfg(Mapping[str, Any]):
         return "<unknown>"
 
 
-# ImageNet-1k in the last part of a timm tag, which names the data that a model was trained on last.
+# ImageNet-1k in the last part of a timm tag. That part names the data of the last training.
 IMAGENET_1K = re.compile(r"(^|[^a-z])in1k($|[^a-z0-9])")
 
 
 def fit_cfg(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """A copy for a model's own images: their size, and a mean and deviation for each channel.
+    """Copy a ``pretrained_cfg`` and fit it to a model's image size and number of channels.
 
-    One number stands for all channels. Of a checkpoint for colours, a model of other channels gets
-    their mean for each.
+    A single number in ``mean`` or ``std`` is used for all channels. If the numbers are for another
+    number of channels, their mean is used for all channels.
 
     Raises:
         TypeError: not a mapping.
-        ValueError: ``mean`` or ``std`` is missing, has another length or a number that is none, or
-            ``crop_pct`` or ``crop_mode`` is none of timm's.
+        ValueError: ``mean`` or ``std`` is missing, has another length or an unusable value; or
+            ``crop_pct`` or ``crop_mode`` is not valid in timm.
     """
     if not isinstance(cfg, Mapping):
         raise TypeError(
@@ -88,7 +87,7 @@ def _by_channel(name: str, given: Any, channels: int) -> tuple[float, ...]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no bool."""
+    """Whether a value is a finite number and not a bool."""
     try:
         return not isinstance(value, (bool, str)) and math.isfinite(value)
     except (TypeError, OverflowError):
@@ -103,13 +102,13 @@ def _wrong(name: str, expected: str, value: Any) -> ValueError:
 
 
 def without_labels(cfg: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """A copy for a classifier of other classes than the checkpoint's."""
+    """Copy a ``pretrained_cfg`` for a head with other classes than the checkpoint's."""
     lost = ("label_names", "label_descriptions", "label_offset", "tag")
     return {k: v for k, v in cfg.items() if k not in lost} | {"num_classes": config.num_classes}
 
 
 def cfg_of_timm(model: Any, config: Config) -> dict[str, Any] | None:
-    """What timm's model says; None where timm did not make it by a name, or it is of no use."""
+    """The ``pretrained_cfg`` of timm's model. None if it has none or an unusable one."""
     cfg = getattr(model, "pretrained_cfg", None)
     try:
         return fit_cfg(cfg, config) if isinstance(cfg, Mapping) else None
@@ -118,10 +117,10 @@ def cfg_of_timm(model: Any, config: Config) -> dict[str, Any] | None:
 
 
 def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a model's folder says.
+    """The ``pretrained_cfg`` that a model's folder gives. None if mean and std are unknown.
 
     Args:
-        content: its config.json.
+        content: the folder's config.json.
     """
     p = info.preprocessing
     if not p.known:
@@ -138,7 +137,7 @@ def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] |
     }
     if info.architecture:
         cfg["architecture"] = info.architecture
-    for source in (checkpoint, content):  # as in timm, the last one counts
+    for source in (checkpoint, content):  # the later one wins, as in timm
         for key, name in (("labels", "label_names"), *((n, n) for n in LABELS)):
             if source.get(key):
                 cfg[name] = source[key]
@@ -146,12 +145,13 @@ def cfg_of_info(info: ModelInfo, content: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def label_names(cfg: Mapping[str, Any] | None, num_classes: int) -> list[str] | None:
-    """The names of the classes as the checkpoint has them, such as WordNet ids.
+    """The checkpoint's names for the classes, such as WordNet ids.
 
-    ImageNet-1k's are taken where a tag of timm's says that the model was trained on it last.
+    If the checkpoint has no names and timm's tag says that it was last trained on ImageNet-1k, the
+    names are ImageNet-1k's.
 
     Returns:
-        None where they are not known, or where there are more or fewer than ``num_classes``.
+        None if the names are unknown or there are not exactly ``num_classes`` of them.
     """
     if cfg is None:
         return None
@@ -170,12 +170,12 @@ def label_names(cfg: Mapping[str, Any] | None, num_classes: int) -> list[str] | 
 
 
 def _data_set(cfg: Mapping[str, Any]) -> str:
-    """The last part of a tag such as ``augreg_in21k_ft_in1k``."""
+    """The last part of a tag such as ``augreg_in21k_ft_in1k``: ``in1k``."""
     return str(cfg.get("tag") or "").rpartition("_ft_")[2]
 
 
 def class_names(cfg: Mapping[str, Any] | None, num_classes: int) -> list[str] | None:
-    """The names of the classes for people: what describes them, where something does."""
+    """The readable names of the classes: their descriptions, else their label names."""
     names = label_names(cfg, num_classes)
     if cfg is None or names is None:
         return None

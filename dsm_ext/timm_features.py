@@ -1,4 +1,4 @@
-"""Which of timm's Vision Transformers are supported, and what their shape is."""
+"""Which of timm's Vision Transformers are supported, and the ``Config`` of a supported one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from torch import nn
 from dsm_ext._native import Config
 from dsm_ext.described import described, listed
 
-# By their width.
+# A supported model for each width.
 NEAREST = {
     192: "vit_tiny_patch16_224",
     384: "vit_small_patch16_224",
@@ -40,7 +40,7 @@ NEAREST = {
 
 
 def config_of(model: Any) -> Config:
-    """The shape of a supported timm model."""
+    """The ``Config`` of a supported timm model."""
     block = model.blocks[0]
     parallel = isinstance(block, ParallelScalingBlock)
     attn = block if parallel else block.attn
@@ -86,14 +86,14 @@ def config_of(model: Any) -> Config:
 
 
 def check_supported(model: nn.Module) -> None:
-    """Refuse what would be computed wrongly.
+    """Refuse a model that the compiled model would compute wrongly.
 
-    Every part must be exactly the class that the compiled model computes: an unknown one is refused
-    by its name, a known feature by its own.
+    Every part must be of exactly a class that the compiled model computes. The message names
+    unknown classes and unsupported features.
 
     Raises:
         TypeError: not a module.
-        NotImplementedError: naming the features found and the nearest supported model.
+        NotImplementedError: the message names the features and the nearest supported model.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -122,7 +122,7 @@ def _unsupported(model: Any) -> Iterator[str]:
         yield f"the architecture {type(model).__module__}.{type(model).__name__}"
         return
     parts = list(_foreign_parts(model))
-    if parts:  # where a part is of another class, its attributes mean nothing
+    if parts:  # the attributes of unknown classes may have another meaning
         yield from parts
         return
     yield from (name for name, present in _MODEL_FEATURES if present(model))
@@ -162,11 +162,11 @@ def _activations(model: nn.Module) -> set[str]:
 
 
 def _foreign_parts(model: nn.Module) -> Iterator[str]:
-    """Every part must stand in a known place and be of just the class that belongs there."""
+    """Yield every part that is in an unknown place, or is not of a class for this place."""
     refused: list[str] = []
     for name, module in model.named_modules(remove_duplicate=False):
         if any(name.startswith(outer + ".") for outer in refused):
-            continue  # the part around it is refused already
+            continue  # a part around this one is refused already
         place = name.rpartition(".")[2]
         if module._forward_hooks or module._forward_pre_hooks:
             yield "forward hooks"
@@ -192,7 +192,7 @@ _LINEAR = (nn.Linear,)
 _NORM = (LayerNorm, nn.LayerNorm, RmsNorm)
 _NORM_OR_NONE = (*_NORM, nn.Identity)
 _SCALE = (LayerScale, nn.Identity)
-_DROP = (nn.Identity, nn.Dropout, DropPath, PatchDropout)  # all of them the identity in eval mode
+_DROP = (nn.Identity, nn.Dropout, DropPath, PatchDropout)  # each is the identity in eval mode
 _MLPS: dict[type, str] = {Mlp: "mlp", GluMlp: "glu", SwiGLU: "swiglu"}
 _ACTIVATIONS: dict[type, str] = {
     GELU: "gelu",
@@ -202,7 +202,7 @@ _ACTIVATIONS: dict[type, str] = {
     nn.SiLU: "silu",
 }
 
-# By the last part of a module's name: the classes that are computed, and what another one means.
+# For the last part of a module's name: the supported classes, and what to say of another class.
 _PARTS: dict[str, tuple[tuple[type, ...], str]] = {
     "patch_embed": ((PatchEmbed,), "a patch embedding of type {type}"),
     "blocks": ((nn.Sequential,), "blocks in a {type}"),
@@ -251,7 +251,7 @@ def _tiles(patch_embed: Any) -> bool:
 
 
 def _usual_pool(pool: Any) -> bool:
-    """Whether an attention pool is as timm's Vision Transformers make it."""
+    """Whether an attention pool is like those of timm's Vision Transformers."""
     return (
         pool.latent_len == 1
         and pool.pool == "token"
@@ -268,7 +268,7 @@ def _usual_pool(pool: Any) -> bool:
 
 
 def _fits_blocks(model: Any) -> Any:
-    """Whether an attention pool has the blocks' heads and hidden width."""
+    """Whether an attention pool has the same heads and hidden width as the blocks."""
     pool, block = model.attn_pool, model.blocks[0]
     parallel = type(block) is ParallelScalingBlock
     heads = (block if parallel else block.attn).num_heads

@@ -1,4 +1,4 @@
-"""Makes timm's models by name."""
+"""Making timm's models by name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 from dsm_ext.described import described
 from dsm_ext.timm_features import check_supported, config_of
 
-_POOLS = ("", "token", "avg", "map", "avgmax", "max", "prr")  # timm's; the last three are refused
+_POOLS = ("", "token", "avg", "map", "avgmax", "max", "prr")  # timm's. The last three are refused
 
 
 def arguments(
     *, img_size: Any, num_classes: Any, in_chans: Any, global_pool: Any
 ) -> dict[str, Any]:
-    """Keyword arguments for ``timm.create_model``, those that are not None.
+    """Keyword arguments for ``timm.create_model``: those that are not None.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: a number out of range, or not one or two for img_size; an unknown global_pool.
+        TypeError: an argument has another type.
+        ValueError: a number is out of range; img_size has not one or two numbers; or global_pool is
+            unknown.
     """
     out: dict[str, Any] = {}
     if img_size is not None:
@@ -47,12 +48,12 @@ def arguments(
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
-    """What ``operator.index`` takes, bool left out, within bounds."""
+    """An integer within bounds. Takes all that ``operator.index`` takes, except bool."""
     try:
         if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
             raise TypeError
         number = operator.index(value)
-    except Exception as error:  # tensors of several elements raise others than TypeError
+    except Exception as error:  # tensors of several elements raise other types than TypeError
         raise TypeError(
             f"dsm_ext.from_timm: expected {name} to be an integer, got {described(value)}"
         ) from error
@@ -83,11 +84,11 @@ def _size(size: Any) -> tuple[int, int]:
 
 
 def shape_of(name: str, kwargs: dict[str, Any]) -> Any:
-    """A supported model of that name, in eval mode and without values: on the meta device.
+    """Make a supported model by name in eval mode on the meta device, that is without values.
 
     Raises:
-        ValueError: timm has no such model, or does not make it with these arguments.
-        NotImplementedError: it is not supported.
+        ValueError: timm has no such model, or cannot make it with these arguments.
+        NotImplementedError: the model is not supported.
     """
     if not name or (":" not in name and not timm.is_model(name.split(".")[0])):
         raise ValueError(f"dsm_ext.from_timm: timm has no model named {described(name)}")
@@ -95,21 +96,21 @@ def shape_of(name: str, kwargs: dict[str, Any]) -> Any:
         with torch.device("meta"):
             model = timm.create_model(name, **kwargs).eval()
     except _TIMM_REFUSES as error:
-        if isinstance(error, OSError):  # of the hub
+        if isinstance(error, OSError):  # from the hub
             raise
         if kwargs:
-            shape_of(name, {})  # where it is the name that is not supported
+            shape_of(name, {})  # raises if the name alone is not supported
         raise _refused(name, kwargs, error) from error
     check_supported(model)
-    config_of(model)  # its numbers are in range
+    config_of(model)  # raises if a number is out of range
     return model
 
 
 def create(name: str, kwargs: dict[str, Any], pretrained: bool) -> Any:
-    """The model in eval mode, with the weights that timm downloads or with random ones.
+    """Make the model in eval mode, with the weights that timm downloads or with random ones.
 
     Raises:
-        ValueError: timm has no weights for that name.
+        ValueError: timm has no weights for this name.
     """
     try:
         return timm.create_model(name, pretrained=pretrained, **kwargs).eval()

@@ -1,4 +1,4 @@
-"""Gives timm's models the weights of files, as timm does."""
+"""Loading weight files into timm's models, in the same way as timm."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def give_weights(
     use_ema: bool,
     resample: bool,
 ) -> Any:
-    """Gives a supported model of timm's, on the meta device, the weights of a file.
+    """Load a weight file into a supported timm model on the meta device.
 
-    Tensors of timm's names and shapes are taken as they are, in float32, as timm's own
-    ``load_state_dict`` does. Others go through timm's conversion first (``checkpoint_filter_fn``).
+    If the tensors have timm's names and shapes, they are taken and converted to float32, as timm's
+    ``load_state_dict`` does. Otherwise timm's conversion (``checkpoint_filter_fn``) runs first.
 
     Args:
-        name: timm's, for the messages and for what timm does by name.
-        resample: whether position embeddings of another image size may be resampled.
+        name: timm's name of the model. Messages show it, and some conversions depend on it.
+        resample: whether to resample position embeddings of another image size.
 
     Raises:
-        FileNotFoundError, ValueError, TypeError: as ``load_weights``; or the weights do not fit,
-            and the message names them and the arguments with which they would.
+        FileNotFoundError, ValueError, TypeError: as ``load_weights``. ValueError also if the
+            weights do not fit. The message names them and arguments that would make them fit.
     """
     path = existing_file(path)
     if is_numpy_archive(path):
@@ -74,11 +74,11 @@ def _fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
 
 
 def _converted(model: Any, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """By timm's names; as it is where timm cannot, which the misfit then shows."""
+    """Convert tensors to timm's names. If timm cannot, return them as they are."""
     if _patch_sizes(state) - {tuple(model.patch_embed.patch_size)}:
-        return state  # of another model; timm would resample the patch embedding
+        return state  # from another model: timm would resample the patch embedding
     options: dict[str, Any] = {"adapt_layer_scale": True}
-    if "flexi" in name or "radio" in name:  # how timm resamples the positions of these
+    if "flexi" in name or "radio" in name:  # timm resamples their positions in this way
         options |= {"interpolation": "bilinear", "antialias": False}
     aligned = getattr(vision_transformer, "_RADIO_ALIGN_CORNERS", ())
     if any(part in name for part in aligned):
@@ -88,10 +88,10 @@ def _converted(model: Any, state: dict[str, Tensor], name: str) -> dict[str, Ten
     )
     try:
         converted = convert(dict(state), model)
-    except Exception:  # of names or shapes that are nobody's: the caller reports the misfit
+    except Exception:  # unknown names or shapes: the caller reports what does not fit
         return state
     if "head.bias" in converted and "head.bias" not in state and "head.weight" in converted:
-        # a projection without bias gets zeros from timm
+        # timm adds a bias of zeros to a projection without one
         converted["head.bias"] = converted["head.bias"].to(converted["head.weight"].dtype)
     return converted
 
@@ -107,13 +107,13 @@ def _check_positions(model: Any, state: Mapping[str, Tensor], path: Path, name: 
         for tensor_name, tensor in state.items()
         if tensor_name.rpartition(".")[2] in _POSITIONS and tensor.ndim > 1
     ]
-    large = any(key.startswith("radio_model.") for key in state)  # which timm always cuts to size
+    large = any(key.startswith("radio_model.") for key in state)  # timm always crops these
     if rows and not large:
         _check_rows(model, rows[0], path, name)
 
 
 def _check_rows(model: Any, rows: int, path: Path, name: str) -> None:
-    """Refuse positions of another image size than the name's, as timm does."""
+    """Refuse positions for another image size than the model's, as timm does."""
     patches = math.prod(model.patch_embed.grid_size)
     if model.pos_embed is None or rows - patches in (0, 1, model.num_prefix_tokens):
         return
@@ -150,7 +150,7 @@ def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
 def _misfit(
     model: Any, state: Mapping[str, Tensor], found: State, path: Path, name: str
 ) -> Exception:
-    """The compiled model's own error, which names each tensor, and what would help."""
+    """The compiled model's error, which names each tensor, with hints added."""
     weights = {key: tensor.to(torch.float32) for key, tensor in state.items()}
     try:
         VisionTransformer(config_of(model), "dense", weights)
@@ -193,7 +193,7 @@ def _hints(model: Any, state: Mapping[str, Tensor]) -> Iterator[str]:
 
 @torch.no_grad()
 def _give_numpy(model: Any, path: Path, name: str, resample: bool) -> Any:
-    """An archive of JAX, through the model's own reader. What that leaves out remains NaN."""
+    """Load JAX's archive with the model's own reader. Parameters that it does not set stay NaN."""
     if not resample:
         with np.load(path) as archive:
             keys = [key for key in archive.files if key.endswith("pos_embedding")]
@@ -204,7 +204,7 @@ def _give_numpy(model: Any, path: Path, name: str, resample: bool) -> Any:
         nn.init.constant_(parameter, math.nan)
     try:
         model.load_pretrained(str(path))
-    except Exception as error:  # whatever foreign names and shapes run into
+    except Exception as error:  # the reader raises many types for unknown names and shapes
         raise ValueError(
             f"dsm_ext.from_timm: timm cannot read {path} as {name}: {type(error).__name__} "
             f"{' '.join(str(error).split())[:200]}"
