@@ -1,4 +1,4 @@
-"""How transformers' checkpoints want their pictures prepared, and their labels, by timm's keys."""
+"""The preprocessing and labels of transformers' checkpoints, converted to timm's keys."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dsm_ext.described import described
 from dsm_ext.pretrained_cfg import is_number
 from dsm_ext.transformers_files import read_json
 
-# Pillow's numbers for ways to resize.
+# Pillow's numbers for its resampling filters.
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 UNLIKE_TIMM = (
     "do_flip_channel_order", "do_grayscale", "do_convert_grayscale", "do_pad", "do_thumbnail",
     "do_align_long_axis", "do_crop_margin", "offset",
 )  # fmt: skip
-SQUARE = ("vit", "deit")  # a size that is one number means both sides; elsewhere the shorter one
+SQUARE = ("vit", "deit")  # here one number is the size of both sides, elsewhere of the shorter one
 
 
 def read_pretrained_cfg(folder: Path, num_classes: int) -> dict[str, Any] | None:
-    """The preprocessing in a folder's preprocessor_config.json, and the labels in its config.json.
+    """Read the preprocessing in preprocessor_config.json and the labels in config.json.
 
     Args:
-        folder: of a checkpoint that can be loaded.
-        num_classes: of the model's head.
+        folder: a checkpoint that can be loaded.
+        num_classes: the number of the model's classes.
 
     Returns:
-        ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``, and ``label_names`` where
-        each class has a name; None where the folder does not say how pictures are prepared, or says
-        something that timm's transform cannot do.
+        ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``, and ``label_names`` if
+        every class has a name. None if the folder does not say how to prepare pictures, or asks
+        for something that timm's transform cannot do.
 
     Raises:
-        ValueError: a file cannot be read, or a field is of another type.
+        ValueError: a file cannot be read, or a field has another type.
     """
     config = read_json(folder / "config.json")
     for name in ("preprocessor_config.json", "processor_config.json"):
@@ -70,7 +70,7 @@ def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, A
     if _flag(path, content, "do_center_crop", default="crop_size" in content):
         cropped, _ = _size(path, content, "crop_size", True)
     elif not square:
-        return None  # the longer side stays as long as it is
+        return None  # the longer side would keep its length
     resample = content.get("resample", 2 if kind == "vit" else 3)
     if type(resample) is not int or resample not in INTERPOLATIONS:
         raise _wrong(path, "resample", resample)
@@ -84,7 +84,7 @@ def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, A
 
 
 def _size(path: Path, content: Mapping[str, Any], name: str, square: bool) -> tuple[int, bool]:
-    """A size in pixels, and whether it is that of both sides; else it is the shorter one's."""
+    """A size in pixels, and whether it is that of both sides (True) or of the shorter side."""
     value = content.get(name)
     if isinstance(value, dict) and "shortest_edge" in value:
         value, square = value["shortest_edge"], False
@@ -96,7 +96,7 @@ def _size(path: Path, content: Mapping[str, Any], name: str, square: bool) -> tu
 
 
 def _crop_pct(cropped: int, scaled: int) -> float:
-    """The share of which timm's ``floor(cropped / share)`` makes ``scaled`` again."""
+    """A share for which timm's ``floor(cropped / share)`` is ``scaled`` again."""
     share = cropped / scaled
     return share if math.floor(cropped / share) == scaled else math.nextafter(share, 0)
 
@@ -123,7 +123,7 @@ def _wrong(path: Path, name: str, value: Any) -> ValueError:
 
 
 def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
-    """The names in ``id2label``; None where they are the placeholders LABEL_0, LABEL_1, ..."""
+    """The names in ``id2label``. None if they are the placeholders LABEL_0, LABEL_1, ..."""
     names = config.get("id2label")
     if not isinstance(names, Mapping) or len(names) != num_classes or num_classes == 0:
         return None

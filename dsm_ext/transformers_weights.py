@@ -1,4 +1,4 @@
-"""Hugging Face transformers' vision checkpoints by timm's names; transformers is not needed."""
+"""Converting transformers' vision checkpoints to timm's names. transformers is not needed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dsm_ext.transformers_files import read_json, read_tensors
 
 _ACTIVATIONS = {"gelu": GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
 
-# Of training, of the poolers and of CLIP's text half.
+# Tensors of training, of the poolers, and of CLIP's text half.
 _UNUSED = re.compile(
     r"(\w+\.)?(embeddings\.(mask_token|position_ids)|pooler\.dense\.(weight|bias))"
     r"|text_model\..+|text_projection\.weight|logit_scale"
 )
-# Applied one after another, to the names in files and to those that transformers 5 has in memory.
+# Applied in this order, to the names in files and to the names of transformers 5 in memory.
 _RENAMES = (
     (rf"^({'|'.join(KINDS[:4])}|vision_model)\.", ""),
     (r"^embeddings\.(cls_token|class_embedding)$", "cls_token"),
@@ -49,18 +49,18 @@ _RENAMES = (
     (r"\.(output\.dense|mlp\.weights_out|mlp\.down_proj)\.", ".mlp.fc2."),
 )
 _TEACHER = {"cls_classifier.weight", "distillation_classifier.weight"}
-# Of a tensor of timm's, the parts that are concatenated.
+# The parts that are concatenated to one tensor of timm.
 _PARTS = {"attn.qkv": ("q", "k", "v"), "mlp.fc1": ("gate", "up")}
 
 
 class Architecture(NamedTuple):
-    """The timm model that takes the weights: a class and its keyword arguments."""
+    """The timm model for the weights: a class and its keyword arguments."""
 
     model: type[VisionTransformer]
     arguments: dict[str, Any]
 
     def build(self) -> VisionTransformer:
-        """It, in eval mode, with random weights."""
+        """Make the model in eval mode, with random weights."""
         return self.model(**self.arguments).eval()
 
 
@@ -71,51 +71,56 @@ def is_transformers(state: Mapping[str, Tensor]) -> bool:
 
 
 def load_transformers(path: str | os.PathLike[str]) -> tuple[Architecture, dict[str, Tensor]]:
-    """``to_timm`` of a folder as the hub lays it out.
+    """Read a folder of the model hub and convert it with ``to_timm``.
 
     Args:
-        path: holds config.json beside model.safetensors or pytorch_model.bin, either whole or as
-            an index (model.safetensors.index.json) and its shards. Pickles are read with
-            ``weights_only``. No file is mapped into memory.
+        path: a folder with config.json and either model.safetensors or pytorch_model.bin. The
+            latter is one file, or an index (model.safetensors.index.json) with its shards. Pickles
+            are read with ``weights_only``. No file is mapped into memory.
 
     Raises:
-        FileNotFoundError: no such folder, or a file that it lacks.
-        ValueError: a file cannot be read as what its name says, or as ``to_timm``.
+        FileNotFoundError: the folder does not exist or lacks a file.
+        ValueError: a file cannot be read; or as ``to_timm``.
         NotImplementedError: as ``to_timm``.
     """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"dsm_ext: no such folder: {path}")
     config = read_json(path / "config.json")
-    read_config(config)  # before the weights, which may be large
+    read_config(config)  # raises before the weights, which may be large, are read
     return to_timm(read_tensors(path), config)
 
 
 def to_timm(
     state: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """The timm model that computes what a checkpoint of transformers does, and its weights.
+    """Convert a checkpoint of transformers to the timm model that computes the same.
 
-    Tensors are renamed, and the queries', keys' and values' concatenated. The model pools by the
-    class token; without a head it gives that token [B, C] behind the last norm.
+    The tensors get timm's names, and queries, keys and values are concatenated. The model pools by
+    the class token. Without a head it returns this token [B, C] after the last norm.
 
-    - DeiT with a teacher becomes timm's distilled model. DeiT without one has its head on the class
-      token alone, and its distillation token becomes a register token.
-    - DINOv2's registers have no position; the class token's is added to it, as timm does.
-    - CLIP's projection becomes a head with a bias of zeros, as in timm. Its text half is left out.
-    - Left out as well: mask tokens, and the poolers of ViT and DeiT.
+    - DeiT with a teacher becomes timm's distilled model. DeiT without one has a head on the class
+      token only, and its distillation token becomes a register token.
+    - DINOv2's registers have no position. The position of the class token is added to this token,
+      because timm's model does not add it.
+    - CLIP's projection becomes a head with a bias of zeros, as in timm. CLIP's text half, mask
+      tokens, and the poolers of ViT and DeiT are left out.
 
     Args:
-        state: the tensors, by their names in transformers' files or in its models.
+        state: the tensors by transformers' names, as in its files or its models.
         config: config.json, of model_type vit, deit, dinov2, dinov2_with_registers,
             clip_vision_model or clip.
 
+    Returns:
+        The timm model's class and arguments, and the tensors by timm's names.
+
     Raises:
-        NotImplementedError: another model_type, a config without a key or with a value that timm's
-            model does not compute, or a head that takes the patches; the message names it.
-        ValueError: a value of another type or out of range, named by its key; or the tensors are
-            not those of the config: missing ones are named as in timm, unexpected and misshapen
-            ones as in the checkpoint, and the keys that contradict them.
+        NotImplementedError: another model_type; a key that is missing or has a value that timm's
+            model does not compute; or a head on the patches. The message names it.
+        ValueError: a value has another type or is out of range (the message names its key); or the
+            tensors do not fit the config. Then the message names missing tensors by timm's names,
+            unexpected and misshapen ones by the checkpoint's names, and the keys that contradict
+            them.
     """
     checked = read_config(config)
     kind = checked.kind
@@ -137,7 +142,7 @@ def to_timm(
         timm_state = architecture.build().state_dict()
     shapes = {name: list(tensor.shape) for name, tensor in timm_state.items()}
     if arguments["no_embed_class"]:
-        shapes["pos_embed"][1] += 1  # the class token's, added to it below
+        shapes["pos_embed"][1] += 1  # the row of the class token, which is added to it below
     try:
         out = _gathered(kind, given, names, shapes)
     except ValueError as error:
@@ -153,14 +158,14 @@ def _classes(given: Mapping[str, Tensor]) -> int:
     heads = [given[name] for name in ("head.weight", "head_dist.weight") if name in given]
     if not heads:
         return 0
-    return max(heads[0].shape[0], 1) if heads[0].ndim == 2 else 1  # others are misshapen later
+    return max(heads[0].shape[0], 1) if heads[0].ndim == 2 else 1  # other shapes are refused later
 
 
 def _arguments(config: VisionConfig) -> dict[str, Any]:
-    """timm's keyword arguments, but for what depends on the head."""
+    """timm's keyword arguments, without those that depend on the head."""
     channels, hidden = config.hidden_size, config.intermediate_size
     registers = config.kind == "dinov2_with_registers"
-    ratio = hidden / channels  # timm truncates channels * ratio
+    ratio = hidden / channels  # timm computes int(channels * ratio)
     return {
         "img_size": config.image_size,
         "patch_size": config.patch_size,
@@ -173,7 +178,7 @@ def _arguments(config: VisionConfig) -> dict[str, Any]:
         "act_layer": nn.SiLU if config.use_swiglu_ffn else _ACTIVATIONS[config.hidden_act],
         "norm_layer": partial(LayerNorm, eps=config.layer_norm_eps),
         "qkv_bias": config.qkv_bias,
-        "init_values": 1e-5 if "dinov2" in config.kind else None,  # makes a LayerScale
+        "init_values": 1e-5 if "dinov2" in config.kind else None,  # a value makes a LayerScale
         "reg_tokens": config.num_register_tokens,
         "no_embed_class": registers,
         "pre_norm": config.kind == "clip_vision_model",
@@ -182,14 +187,14 @@ def _arguments(config: VisionConfig) -> dict[str, Any]:
 
 
 def _renamed(kind: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors by timm's names, parts by themselves, and what the checkpoint calls them."""
+    """The tensors by timm's names, and the checkpoint's name for each. Nothing is concatenated."""
     names: dict[str, str] = {}
     for name in state:
         new = name
         for pattern, replacement in _RENAMES:
             new = re.sub(pattern, replacement, new)
         if not _UNUSED.fullmatch(name):
-            names[name if new in names else new] = name  # a second one is unexpected
+            names[name if new in names else new] = name  # a duplicate is reported as unexpected
     if kind == "deit" and not _TEACHER & state.keys() and "dist_token" in names:
         names["reg_token"] = names.pop("dist_token")
     given = {new: state[name] for new, name in names.items()}
@@ -205,7 +210,7 @@ def _renamed(kind: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
 def _gathered(
     kind: str, given: dict[str, Tensor], names: dict[str, str], shapes: dict[str, list[int]]
 ) -> dict[str, Tensor]:
-    """The tensors of those shapes, their parts concatenated."""
+    """Check the shapes of all tensors and concatenate their parts."""
     out, used = {}, set()
     missing, misshapen = [], []
     for target, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""``dsm-ext bench``: images per second beside timm and the PyTorch reference, taken in turn."""
+"""``dsm-ext bench``: images per second, compared with timm and the PyTorch reference."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def calls_for(
     peers: Sequence[str],
     images: Tensor,
 ) -> dict[str, Callable[[], Any]]:
-    """One call for each schedule of ours and of each peer, by "peer schedule".
+    """Make the calls to compare, by "peer schedule". All use the same images and weights.
 
     Args:
-        model: timm's, or without peers one of ours; what is called shares its weights.
-        schedules: strings, or schedules by what they are called.
+        model: timm's model, or without peers one of ours.
+        schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
+        peers: any of "timm" (dense only) and "reference" (each schedule).
+        images: [B, channels, height, width].
     """
     device = images.device
     calls: dict[str, Callable[[], Any]] = {}
@@ -88,10 +90,13 @@ def _peers(text: str | None) -> list[str]:
 
 
 def _compared(opened: Opened, peers: list[str], asked: bool) -> tuple[Any, list[str]]:
-    """timm's model and the peers; without peers our own, where timm knows nothing of a folder.
+    """The model to time and its peers.
+
+    Without peers this is our own model. A folder may not tell which timm model it is. Then there
+    are no peers either, unless the user asked for them.
 
     Raises:
-        ValueError: somebody asked for peers that need timm's model, and it cannot be made.
+        ValueError: the user asked for peers, but the timm model cannot be made.
     """
     if not peers:
         return opened.model, []

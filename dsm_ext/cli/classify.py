@@ -1,4 +1,4 @@
-"""``dsm-ext classify``: the five likeliest classes of each picture, dense beside merged."""
+"""``dsm-ext classify``: the five most likely classes of each picture, dense and merged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     model, transform = opened.model, opened.transform()
     names = short_names(opened.labels())
     merged = model.schedule
-    width = shutil.get_terminal_size().columns  # 80 where the output is no terminal
+    width = shutil.get_terminal_size().columns  # 80 if the output is not a terminal
     failed = 0
     for path in args.images:
         try:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def short_names(labels: list[str]) -> list[str]:
-    """The first of a class's names ("tench" of "tench, Tinca tinca"), or all where two share it."""
+    """The first name of each class ("tench" of "tench, Tinca tinca"), all if two share it."""
     whole = [" ".join(label.split()) for label in labels]
     first = [label.partition(",")[0] for label in whole]
     count = Counter(first)
@@ -57,9 +57,9 @@ def short_names(labels: list[str]) -> list[str]:
 
 
 def beside(width: int, left: list[str], right: list[str]) -> str:
-    """Two columns, no line of them wider than ``width``; what is cut ends with dots.
+    """Two columns side by side. Lines are at most ``width`` wide; longer text ends with dots.
 
-    The narrower column leaves to the other one what it does not need.
+    If one column needs less than half of the width, the other column gets the rest.
     """
     space = max(width - INDENT - GAP, 2)
     needed = [max(map(len, column)) for column in (left, right)]
@@ -79,7 +79,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def prepare(path: str, transform: Callable[[Any], Tensor]) -> Tensor:
-    """A picture as the model wants it; every fault names the file."""
+    """Read and prepare a picture. Every error names the file."""
     picture = read_image(path)
     try:
         return transform(picture)

@@ -1,4 +1,4 @@
-"""What the commands share: settings of a run, tables, files of results."""
+"""Shared by the commands: making models, run settings, tables, checks of output files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "write_json",
 ]
 
-# The arguments that make a model of a timm name; a folder or an exported file has all of this.
+# The arguments that go with a timm name. A folder or an exported file fixes all of these.
 OF_NAMES = {
     "weights": "--weights", "pretrained": "--pretrained", "weights_prefix": "--weights-prefix",
     "no_ema": "--no-ema", "img_size": "--img-size", "num_classes": "--num-classes",
@@ -42,14 +42,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def timm_model(
     name: str, weights: str | None = None, pretrained: bool = False, **options: Any
 ) -> Any:
-    """timm's model, in eval mode, with the weights asked for, else random ones (seed 0).
+    """Make timm's model in eval mode, with the given weights or random ones (seed 0).
 
     Args:
-        options: what else ``create_timm`` takes.
+        options: further arguments of ``create_timm``.
 
     Raises:
         ValueError: timm has no such model, or the weights do not fit.
-        NotImplementedError: dsm_ext does not support it.
+        NotImplementedError: dsm_ext does not support the model.
     """
     if weights and pretrained:
         raise ValueError("expected one of --weights FILE and --pretrained, got both")
@@ -58,16 +58,16 @@ def timm_model(
 
 
 def given(args: argparse.Namespace, name: str) -> bool:
-    """Whether the user gave an argument, which this command may not even have."""
+    """Whether the user gave an argument. False if the command does not have it."""
     value = getattr(args, name, None)
-    return value is not None and value is not False  # 0 is given: --num-classes 0
+    return value is not None and value is not False  # 0 counts as given: --num-classes 0
 
 
 def any_model(args: argparse.Namespace) -> Any:
-    """timm's model of a command's arguments: of a name, its shape, and weights or none.
+    """Make timm's model from a command's arguments. Without weights they are random.
 
     Raises:
-        ValueError: an argument that goes with a weight file stands without one.
+        ValueError: an argument that belongs to a weight file is given without one.
     """
     if not given(args, "weights"):
         for name in ("weights_prefix", "no_ema"):
@@ -83,10 +83,10 @@ def any_model(args: argparse.Namespace) -> Any:
 
 
 def trained_model(args: argparse.Namespace) -> Any:
-    """``any_model``, which must have weights.
+    """Make timm's model as ``any_model`` does, but refuse random weights.
 
     Raises:
-        ValueError: the arguments do not say where they are.
+        ValueError: the arguments do not say where the weights are.
     """
     if not (args.weights or args.pretrained):
         raise ValueError("expected --weights FILE or --pretrained")
@@ -94,10 +94,10 @@ def trained_model(args: argparse.Namespace) -> Any:
 
 
 def run_settings(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of a run's arguments; sets the threads.
+    """The device and dtype of a run. Also sets torch's number of threads.
 
     Raises:
-        ValueError: no such device here, one that dsm_ext does not run on, or no thread at all.
+        ValueError: the device is not present or not supported, or the number of threads is invalid.
     """
     if args.threads is not None:
         if args.threads < 1:
@@ -129,7 +129,7 @@ def _device(text: str) -> torch.device:
         built = "" if torch.version.cuda else f": torch {torch.__version__} is built without CUDA"
         raise ValueError(f"no CUDA device is present{built}; use --device cpu")
     count = torch.cuda.device_count()
-    # torch wraps large numbers round, so the text is compared and not the device's index
+    # Compare the text and not the device's index: torch keeps only 8 bits of a large index.
     index = int(text.partition(":")[2] or 0)
     if index >= count:
         last = f"cuda:{count - 1}"
@@ -138,7 +138,7 @@ def _device(text: str) -> torch.device:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as they need be, the first to the left, the others to the right."""
+    """Format a table. The first column is aligned to the left, the others to the right."""
     lines = [head, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
@@ -151,10 +151,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def check_output_folder(path: Path, option: str) -> None:
-    """Make a folder that a command will write into, before the command spends time.
+    """Make a folder for the output and check that it can be written, before the work starts.
 
     Raises:
-        ValueError: it cannot be made, or nothing can be written into it; the message names it.
+        ValueError: the folder cannot be made or written. The message names it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -168,26 +168,26 @@ def check_output_folder(path: Path, option: str) -> None:
 
 
 def check_output_file(path: Path | None, option: str) -> None:
-    """Look whether a file can be written, before the command spends time; makes its folder.
+    """Check that a file can be written and make its folder, before the work starts.
 
     Raises:
-        ValueError: it cannot be written; the message names it.
+        ValueError: the file cannot be written. The message names it.
     """
     if path is None:
         return
     if path.is_dir():
         raise ValueError(f"expected {option} to be a file, got the folder {path}")
-    if not path.exists() or path.is_file():  # a pipe or a device is only there to be written
+    if not path.exists() or path.is_file():  # pipes and devices need no folder and no probe
         if path.parent.is_file():
             raise ValueError(f"{option} {path} cannot be written: {path.parent} is a file")
         check_output_folder(path.parent, f"the folder of {option}:")
 
 
 def check_output_picture(path: Path, option: str) -> None:
-    """Look whether a picture can be written there, before the command spends time.
+    """Check that Pillow can write a picture there, before the work starts.
 
     Raises:
-        ValueError: it cannot, or Pillow writes no pictures with this ending.
+        ValueError: the file cannot be written, or Pillow cannot write files with this ending.
     """
     from PIL import Image
 
@@ -198,15 +198,18 @@ def check_output_picture(path: Path, option: str) -> None:
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    """Write a result, so that nobody reads half of it; None writes nothing.
+    """Write a result as JSON. The file is replaced at once, so nobody reads a part of it.
+
+    Args:
+        path: None writes nothing.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written. The message names it.
     """
     if path is None:
         return
     text = json.dumps(value, indent=2) + "\n"
-    whole = not path.exists() or path.is_file()  # a pipe or a device must not be replaced
+    whole = not path.exists() or path.is_file()  # pipes and devices must not be replaced
     target = path.with_name(path.name + ".part") if whole else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""``dsm-ext demo``: dense, ToMe, DFE and DSM side by side on handwritten digits.
+"""``dsm-ext demo``: compare dense, ToMe, DFE and DSM on handwritten digits.
 
-Needs no network and no argument: the model is a small ViT that this project trained on
-scikit-learn's digits and ships; the figures are of the digits held out from its training.
+It needs no network and no arguments. The package contains the model, a small ViT that this project
+trained on scikit-learn's digits. The figures are from digits that were not used for training.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ METHODS = {
     "DSM": "dsm:r=16,skip=1,local=6,window=7",
 }
 BATCH = 60
-PICTURED = (3, 8, 12, 17)  # of the held-out digits
+PICTURED = (3, 8, 12, 17)  # indices among the held-out digits
 PICTURE_SIZE = 224
-ORANGE = (255, 140, 0)  # seen on black and on white
+ORANGE = (255, 140, 0)  # visible on black and on white
 
 NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretrained PICTURE..."
 

@@ -1,4 +1,4 @@
-"""``dsm-ext eval``: accuracy of schedules on labelled pictures, beside the dense model."""
+"""``dsm-ext eval``: accuracy of schedules on labelled pictures, compared with dense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dsm-ext export``: a folder that a C++ program loads."""
+"""``dsm-ext export``: write a folder that a C++ program loads."""
 
 from __future__ import annotations
 

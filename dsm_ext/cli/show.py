@@ -16,8 +16,8 @@ from dsm_ext.cli.open_model import open_model
 from dsm_ext.model import VisionTransformer
 from dsm_ext.pictures import enlarge, filmstrip, sheet, to_image, visualize
 
-ROWS = 8  # of a sheet
-SIDE, FRAME_SIDE = 448, 336  # of a picture in a sheet and in a filmstrip, about
+ROWS = 8  # in one sheet
+SIDE, FRAME_SIDE = 448, 336  # approximate size of a picture in a sheet and in a filmstrip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _titles(model: VisionTransformer, schedule: Schedule | str) -> tuple[int, list[str]]:
-    """Tokens that a schedule leaves, and a title for each block; refuses what does not fit."""
+    """The number of remaining tokens and a title for each block. Refuses a bad schedule."""
     model.schedule = schedule
     blocks = model.plan.blocks
     titles = [f"block {i}, {b.kind}, {b.tokens_out} tokens" for i, b in enumerate(blocks)]
@@ -70,7 +70,7 @@ def _titles(model: VisionTransformer, schedule: Schedule | str) -> tuple[int, li
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """A name that no earlier picture has, numbered if need be; it is taken then."""
+    """A name that is not yet in ``taken``, with a number if needed. Adds it to ``taken``."""
     number, free = 1, name
     while free in taken:
         number += 1
@@ -80,7 +80,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _plain(schedule: str) -> str:
-    """A schedule as a part of a file name."""
+    """A schedule in a form that fits in a file name."""
     return re.sub(r"[^\w.=+-]+", "_", schedule)
 
 
