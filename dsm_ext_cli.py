@@ -1,7 +1,7 @@
-"""The command line: ``dsm-ext``, its arguments and what its errors look like.
+"""The command line ``dsm-ext``: its arguments and its error messages.
 
-This module stands beside the package ``dsm_ext``, and imports it only when a command runs: torch
-takes seconds, and ``--help``, ``--version`` and mistyped arguments must not wait for it.
+This module is outside the package ``dsm_ext`` and imports it only when a command runs. Importing
+torch takes seconds, and ``--help``, ``--version`` and wrong arguments must not wait for it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports these signals
+FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two are what a shell reports
 
 
 class Parser(argparse.ArgumentParser):
-    """Names a wrong argument in one line, without the usage, as every other error."""
+    """Reports a wrong argument in one line without the usage, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(FAILED, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse's own passes over a full disk and a closed pipe
+        # argparse's own method hides the errors of a full disk and a closed pipe
         stream = file or sys.stderr
         if message and stream is not None:
             stream.write(message)
 
 
 class Version(argparse.Action):
-    """``--version``, from the file that CMake writes into the package."""
+    """``--version``: prints what CMake wrote into the package."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
         print(version())
@@ -42,7 +42,7 @@ class Version(argparse.Action):
 
 
 def version() -> str:
-    """Version, torch, CUDA and compiler in one line, read without importing the package.
+    """Version, torch, CUDA and compiler in one line. This does not import the package.
 
     Raises:
         ImportError: the package is not installed, or its compiled part is not built.
@@ -63,7 +63,7 @@ def version() -> str:
 
 
 def schedules(text: str) -> list[str]:
-    """Schedules separated by spaces or semicolons (commas separate a schedule's arguments)."""
+    """Split a text at spaces and semicolons. (Commas separate the arguments of a schedule.)"""
     names = text.replace(";", " ").split()
     if not names:
         raise argparse.ArgumentTypeError("expected a schedule, got none")
@@ -97,7 +97,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def _add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
-    """The model and what it is made of: the arguments of ``dsm_ext.cli.open_model``."""
+    """Add the arguments that ``dsm_ext.cli.open_model`` reads."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -221,8 +221,8 @@ Writes sheet.png, a row for each picture: the input, then the groups that each s
 schedule, PICTURE-SCHEDULE.png: the input, then the groups behind each block.
 """
 
-# Of each command: the module with its `run`, its arguments, a line of help, and what it does.
-# The texts stand here, since `python -OO` takes docstrings away.
+# For each command: the module with its `run`, a function that adds its arguments, a line of help,
+# and a description. These texts are not docstrings, because `python -OO` removes docstrings.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, str]] = {
     "plan": (
         "plan", _plan, "tokens and multiply-adds of each block",
@@ -255,7 +255,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Make the parser of all commands."""
     whole = Parser(prog="dsm-ext", description="Delayed Spatial Merging for Vision Transformers.")
     whole.add_argument("--version", action=Version, nargs=0, help="show what was built and exit")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -271,15 +271,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The status: 0; 1 where some pictures could not be used; 2 after bad input, which one line
-        on stderr names. A reader that closes the pipe, as ``head`` does, ends the command silently.
+        The exit status. 0: success. 1: some pictures could not be used. 2: bad input, which one
+        line on stderr describes. 130: interrupted. 141: the reader of the output closed the pipe,
+        as ``head`` does.
     """
     try:
         try:
             return _run(arguments)
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # a closed pipe or a full disk would else show at Python's end
+                sys.stdout.flush()  # else a closed pipe or full disk is reported at Python's exit
     except BrokenPipeError:
         _drop_output()
         return PIPE_CLOSED
@@ -292,7 +293,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     prog = "dsm-ext"
     try:
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a name of a file or class may be in any script
+            if hasattr(stream, "reconfigure"):  # names of files and classes may be in any script
                 stream.reconfigure(errors="backslashreplace")
         args = parser().parse_args(arguments)
         prog = f"dsm-ext {args.command}"
@@ -306,7 +307,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, without the frames of C++ that torch adds to it."""
+    """The message of an error without the C++ frames that torch adds."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = error.filename or "the output"
         return f"{place} cannot be written: {error.strerror}"
@@ -324,7 +325,7 @@ def _fail(prog: str, message: str) -> int:
 
 
 def _drop_output() -> None:
-    """Let Python flush what is left into nothing when it ends, where it would complain again."""
+    """Redirect the output to nothing, because Python flushes it at exit and would fail again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())

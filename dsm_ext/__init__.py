@@ -1,6 +1,6 @@
 """Delayed Spatial Merging: Vision Transformers made faster with no training.
 
-The whole forward is one call into a compiled module; ``dsm_ext.reference`` is the same computation
+The whole forward is one call into a compiled module. ``dsm_ext.reference`` is the same computation
 in plain PyTorch. Source: arXiv 2303.02331.
 """
 
@@ -32,8 +32,7 @@ if _TYPE_CHECKING:
     from dsm_ext.pictures import visualize
 
 # timm and Pillow take longer to import than torch, and a program that serves a model needs neither.
-# So the modules above import them in the functions that need them, and a module that cannot work
-# without them is imported when somebody first asks for it or for its function.
+# So the modules above import them inside functions. The modules below are imported on first use.
 _LATER = {"visualize": "dsm_ext.pictures"}
 _LATER_MODULES = (
     "evaluate",

@@ -1,4 +1,4 @@
-"""Finds a Vision Transformer's state dict in what training saved."""
+"""Finding the state dict of a Vision Transformer in a training script's checkpoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor
 
 from dsm_ext.described import described, listed
 
-EMA = ("state_dict_ema", "model_ema")  # timm's and DeiT's; timm takes them before the others
+EMA = ("state_dict_ema", "model_ema")  # averaged weights, of timm and DeiT. timm prefers them
 _UNWRAPPED = ("state_dict", "model")
-# Of torch.compile, data parallelism and activation checkpointing; no layer has such a name.
+# torch.compile, data parallelism and activation checkpointing add these to names. No layer is
+# called so.
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 _PATCHES = "patch_embed.proj.weight"
-# Of other projects' Vision Transformers, whose names timm converts.
+# The patch embeddings of other projects' Vision Transformers, whose names timm converts.
 _FOREIGN_PATCHES = (
     "preprocessor.patchifier.proj.weight",
     "radio_model.model.patch_generator.embedder.weight",
@@ -27,22 +28,22 @@ _DEEPEST = 6
 
 
 class State(NamedTuple):
-    """A state dict, and where it was found."""
+    """A state dict, and where it was in the checkpoint."""
 
     tensors: dict[str, Tensor]
-    """By the names behind the prefix, without those of wrappers."""
+    """Tensors by their names, without the prefix and without wrappers' prefixes."""
     prefix: str
-    """What stood before the names."""
+    """The prefix that the names had."""
     beside: list[str]
     """The names of tensors with other prefixes."""
 
 
 class _Place(NamedTuple):
-    """A Vision Transformer in a dict of tensors."""
+    """Where a Vision Transformer is in a checkpoint."""
 
-    path: str  # of the dict, from the checkpoint's beginning
-    root: str  # before the tensors' names in it
-    kind: str  # timm, tower (one of timm's in OpenCLIP's), clip, or foreign
+    path: str  # of the dict with its tensors
+    root: str  # the prefix of the tensors' names in this dict
+    kind: str  # timm, tower (timm's model inside OpenCLIP's), clip, or foreign
 
     @property
     def prefix(self) -> str:
@@ -50,23 +51,23 @@ class _Place(NamedTuple):
 
 
 def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True) -> State:
-    """The state dict of the one Vision Transformer in a checkpoint.
+    """Find the state dict of the one Vision Transformer in a checkpoint.
 
-    As timm does, what stands under "state_dict_ema" or "model_ema" is taken before that under
-    "state_dict" or "model". There the patch embedding's name shows which prefix the names have; the
-    prefixes of torch's wrappers ("module.", "_orig_mod.") are taken off wherever they stand.
-    Where no name is that of a patch embedding, the tensors are given as they are.
+    Like timm, this prefers the dict under "state_dict_ema" or "model_ema", then the one under
+    "state_dict" or "model". The name of the patch embedding shows the prefix of the names. The
+    prefixes of torch's wrappers ("module.", "_orig_mod.") are removed everywhere. If no name is
+    that of a patch embedding, all tensors are returned.
 
     Args:
-        content: what the file holds.
-        prefix: of the names to take, such as "teacher.backbone."; dicts in dicts are written with
-            dots. None finds the only one there is.
-        use_ema: take the averaged weights where there are any.
+        content: the content of the file.
+        prefix: the prefix of the names, such as "teacher.backbone.". Names of dicts in dicts are
+            joined with dots. None finds the prefix if there is only one Vision Transformer.
+        use_ema: prefer averaged weights.
 
     Raises:
-        ValueError: there are no tensors, or none with the prefix, or several Vision Transformers,
-            whose prefixes are named.
-        TypeError: a prefix that is not a string.
+        ValueError: there are no tensors; none has the prefix; or there are several Vision
+            Transformers (the message names their prefixes).
+        TypeError: the prefix is not a string.
     """
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"expected weights_prefix to be a string, got {described(prefix)}")
@@ -77,7 +78,7 @@ def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True)
     places = every = _places(dicts)
     if prefix is not None:
         places = _with_prefix(every, prefix, path)
-        if not places:  # beside what timm takes
+        if not places:  # look outside the dict that timm would take
             dicts |= dict(_dicts(content, "", use_ema))
             every = _places(dicts)
             places = _with_prefix(every, prefix, path)
@@ -118,7 +119,7 @@ def _timm_takes(content: Mapping[Any, Any], use_ema: bool) -> tuple[str, Mapping
 def _dicts(
     content: Mapping[Any, Any], path: str, use_ema: bool, depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The dicts that hold tensors themselves, by their path."""
+    """Yield each dict that directly holds tensors, with its path."""
     tensors = {key: v for key, v in content.items() if isinstance(key, str) and _is_tensor(v)}
     if tensors:
         yield path, tensors
@@ -144,7 +145,7 @@ def _places_in(path: str, names: Mapping[str, Tensor]) -> Iterator[_Place]:
                 continue
             short = _WRAPPERS.sub("", root)
             if kind == "clip" and f"{short}class_embedding" not in clean:
-                continue  # a convolution of something else
+                continue  # a convolution of another model
             if kind == "timm" and short.endswith("visual.trunk."):
                 kind = "tower"
             yield _Place(path, root, kind)
@@ -155,7 +156,7 @@ def _places_in(path: str, names: Mapping[str, Tensor]) -> Iterator[_Place]:
 
 
 def _before(name: str, end: str) -> str | None:
-    """What stands before the last parts of a name, wrappers left out of the comparison."""
+    """The part of a name before ``end``. None if the name, without wrappers, ends otherwise."""
     short = _WRAPPERS.sub("", name)
     if short != end and not short.endswith("." + end):
         return None
@@ -164,8 +165,10 @@ def _before(name: str, end: str) -> str | None:
 
 
 def _with_prefix(places: list[_Place], prefix: str, path: str) -> list[_Place]:
-    """Those of just that prefix, from the checkpoint's beginning or from what timm takes; else
-    those whose prefix begins so."""
+    """The places with exactly this prefix, else those whose prefix begins with it.
+
+    Prefixes count from the checkpoint's root or from the dict that timm takes.
+    """
     wanted = _WRAPPERS.sub("", _dotted(prefix))
 
     def prefixes(place: _Place) -> set[str]:
@@ -187,13 +190,11 @@ def _dotted(prefix: str) -> str:
 def _taken(names: Mapping[str, Tensor], place: _Place, every: list[_Place]) -> State:
     root, add = place.root, ""
     start = root
-    if (
-        place.kind == "tower"
-    ):  # timm's conversion wants what stands beside the trunk, the projection
+    if place.kind == "tower":  # timm's conversion also needs the projection beside the trunk
         root = root[: root.rindex("visual.")]
         start = root + "visual."
     elif place.kind == "clip":
-        add = "visual."  # as in the files whose names timm converts
+        add = "visual."  # timm converts names that begin so
     others = tuple(
         other.root
         for other in every
@@ -216,7 +217,7 @@ def _all_with_prefix(
     places: list[_Place],
     content: Mapping[Any, Any],
 ) -> State:
-    """Tensors with a prefix, among them no patch embedding."""
+    """The tensors with a prefix, if none of them is a patch embedding."""
     wanted = _dotted(prefix)
     for where, names in dicts.items():
         for start in dict.fromkeys((where.removeprefix(path), where)):
@@ -249,7 +250,7 @@ def _cleaned(tensors: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:
 
 
 def _overview(content: Mapping[Any, Any]) -> str:
-    """The keys of a checkpoint and what is under them."""
+    """The first keys of a checkpoint and their values, described."""
     entries = (f"{described(key)}: {described(value)}" for key, value in content.items())
     shown = [entry for entry, _ in zip(entries, range(6), strict=False)]
     more = len(content) - len(shown)

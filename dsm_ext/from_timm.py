@@ -1,4 +1,4 @@
-"""Models from timm's, by themselves or by name."""
+"""``from_timm``: compiled models made from timm's models or from their names."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ def from_timm(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> VisionTransformer:
-    """A compiled model with a timm model's weights.
+    """Make a compiled model with the weights of a timm model.
 
     Args:
-        model: a timm ``VisionTransformer``, whose weights are shared where dtype and device stay,
-            or a name that ``timm.create_model`` takes. It is computed as in eval mode: dropout and
-            drop path do nothing. Wrappers that compute the same (torch.compile's, DataParallel,
-            DistributedDataParallel, AveragedModel, timm's ModelEmaV2 and V3) are taken off.
+        model: a timm ``VisionTransformer``, or a name for ``timm.create_model``. A model shares its
+            weights, unless dtype or device change. It is computed in eval mode, without dropout and
+            drop path. Wrappers that compute the same are removed: those of torch.compile,
+            DataParallel, DistributedDataParallel, AveragedModel, and timm's ModelEmaV2 and V3.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
-        weights: with a name, a weight file: safetensors, or what ``torch.save`` wrote, a state
-            dict or the checkpoint of a training script. What timm itself converts to its names
-            (DINOv2's, the image half of OpenAI's CLIP and of OpenCLIP, JAX's .npz) is converted.
-            The file is read at once and not mapped into memory: it may be changed or deleted
-            afterwards.
-        pretrained: with a name, take the weights that timm downloads.
-        weights_prefix: with a file, take the tensors with this prefix, such as
-            ``"teacher.backbone."``; None finds it where one Vision Transformer is in the file.
-        use_ema: with a file, take averaged weights ("state_dict_ema", "model_ema") where it has
-            them, as timm does.
-        img_size: with a name, take images of this size: (height, width) or a side in pixels. Where
-            the weights are for another size, their position embedding is resampled as timm does;
-            without img_size, a file with positions for another size than the name's is refused.
-        num_classes: with a name, as in ``timm.create_model``: the classes of the head, 0 for none.
-            A file must have as many; those that timm downloads get a new head, of random weights.
-        in_chans: with a name, as in ``timm.create_model``: the channels of the images.
-        global_pool: with a name, as in ``timm.create_model``: "token", "avg", "map" or "".
-        dynamic_img_size: take images of any size that the patch size divides, the position
-            embedding resampled as timm does; None keeps the model's.
-        dtype: float32, bfloat16 or float16; None keeps the model's, which is float32 with a name,
-            whatever the file's.
+        weights: only with a name. A safetensors file, or a file of ``torch.save`` with a state dict
+            or the checkpoint of a training script. Files that timm can convert are converted
+            (DINOv2's, the image half of OpenAI's CLIP and of OpenCLIP, JAX's .npz). The file is
+            read completely: it may be changed or deleted afterwards.
+        pretrained: only with a name. Take the weights that timm downloads.
+        weights_prefix: only with a file. Take the tensors with this prefix, such as
+            ``"teacher.backbone."``. None finds it if the file has one Vision Transformer.
+        use_ema: only with a file. Prefer averaged weights ("state_dict_ema", "model_ema"), as timm
+            does.
+        img_size: only with a name. The size of the images, (height, width) or one side in pixels.
+            If the weights are for another size, their position embedding is resampled as in timm.
+            Without ``img_size``, a file for another size than the name's is refused.
+        num_classes: only with a name, as in ``timm.create_model``: the number of classes, or 0 for
+            no head. A file must have the same number. Weights that timm downloads get a new head
+            with random weights if they have another number.
+        in_chans: only with a name, as in ``timm.create_model``: the channels of the images.
+        global_pool: only with a name, as in ``timm.create_model``: "token", "avg", "map" or "".
+        dynamic_img_size: take images of every size that the patch size divides. The position
+            embedding is resampled as in timm. None keeps the model's setting.
+        dtype: float32, bfloat16 or float16. None keeps the model's. With a name it is float32,
+            whatever dtype the file has.
         device: None keeps the model's.
 
     Raises:
-        NotImplementedError: the model has a feature that is not supported; the message names it.
-            With a name nothing is read or downloaded before that.
-        ValueError: the schedule or the weights do not fit; missing, unexpected, misshapen and
-            non-finite weights are named, and arguments with which they would fit. A file that
-            cannot be read; an unknown name; a number out of range.
-        TypeError: an argument of another type, or weights of an unsupported dtype.
-        FileNotFoundError: no such weight file.
+        NotImplementedError: the model has an unsupported feature. The message names it. With a
+            name this is checked before anything is read or downloaded.
+        ValueError: the schedule or the weights do not fit; a file cannot be read; a name is
+            unknown; or a number is out of range. The message names missing, unexpected, misshapen
+            and non-finite weights, and arguments that would make the weights fit.
+        TypeError: an argument has another type, or the weights have an unsupported dtype.
+        FileNotFoundError: the weight file does not exist.
     """
     from dsm_ext.timm_features import check_supported, config_of
     from dsm_ext.timm_wrappers import unwrapped
@@ -136,13 +136,13 @@ def create_timm(
     in_chans: int | None = None,
     global_pool: str | None = None,
 ) -> Any:
-    """timm's own model, in eval mode: with a file's weights, timm's, or random ones.
+    """Make timm's own model in eval mode, with a file's weights, timm's, or random ones.
 
     Args:
-        name, weights, ...: as ``from_timm`` takes them.
+        name, weights, ...: as for ``from_timm``.
 
     Raises:
-        NotImplementedError, ValueError, TypeError, FileNotFoundError: as ``from_timm``.
+        NotImplementedError, ValueError, TypeError, FileNotFoundError: as for ``from_timm``.
     """
     from dsm_ext.timm_models import arguments, create, shape_of
     from dsm_ext.timm_weights import give_weights

@@ -1,4 +1,4 @@
-"""Models from Hugging Face transformers' checkpoints."""
+"""``from_transformers``: compiled models made from Hugging Face transformers' checkpoints."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def from_transformers(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> VisionTransformer:
-    """A compiled model with the weights of a transformers checkpoint; transformers is not needed.
+    """Make a compiled model from a transformers checkpoint. transformers is not needed.
 
-    The weights get timm's names, an exact renaming. Where the checkpoint has no classifier, the
-    model gives the class token behind the last norm, [B, C]. ``pretrained_cfg`` is known where the
-    folder has preprocessor_config.json; the names of the classes are config.json's ``id2label``.
+    The weights are the same, only under timm's names. If the checkpoint has no classifier, the
+    model returns the class token after the last norm, [B, C]. ``pretrained_cfg`` is known if the
+    folder has preprocessor_config.json. The names of the classes are those in config.json's
+    ``id2label``.
 
     Args:
-        folder: config.json beside model.safetensors or pytorch_model.bin, as the hub lays it out
-            and ``save_pretrained`` writes it: ViT, DeiT, DINOv2 with or without registers, CLIP's
-            vision half. Its files are read at once and not mapped into memory: they may be changed
-            or deleted afterwards.
+        folder: a folder of the hub or of ``save_pretrained``: config.json, and model.safetensors or
+            pytorch_model.bin. Supported are ViT, DeiT, DINOv2 with or without registers, and CLIP's
+            vision half. The files are read completely: they may be changed or deleted afterwards.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
-        dynamic_img_size: take images of any size that the patch size divides.
-        dtype: float32, bfloat16 or float16; None keeps the checkpoint's.
+        dynamic_img_size: take images of every size that the patch size divides.
+        dtype: float32, bfloat16 or float16. None keeps the checkpoint's.
         device: None is the CPU.
 
     Raises:
-        NotImplementedError: another kind of model, or a feature that is not supported, by name.
-        ValueError: a file cannot be read; a value in config.json is of another type or out of
-            range, named by its key; the weights or the schedule do not fit.
-        FileNotFoundError: no such folder, or a file that it lacks.
+        NotImplementedError: another kind of model, or an unsupported feature. The message names it.
+        ValueError: a file cannot be read; a value in config.json has another type or is out of
+            range (the message names its key); or the weights or the schedule do not fit.
+        FileNotFoundError: the folder does not exist or lacks a file.
     """
     from dsm_ext.transformers_weights import load_transformers
 

@@ -1,4 +1,4 @@
-"""What stands around a timm model: torch's and timm's wrappers, and what is taken for one."""
+"""Removing torch's and timm's wrappers from timm models, and refusing other kinds of models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from dsm_ext.described import described
 from dsm_ext.model import VisionTransformer
 
-# Those that compute what their inner model does, and where it is.
+# Wrappers that compute the same as their inner model, and the attribute with the inner model.
 _WRAPPERS = {
     ("torch._dynamo.eval_frame", "OptimizedModule"): "_orig_mod",
     ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
@@ -26,7 +26,7 @@ def unwrapped(model: Any) -> nn.Module:
     """The model without torch's and timm's wrappers.
 
     Raises:
-        TypeError: not a module of timm's kind, with what to give in its place.
+        TypeError: not a module, or not of timm's kind. The message says what to pass instead.
         NotImplementedError: a wrapper with hooks, or sharded weights.
     """
     while isinstance(model, nn.Module):

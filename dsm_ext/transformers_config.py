@@ -1,4 +1,4 @@
-"""Reads the config.json of transformers' vision models, believing nothing in it."""
+"""Reading and checking the config.json of transformers' vision models."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dsm_ext.described import described
 
 KINDS = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model")
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_pytorch_tanh")
-_CLIP_DEFAULTS: dict[str, Any] = {  # a vision_config may hold no more than what differs from them
+_CLIP_DEFAULTS: dict[str, Any] = {  # a vision_config may leave out keys with these values
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }  # fmt: skip
 
-# The bounds of Config: far beyond any model, and so that no size overflows.
+# The bounds of Config. They are far beyond any model and small enough that no size overflows.
 _MOST = {
     "hidden_size": 1 << 16, "intermediate_size": 1 << 18, "num_hidden_layers": 1 << 8,
     "num_attention_heads": 1 << 16, "image_size": 1 << 16, "patch_size": 1 << 16,
@@ -27,12 +27,12 @@ _MOST = {
 
 
 class VisionConfig(NamedTuple):
-    """The checked values of a config; names are transformers'."""
+    """The checked values of a config, by transformers' names."""
 
     kind: str
     hidden_size: int
     intermediate_size: int
-    """Hidden width of the MLP; with a gate, that of both halves together."""
+    """Hidden width of the MLP. With a gate, the width of both halves together."""
     num_hidden_layers: int
     num_attention_heads: int
     image_size: tuple[int, int]
@@ -46,18 +46,18 @@ class VisionConfig(NamedTuple):
 
     @property
     def patches(self) -> int:
-        """gh * gw."""
+        """The number of patches, gh * gw."""
         (height, width), (ph, pw) = self.image_size, self.patch_size
         return (height // ph) * (width // pw)
 
 
 def read_config(config: Mapping[str, Any]) -> VisionConfig:
-    """The values of a config.json that shape the model.
+    """Read the values of a config.json that define the model.
 
     Raises:
-        NotImplementedError: another model_type, a key that is absent or null, or a value that
-            timm's model does not compute; the message names it.
-        ValueError: a value of another JSON type or out of range; the message names its key.
+        NotImplementedError: another model_type; a key is missing or null; or timm's model does not
+            compute a value. The message names it.
+        ValueError: a value has another JSON type or is out of range. The message names its key.
     """
     kind, config = _vision_config(config)
     features = list(_unsupported(kind, config))
@@ -94,7 +94,7 @@ def read_config(config: Mapping[str, Any]) -> VisionConfig:
             f"{out.num_attention_heads} heads (num_attention_heads) is not supported"
         )
     if kind not in ("vit", "deit") and out.image_size[0] != out.image_size[1]:
-        raise NotImplementedError(  # transformers takes its positions for those of a square
+        raise NotImplementedError(  # transformers assumes that the positions form a square
             f"dsm_ext: transformers' {kind} with image_size {out.image_size} is not supported"
         )
     if not out.patches:
@@ -103,7 +103,7 @@ def read_config(config: Mapping[str, Any]) -> VisionConfig:
 
 
 def contradictions(config: VisionConfig, given: Mapping[str, Tensor]) -> Iterator[str]:
-    """Where the tensors, by timm's names, show another value than the config has."""
+    """Yield each difference between the config and the tensors, which have timm's names."""
     patches, positions = given.get("patch_embed.proj.weight"), given.get("pos_embed")
     if patches is not None and patches.ndim == 4:
         channels, in_chans, *patch_size = patches.shape
@@ -164,7 +164,7 @@ def _vision_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
                     f"got {described(part)}"
                 )
             parts[key] = dict(part or {})
-        # some files have both, and the second counts
+        # some files have both keys, and transformers lets the second one win
         override = parts["vision_config_dict"]
         vision = _CLIP_DEFAULTS | parts["vision_config"]
         return "clip_vision_model", vision | (_CLIP_DEFAULTS | override if override else {})
@@ -194,7 +194,7 @@ def _unsupported(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 class _Reader:
-    """Takes values of one type from a config."""
+    """Takes values of a given type from a config, or raises an error that names the key."""
 
     def __init__(self, kind: str, config: Mapping[str, Any]) -> None:
         self._kind = kind
@@ -249,7 +249,7 @@ class _Reader:
             raise self.fault("mlp_ratio", f"such that the MLP's width is in [1, {most}]")
         if not swiglu:
             return int(hidden)
-        # two thirds, rounded up to a multiple of 8; the gate is as wide again
+        # two thirds, rounded up to a multiple of 8. The gate has the same width
         return 2 * ((int(int(hidden) * 2 / 3) + 7) // 8 * 8)
 
 

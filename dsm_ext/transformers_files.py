@@ -1,4 +1,4 @@
-"""Reads the folders in which transformers keeps its checkpoints."""
+"""Reading the files of a transformers checkpoint: JSON, and tensors in one file or in shards."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LONGEST_JSON = 64 << 20  # bytes: an index of hundreds of thousands of tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it holds something else.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds something else.
     """
     if not path.is_file():
         raise FileNotFoundError(f"dsm_ext: no such file: {path}")
@@ -36,11 +36,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder, whole or in shards.
+    """Read the tensors of a folder, from one file or from shards.
 
     Raises:
-        FileNotFoundError: neither, or a shard that the index names is lacking.
-        ValueError: a file cannot be read, or an index does not name files of the folder.
+        FileNotFoundError: there is no weight file, or a shard in the index is missing.
+        ValueError: a file cannot be read, or an index names files outside the folder.
     """
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():

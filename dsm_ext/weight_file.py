@@ -1,6 +1,6 @@
-"""Reads what a weight file holds, whatever its name ends in.
+"""Reading weight files. The content decides the format, not the name's ending.
 
-Every byte is read, none is mapped into memory: what happens to the file afterwards is not seen.
+A file is read completely and never mapped into memory, so later changes of it have no effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from dsm_ext._native import _C
 from dsm_ext.described import listed
 
-# How files of other kinds begin.
+# The first bytes of files of other kinds.
 _OTHER_KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull"),
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
@@ -32,18 +32,17 @@ _OTHER_KINDS = (
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
-_LONGEST_HEADER = 100_000_000  # safetensors refuses longer ones
+_LONGEST_HEADER = 100_000_000  # bytes. safetensors refuses longer ones
 
 
 def read_weight_file(path: str | os.PathLike[str]) -> Any:
-    """What the file holds, on the CPU: of a safetensors file a dict of tensors, of what
-    ``torch.save`` wrote whatever was saved.
+    """Read a file's content to the CPU: a dict of tensors, or whatever ``torch.save`` wrote.
 
     Pickles are read with ``weights_only``: tensors, plain containers and ``argparse.Namespace``.
 
     Raises:
-        FileNotFoundError: no such file, or a folder.
-        ValueError: the file cannot be read; the message names the file, what it is, and what helps.
+        FileNotFoundError: the file does not exist, or is a folder.
+        ValueError: the file cannot be read. The message names the file, its kind and a remedy.
     """
     path = existing_file(path)
     with path.open("rb") as file:
@@ -62,10 +61,10 @@ def read_weight_file(path: str | os.PathLike[str]) -> Any:
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """The path, which must be a file's.
+    """Check that a path is a file's, and return it.
 
     Raises:
-        FileNotFoundError: no such file, or a folder.
+        FileNotFoundError: the file does not exist, or is a folder.
         TypeError: not a path.
     """
     if not isinstance(path, (str, os.PathLike)):
@@ -95,7 +94,7 @@ def is_numpy_archive(path: Path) -> bool:
 
 
 def fault(path: Path, found: str) -> ValueError:
-    """The error for a file that cannot be read."""
+    """Make the error for a file that cannot be read."""
     expected = "a safetensors file" if path.suffix == ".safetensors" else "a file of weights alone"
     return ValueError(f"dsm_ext: {path} is not {expected}: {found}")
 
@@ -145,25 +144,25 @@ def _read_torch(path: Path, kind: str) -> Any:
         if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
             raise fault(path, f"it is a zip archive of {listed(names, 4)}")
     try:
-        # an open file: of a path torch believes the ending
+        # Pass an open file. Given a path, torch would judge the file by the ending of its name.
         with _namespace_allowed(), path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except MemoryError:
         raise
-    except Exception as error:  # whatever unpickling foreign bytes runs into
+    except Exception as error:  # unpickling unknown bytes raises many types
         raise fault(path, _pickle_fault(path, error)) from error
 
 
 def _namespace_allowed() -> contextlib.AbstractContextManager[Any]:
-    """timm's and DeiT's training scripts write their arguments beside the weights."""
+    """Allow ``argparse.Namespace``: timm's and DeiT's scripts save their arguments in it."""
     if argparse.Namespace in torch.serialization.get_safe_globals():
-        return contextlib.nullcontext()  # the caller allowed it, and leaving would forbid it
+        return contextlib.nullcontext()  # the caller allowed it. Leaving safe_globals would undo it
     return torch.serialization.safe_globals([argparse.Namespace])
 
 
 def _pickle_fault(path: Path, error: Exception) -> str:
     foreign = re.findall(r"GLOBAL ([\w.]+)", str(error))
-    with contextlib.suppress(Exception):  # which is for zip files alone
+    with contextlib.suppress(Exception):  # the function works only for zip files
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) or foreign
     foreign = [name for name in foreign if name != "argparse.Namespace"]
     if foreign:

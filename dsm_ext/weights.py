@@ -1,4 +1,4 @@
-"""Reads the weights of a Vision Transformer from a file."""
+"""Reading the weights of a Vision Transformer from a file."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from dsm_ext.weight_file import existing_file, fault, is_numpy_archive, read_wei
 def load_weights(
     path: str | os.PathLike[str], *, prefix: str | None = None, use_ema: bool = True
 ) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name, on the CPU.
+    """Read the tensors of a weight file, by name, to the CPU.
 
-    The file is read once, from beginning to end, and not mapped into memory: it may be changed or
-    deleted afterwards.
+    The file is read completely and not mapped into memory: it may be changed or deleted afterwards.
 
     Args:
-        path: a safetensors file, or what ``torch.save`` wrote: a state dict, or the checkpoint of
-            a training script that holds one. The content decides, not the name. Pickles are read
-            with ``weights_only``; ``argparse.Namespace`` may be in them.
-        prefix: take the tensors with this prefix, such as "teacher.backbone.", and take it off;
-            dicts in dicts are written with dots. None finds it where one Vision Transformer is in
-            the file. The prefixes of torch's wrappers ("module.", "_orig_mod.") are always taken
-            off.
-        use_ema: as timm, take "state_dict_ema" or "model_ema" where the file has it; False takes
-            the weights that were not averaged.
+        path: a safetensors file, or a file of ``torch.save`` with a state dict or the checkpoint of
+            a training script. The content decides, not the name. Pickles are read with
+            ``weights_only``; they may contain ``argparse.Namespace``.
+        prefix: take the tensors with this prefix, such as "teacher.backbone.", and remove it. Names
+            of dicts in dicts are joined with dots. None finds the prefix if the file has one Vision
+            Transformer. The prefixes of torch's wrappers ("module.", "_orig_mod.") are always
+            removed.
+        use_ema: prefer "state_dict_ema" or "model_ema", as timm does. False takes the weights that
+            were not averaged.
 
     Raises:
-        FileNotFoundError: no such file, or a folder.
-        ValueError: the file cannot be read, or does not hold the weights of just one model; the
+        FileNotFoundError: the file does not exist, or is a folder.
+        ValueError: the file cannot be read, or does not hold the weights of exactly one model. The
             message names the file and the fault.
-        TypeError: an argument of another type.
+        TypeError: an argument has another type.
     """
     return read_state(path, prefix=prefix, use_ema=use_ema).tensors
 
@@ -41,7 +40,7 @@ def load_weights(
 def read_state(
     path: str | os.PathLike[str], *, prefix: str | None = None, use_ema: bool = True
 ) -> State:
-    """``load_weights``, and where in the file the tensors stood."""
+    """As ``load_weights``, but also say where in the file the tensors were."""
     path = existing_file(path)
     if is_numpy_archive(path):
         raise fault(
