@@ -23,8 +23,10 @@ from torch import Tensor
 import dsm_ext
 from dsm_ext import reference
 from dsm_ext._native import _C
-from dsm_ext.cli.common import integers, table, write_json
-from dsm_ext.measure import environment, time_in_turn
+from dsm_ext.cli.output import table, write_json
+from dsm_ext.environment import environment
+from dsm_ext.timing import time_in_turn
+from dsm_ext_cli import integers
 
 RESULT = Path(__file__).parent / "results" / "cpu_ops.json"
 GRID, DIM = (14, 14), 64

@@ -26,8 +26,9 @@ from peers import PEERS, RIVALS
 from plans import Group
 from turns import Process, take_turns
 
-from dsm_ext.cli.common import integers, schedules, write_json
-from dsm_ext.measure import environment
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
+from dsm_ext_cli import integers, schedules
 
 RESULT = Path(__file__).parent / "results" / "cpu.json"
 DSM = "dsm:r=16,skip=1,local=6"

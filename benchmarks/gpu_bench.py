@@ -24,8 +24,8 @@ import torch
 from gpu_process import GRACE, run_for
 from gpu_subject import Subject
 
-from dsm_ext.cli.common import write_json
-from dsm_ext.measure import environment
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
 
 Row = tuple[str, int]  # size and batch
 

@@ -17,7 +17,7 @@ from typing import Any
 from artefacts import last_line
 from job import Job
 
-from dsm_ext.measure import summarize
+from dsm_ext.timing import summarize
 
 WORKER = (sys.executable, str(Path(__file__).parent / "worker.py"))
 PAUSE = 0.05  # seconds in which the threads of the process before go to sleep

@@ -22,11 +22,12 @@ from dsm_ext._native import (
     __version__,
     build_info,
 )
-from dsm_ext.export import export, load, model_info
-from dsm_ext.from_timm import from_timm
-from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Outputs, Trace, VisionTransformer
+from dsm_ext.model.export import export
+from dsm_ext.model.load import load, model_info
 from dsm_ext.ops import match, merge, unmerge
+from dsm_ext.timm_models.from_timm import from_timm
+from dsm_ext.transformers_models.from_transformers import from_transformers
 
 if _TYPE_CHECKING:
     from dsm_ext.pictures import visualize
@@ -40,7 +41,6 @@ _LATER_MODULES = (
     "pictures",
     "reference",
     "timm_features",
-    "transformers_weights",
 )
 
 cmake_prefix_path = str(_Path(__file__).parent)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.checkpoints import find_state
 from dsm_ext.weights import load_weights
+from dsm_ext.weights.checkpoint import find_state
 
 NAME = "deit_tiny_patch16_224"
 

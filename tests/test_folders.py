@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo, create_dataset
 
-from dsm_ext import folders
-from dsm_ext.images import find_images, label_images, read_image
+from dsm_ext.images import find_images, folders, label_images, read_image
 
 TENCH, SHARK = "n01440764", "n01484850"  # classes 0 and 2 of ImageNet-1k
 

@@ -54,14 +54,14 @@ def test_loading_a_folder_needs_neither_timm_nor_pillow(tmp_path):
 @pytest.mark.parametrize(
     "first",
     [
-        "import dsm_ext.from_timm",
-        "from dsm_ext.from_timm import create_timm",
-        "import dsm_ext.from_transformers",
-        "import dsm_ext.export, dsm_ext.timm_features",
+        "import dsm_ext.timm_models.from_timm",
+        "from dsm_ext.timm_models.from_timm import create_timm",
+        "import dsm_ext.transformers_models.from_transformers",
+        "import dsm_ext.model.export, dsm_ext.timm_features",
         "from dsm_ext import pictures, reference",
         "from dsm_ext import *",
-        "import dsm_ext; dsm_ext.visualize; dsm_ext.from_timm; import dsm_ext.from_timm",
-        "import importlib; importlib.import_module('dsm_ext.from_timm')",
+        "import dsm_ext; dsm_ext.visualize; import dsm_ext.timm_models.from_timm",
+        "import importlib; importlib.import_module('dsm_ext.timm_models.from_timm')",
     ],
 )
 def test_functions_stay_functions_in_every_order_of_imports(first):

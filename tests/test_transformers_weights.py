@@ -10,7 +10,7 @@ from timm.models.deit import VisionTransformerDistilled
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.transformers_weights import is_transformers, load_transformers, to_timm
+from dsm_ext.transformers_models.weights import is_transformers, load_transformers, to_timm
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 

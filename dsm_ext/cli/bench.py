@@ -11,11 +11,14 @@ from torch import Tensor
 
 from dsm_ext import reference
 from dsm_ext._native import Schedule
-from dsm_ext.cli import common, profile
+from dsm_ext.cli import profile
 from dsm_ext.cli.open_model import Opened, open_model
-from dsm_ext.from_timm import from_timm
-from dsm_ext.measure import environment, synchronized, time_in_turn
+from dsm_ext.cli.output import check_output_file, table, write_json
+from dsm_ext.cli.run_settings import run_settings
+from dsm_ext.environment import environment
 from dsm_ext.model import VisionTransformer
+from dsm_ext.timing import synchronized, time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 PEERS = ("timm", "reference")
 
@@ -112,11 +115,11 @@ def _compared(opened: Opened, peers: list[str], asked: bool) -> tuple[Any, list[
 
 
 def run(args: argparse.Namespace) -> None:
-    device, dtype = common.run_settings(args)
+    device, dtype = run_settings(args)
     peers = _peers(args.peers)
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
-    common.check_output_file(args.json, "--json")
+    check_output_file(args.json, "--json")
     opened = open_model(args, dtype, device, random=True)
     if args.schedule is None:
         opened.schedules = {"dense": "dense", **opened.schedules}
@@ -162,8 +165,8 @@ def run(args: argparse.Namespace) -> None:
             )
         print(f"{args.model}, batch {batch}, {args.dtype}, {torch.get_num_threads()} threads")
         head = ["", "GMACs", "images/s", "quartiles", "to timm"]
-        print(common.table(head, rows), end="\n\n")
-    common.write_json(
+        print(table(head, rows), end="\n\n")
+    write_json(
         args.json,
         {"model": args.model, "dtype": args.dtype, "results": results, **environment()},
     )

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from dsm_ext import digits
-from dsm_ext.cli import common
 from dsm_ext.cli.bench import calls_for
+from dsm_ext.cli.output import check_output_picture, table
 from dsm_ext.evaluate import Evaluation
-from dsm_ext.from_timm import from_timm
-from dsm_ext.measure import time_in_turn
 from dsm_ext.pictures import sheet, to_image, visualize
+from dsm_ext.timing import time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 METHODS = {
     "ToMe": "tome:r=13",
@@ -35,7 +35,7 @@ NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretra
 def run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
-    common.check_output_picture(args.output, "--output")
+    check_output_picture(args.output, "--output")
     images, labels = digits.load_digits("test")
     timm_model = digits.create_model()
     model = from_timm(timm_model, "dense")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
             ]
         )
     print(f"{len(labels)} held-out digits, batch {BATCH}, {torch.get_num_threads()} threads")
-    print(common.table(["", "top-1 %", "GMACs", "images/s", "to timm", "schedule"], rows))
+    print(table(["", "top-1 %", "GMACs", "images/s", "to timm", "schedule"], rows))
 
     pictures = []
     for i in PICTURED:

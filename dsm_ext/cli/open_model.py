@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from dsm_ext._native import Config, ModelInfo, Schedule
-from dsm_ext.cli import common
-from dsm_ext.export import CONFIG, WEIGHTS, load, model_info
-from dsm_ext.from_timm import from_timm
+from dsm_ext.cli import model_arguments
 from dsm_ext.model import VisionTransformer
-from dsm_ext.pretrained_cfg import class_names
+from dsm_ext.model.class_names import class_names, label_names
+from dsm_ext.model.load import load, model_info
+from dsm_ext.timm_models.from_timm import from_timm
 
 _MODES = {1: "L", 3: "RGB"}  # Pillow's mode for a model's number of channels
 
@@ -40,10 +40,13 @@ class Opened:
         if self.model.config.num_classes == 0:
             raise ValueError(f"{self.name} has no classifier: it gives features")
 
-    def labels(self) -> list[str]:
-        """The names of the classes in their order. If they are unknown, the numbers."""
-        count = self.model.config.num_classes
-        return class_names(self.model._pretrained_cfg, count) or [str(i) for i in range(count)]
+    def label_names(self) -> list[str] | None:
+        """The checkpoint's own names for the classes, such as WordNet ids. None if unknown."""
+        return label_names(self.model._pretrained_cfg, self.model.config.num_classes)
+
+    def class_names(self) -> list[str] | None:
+        """The readable names of the classes in their order. None if they are unknown."""
+        return class_names(self.model._pretrained_cfg, self.model.config.num_classes)
 
     def transform(self) -> Callable[[Any], Tensor]:
         """Make the function from a PIL image to the model's input [in_chans, height, width].
@@ -114,13 +117,13 @@ def open_model(
         FileNotFoundError: the folder or file does not exist.
     """
     wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
-    path = _path(args)
+    path = model_arguments.path_of(args)
     if path is not None:
         model = load(path, None, dtype=dtype, device=device or "cpu")
         info = model_info(path)
         opened = Opened(args.model, model, _schedules(wanted, info.schedule), info, path)
     else:
-        source = common.any_model(args) if random else common.trained_model(args)
+        source = model_arguments.any_model(args) if random else model_arguments.trained_model(args)
         source = source.to(device=device, dtype=dtype)
         model = from_timm(source, "dense")
         opened = Opened(args.model, model, _schedules(wanted, None), _timm=source)
@@ -135,41 +138,16 @@ def open_config(args: argparse.Namespace) -> tuple[Config, dict[str, Schedule | 
     Raises:
         ValueError, FileNotFoundError, NotImplementedError: as for ``open_model``.
     """
-    from dsm_ext.timm_features import config_of
+    from dsm_ext.timm_models.config import config_of
 
     wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
-    path = _path(args)
+    path = model_arguments.path_of(args)
     if path is not None:
         info = model_info(path)
         return info.config, _schedules(wanted, info.schedule)
     with torch.device("meta"):
-        source = common.any_model(args)
+        source = model_arguments.any_model(args)
     return config_of(source), _schedules(wanted, None)
-
-
-def _path(args: argparse.Namespace) -> Path | None:
-    """The folder or file that MODEL names. None if MODEL is a timm name."""
-    path = Path(args.model)
-    if path.is_dir() and not (path / CONFIG).exists() and _is_timm(args.model):
-        return None  # a folder that has the same name as the timm model
-    if not path.exists():
-        if ":" not in args.model and (len(path.parts) > 1 or path.suffix == ".safetensors"):
-            raise FileNotFoundError(
-                f"no such folder or file: {args.model} (and no timm model has that name)"
-            )
-        return None
-    given = [option for name, option in common.OF_NAMES.items() if common.given(args, name)]
-    if given:
-        raise ValueError(
-            f"{args.model} is a {'folder' if path.is_dir() else 'file'} with its own weights and "
-            f"shape: drop {', '.join(given)}, which go with a timm name"
-        )
-    if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(
-            f"expected a timm name, a folder, or the {WEIGHTS} of `dsm-ext export`, got the file "
-            f"{args.model}; the weights of a timm model are given as --weights"
-        )
-    return path
 
 
 def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Schedule | str]:
@@ -184,28 +162,23 @@ def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Sche
     return {"exported": own}
 
 
-def _is_timm(name: str) -> bool:
-    import timm
-
-    return timm.is_model(name.split(".")[0])
-
-
 def _timm_of(path: Path, info: ModelInfo, model: VisionTransformer) -> Any:
     """Make timm's model of the architecture that a folder names, with a model's weights."""
     import timm
 
-    from dsm_ext.timm_features import check_supported, config_of
+    from dsm_ext.timm_models.config import config_of
+    from dsm_ext.timm_models.support import check_supported
 
     content = json.loads(info.config_json)
     architecture = content.get("architecture")
-    if not isinstance(architecture, str) or not _is_timm(architecture):
+    if not isinstance(architecture, str) or not model_arguments.is_timm(architecture):
         raise ValueError(
             f"{path} names no architecture of timm {timm.__version__}, got "
             f"{'none' if architecture is None else repr(architecture)}: timm's model cannot be made"
         )
     config = model.config
     arguments = dict(content.get("model_args") or {})
-    arguments |= {name: getattr(config, name) for name in common.SHAPE}
+    arguments |= {name: getattr(config, name) for name in model_arguments.SHAPE}
     if config.dynamic_img_size:
         arguments["dynamic_img_size"] = True
     try:

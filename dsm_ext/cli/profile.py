@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dsm_ext.cli import common
+from dsm_ext.cli import output
 from dsm_ext.model import VisionTransformer
 
 STAGES = (
@@ -59,7 +59,7 @@ def table(profile: dict[str, Any]) -> str:
     noun = "thread" if threads == 1 else "threads"
     busy = sum(total.values()) / threads / profile["wall"]
     return (
-        common.table(["block", "tokens", *stages, "all"], rows)
+        output.table(["block", "tokens", *stages, "all"], rows)
         + f"\n{1e3 * profile['wall']:.2f} ms on {threads} {noun}, {100 * (1 - busy):.1f} % of it "
         f"waiting; matching and merging {100 * merging_share(profile):.1f} %"
     )

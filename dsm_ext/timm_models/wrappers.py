@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dsm_ext.described import described
+from dsm_ext.error_text import described
 from dsm_ext.model import VisionTransformer
 
 # Wrappers that compute the same as their inner model, and the attribute with the inner model.

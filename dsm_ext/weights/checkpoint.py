@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from dsm_ext.described import described, listed
+from dsm_ext.error_text import described, listed
+from dsm_ext.weights.places import WRAPPERS, Place, dotted, find_places, with_prefix
 
 EMA = ("state_dict_ema", "model_ema")  # averaged weights, of timm and DeiT. timm prefers them
 _UNWRAPPED = ("state_dict", "model")
-# torch.compile, data parallelism and activation checkpointing add these to names. No layer is
-# called so.
-_WRAPPERS = re.compile(
-    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
-_PATCHES = "patch_embed.proj.weight"
-# The patch embeddings of other projects' Vision Transformers, whose names timm converts.
-_FOREIGN_PATCHES = (
-    "preprocessor.patchifier.proj.weight",
-    "radio_model.model.patch_generator.embedder.weight",
-    "beit3.vision_embed.proj.weight",
-)
 _DEEPEST = 6
 
 
@@ -36,18 +24,6 @@ class State(NamedTuple):
     """The prefix that the names had."""
     beside: list[str]
     """The names of tensors with other prefixes."""
-
-
-class _Place(NamedTuple):
-    """Where a Vision Transformer is in a checkpoint."""
-
-    path: str  # of the dict with its tensors
-    root: str  # the prefix of the tensors' names in this dict
-    kind: str  # timm, tower (timm's model inside OpenCLIP's), clip, or foreign
-
-    @property
-    def prefix(self) -> str:
-        return self.path + self.root
 
 
 def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True) -> State:
@@ -75,13 +51,13 @@ def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True)
         raise ValueError(f"it holds no state dict of tensors, but {described(content)}")
     path, scope = _timm_takes(content, use_ema)
     dicts = dict(_dicts(scope, path, use_ema))
-    places = every = _places(dicts)
+    places = every = find_places(dicts)
     if prefix is not None:
-        places = _with_prefix(every, prefix, path)
+        places = with_prefix(every, prefix, path)
         if not places:  # look outside the dict that timm would take
             dicts |= dict(_dicts(content, "", use_ema))
-            every = _places(dicts)
-            places = _with_prefix(every, prefix, path)
+            every = find_places(dicts)
+            places = with_prefix(every, prefix, path)
         if not places:
             return _all_with_prefix(dicts, prefix, path, every, content)
     if len(places) > 1:
@@ -132,62 +108,7 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _places(dicts: Mapping[str, Mapping[str, Tensor]]) -> list[_Place]:
-    return [place for path, names in dicts.items() for place in _places_in(path, names)]
-
-
-def _places_in(path: str, names: Mapping[str, Tensor]) -> Iterator[_Place]:
-    clean = {_WRAPPERS.sub("", name) for name in names}
-    for name in names:
-        for end, kind in ((_PATCHES, "timm"), ("conv1.weight", "clip")):
-            root = _before(name, end)
-            if root is None:
-                continue
-            short = _WRAPPERS.sub("", root)
-            if kind == "clip" and f"{short}class_embedding" not in clean:
-                continue  # a convolution of another model
-            if kind == "timm" and short.endswith("visual.trunk."):
-                kind = "tower"
-            yield _Place(path, root, kind)
-        for end in _FOREIGN_PATCHES:
-            root = _before(name, end)
-            if root is not None:
-                yield _Place(path, root, "foreign")
-
-
-def _before(name: str, end: str) -> str | None:
-    """The part of a name before ``end``. None if the name, without wrappers, ends otherwise."""
-    short = _WRAPPERS.sub("", name)
-    if short != end and not short.endswith("." + end):
-        return None
-    first = end.partition(".")[0] + "."
-    return name[: ("." + name).rindex("." + first)]
-
-
-def _with_prefix(places: list[_Place], prefix: str, path: str) -> list[_Place]:
-    """The places with exactly this prefix, else those whose prefix begins with it.
-
-    Prefixes count from the checkpoint's root or from the dict that timm takes.
-    """
-    wanted = _WRAPPERS.sub("", _dotted(prefix))
-
-    def prefixes(place: _Place) -> set[str]:
-        whole = place.prefix
-        forms = {whole, whole.removeprefix(path)}
-        return forms | {_WRAPPERS.sub("", form) for form in forms}
-
-    raw = [place for place in places if _dotted(prefix) in prefixes(place)]
-    exact = raw or [place for place in places if wanted in prefixes(place)]
-    if exact or not prefix:
-        return exact
-    return [p for p in places if any(form.startswith(wanted) for form in prefixes(p))]
-
-
-def _dotted(prefix: str) -> str:
-    return prefix if not prefix or prefix.endswith(".") else prefix + "."
-
-
-def _taken(names: Mapping[str, Tensor], place: _Place, every: list[_Place]) -> State:
+def _taken(names: Mapping[str, Tensor], place: Place, every: list[Place]) -> State:
     root, add = place.root, ""
     start = root
     if place.kind == "tower":  # timm's conversion also needs the projection beside the trunk
@@ -214,11 +135,11 @@ def _all_with_prefix(
     dicts: Mapping[str, dict[str, Tensor]],
     prefix: str,
     path: str,
-    places: list[_Place],
+    places: list[Place],
     content: Mapping[Any, Any],
 ) -> State:
     """The tensors with a prefix, if none of them is a patch embedding."""
-    wanted = _dotted(prefix)
+    wanted = dotted(prefix)
     for where, names in dicts.items():
         for start in dict.fromkeys((where.removeprefix(path), where)):
             if start.startswith(wanted):
@@ -239,7 +160,7 @@ def _cleaned(tensors: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for name, tensor in tensors.items():
-        short = _WRAPPERS.sub("", name[len(root) :])
+        short = WRAPPERS.sub("", name[len(root) :])
         if short in out:
             raise ValueError(
                 f"it holds two tensors for {described(short)}: {origin[short]} and {name}: choose "

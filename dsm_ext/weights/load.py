@@ -6,8 +6,8 @@ import os
 
 from torch import Tensor
 
-from dsm_ext.checkpoints import State, find_state
-from dsm_ext.weight_file import existing_file, fault, is_numpy_archive, read_weight_file
+from dsm_ext.weights.checkpoint import State, find_state
+from dsm_ext.weights.weight_file import existing_file, fault, is_numpy_archive, read_weight_file
 
 
 def load_weights(

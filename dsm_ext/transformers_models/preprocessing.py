@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsm_ext.described import described
-from dsm_ext.pretrained_cfg import is_number
-from dsm_ext.transformers_files import read_json
+from dsm_ext.error_text import described
+from dsm_ext.model.pretrained_cfg import is_number
+from dsm_ext.transformers_models.files import read_json
 
 # Pillow's numbers for its resampling filters.
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}

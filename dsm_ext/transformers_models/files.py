@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dsm_ext.described import described, listed
+from dsm_ext.error_text import described, listed
 from dsm_ext.weights import load_weights
 
 _LONGEST_JSON = 64 << 20  # bytes: an index of hundreds of thousands of tensors

@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsIndex, cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
 
 from dsm_ext._native import _C, Config, Plan, Schedule
-from dsm_ext.described import described
-from dsm_ext.module import CompiledModule, to_schedule
+from dsm_ext.error_text import described
+from dsm_ext.model.compiled_module import CompiledModule, to_schedule
+from dsm_ext.model.outputs import Intermediate, Outputs, Trace
 from dsm_ext.ops import unmerge
-
-
-class Trace(NamedTuple):
-    """What ``VisionTransformer.trace`` returns."""
-
-    logits: Tensor
-    """[B, num_classes], as ``forward`` returns them."""
-    source: Tensor
-    """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
-    size: Tensor
-    """[B, M] float32: how many patches each token stands for."""
-
-
-class Outputs(NamedTuple):
-    """What ``VisionTransformer.forward_with_features`` returns."""
-
-    logits: Tensor
-    """[B, num_classes], as ``forward`` returns them."""
-    pooled: Tensor
-    """[B, C]: the input of the head."""
-    features: Tensor
-    """[B, M, C], as ``forward_features`` returns them."""
-    size: Tensor
-    """[B, M] float32: how many patches each token stands for."""
-
-
-class Intermediate(NamedTuple):
-    """The tokens after one block."""
-
-    tokens: Tensor
-    """[B, M, C] in the model's dtype, prefix tokens first."""
-    source: Tensor
-    """[B, gh * gw] int32: the index of the token that holds each patch."""
-    size: Tensor
-    """[B, M] float32: how many patches each token stands for."""
 
 
 class VisionTransformer(CompiledModule):

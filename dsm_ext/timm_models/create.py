@@ -9,8 +9,9 @@ from typing import Any
 import timm
 import torch
 
-from dsm_ext.described import described
-from dsm_ext.timm_features import check_supported, config_of
+from dsm_ext.error_text import described
+from dsm_ext.timm_models.config import config_of
+from dsm_ext.timm_models.support import check_supported
 
 _POOLS = ("", "token", "avg", "map", "avgmax", "max", "prr")  # timm's. The last three are refused
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from dsm_ext._native import Config, Schedule
-from dsm_ext.described import described
+from dsm_ext.error_text import described
 from dsm_ext.model import VisionTransformer
-from dsm_ext.pretrained_cfg import cfg_of_timm
+from dsm_ext.model.pretrained_cfg import cfg_of_timm
 
 
 def from_timm(
@@ -70,8 +70,9 @@ def from_timm(
         TypeError: an argument has another type, or the weights have an unsupported dtype.
         FileNotFoundError: the weight file does not exist.
     """
-    from dsm_ext.timm_features import check_supported, config_of
-    from dsm_ext.timm_wrappers import unwrapped
+    from dsm_ext.timm_models.config import config_of
+    from dsm_ext.timm_models.support import check_supported
+    from dsm_ext.timm_models.wrappers import unwrapped
 
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(
@@ -144,8 +145,8 @@ def create_timm(
     Raises:
         NotImplementedError, ValueError, TypeError, FileNotFoundError: as for ``from_timm``.
     """
-    from dsm_ext.timm_models import arguments, create, shape_of
-    from dsm_ext.timm_weights import give_weights
+    from dsm_ext.timm_models.create import arguments, create, shape_of
+    from dsm_ext.timm_models.weights import give_weights
 
     if weights is not None and pretrained:
         raise ValueError("dsm_ext.from_timm: expected one of weights=FILE and pretrained=True")

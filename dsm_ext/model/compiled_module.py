@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dsm_ext._native import _C, Config, Schedule
-from dsm_ext.described import described
-from dsm_ext.parts import Known, add_parts, changes, head_names, known_parts
-from dsm_ext.pretrained_cfg import UnknownCfg, fit_cfg, without_labels
+from dsm_ext.error_text import described
+from dsm_ext.model.module_tree import Known, add_parts, changes, head_names, known_parts
+from dsm_ext.model.pretrained_cfg import UnknownCfg, fit_cfg, without_labels
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NOT_TRACED = (

@@ -14,13 +14,13 @@ import torch
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
-from dsm_ext.checkpoints import State
-from dsm_ext.described import described, listed
+from dsm_ext.error_text import described, listed
 from dsm_ext.model import VisionTransformer
-from dsm_ext.timm_features import config_of
-from dsm_ext.transformers_weights import is_transformers
-from dsm_ext.weight_file import existing_file, is_numpy_archive
-from dsm_ext.weights import read_state
+from dsm_ext.timm_models.config import config_of
+from dsm_ext.transformers_models.weights import is_transformers
+from dsm_ext.weights.checkpoint import State
+from dsm_ext.weights.load import read_state
+from dsm_ext.weights.weight_file import existing_file, is_numpy_archive
 
 _POSITIONS = ("pos_embed", "positional_embedding")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from dsm_ext._native import Schedule
-from dsm_ext.from_timm import from_timm
 from dsm_ext.model import VisionTransformer
-from dsm_ext.transformers_preprocessing import read_pretrained_cfg
+from dsm_ext.timm_models.from_timm import from_timm
+from dsm_ext.transformers_models.preprocessing import read_pretrained_cfg
 
 
 def from_transformers(
@@ -43,7 +43,7 @@ def from_transformers(
             range (the message names its key); or the weights or the schedule do not fit.
         FileNotFoundError: the folder does not exist or lacks a file.
     """
-    from dsm_ext.transformers_weights import load_transformers
+    from dsm_ext.transformers_models.weights import load_transformers
 
     architecture, state = load_transformers(folder)
     with torch.device("meta"):

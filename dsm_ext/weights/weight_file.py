@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dsm_ext._native import _C
-from dsm_ext.described import listed
+from dsm_ext.error_text import listed
 
 # The first bytes of files of other kinds.
 _OTHER_KINDS = (

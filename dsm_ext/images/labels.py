@@ -1,91 +1,17 @@
-"""Folders of pictures: finding the pictures and their labels."""
+"""The classes of pictures, from the names of files and folders."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from dsm_ext.images.folders import natural_order, report
 
-# Pillow opens these formats but cannot decode them alone: they need Ghostscript, Windows or a
-# handler of another package, or they are films.
-NEEDS_OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 WORDNET_ID = re.compile(r"(?<![A-Za-z0-9])n[0-9]{8}(?![0-9])")
 NUMBER = re.compile(r"-?[0-9]+")
-
-
-def suffixes() -> set[str]:
-    """The lower-case endings of the picture formats that the installed Pillow decodes."""
-    # Pillow lists MPO as a format of its own, but opens MPO files as JPEG.
-    return {
-        suffix
-        for suffix, name in Image.registered_extensions().items()
-        if (name in Image.OPEN or name == "MPO") and name not in NEEDS_OTHERS
-    }
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """List the pictures below a folder, by their endings, in timm's order: file2 before file10.
-
-    Links are followed, except links to a folder above them. A folder with two links to it is read
-    twice. Hidden files, hidden folders and macOS's ``__MACOSX`` are ignored. The number of other
-    files that are not pictures is printed on stderr.
-
-    Raises:
-        FileNotFoundError: the folder does not exist or has no pictures.
-        OSError: a folder below it cannot be listed. Its classes would be lost without notice.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"dsm_ext: no such folder: {folder}")
-    known = suffixes()
-    files = list(_walk(folder, []))
-    found = sorted((p for p in files if p.suffix.lower() in known), key=_natural)
-    others = Counter(
-        p.suffix.lower() or "no ending" for p in files if p.suffix.lower() not in known
-    )
-    passed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    if not found:
-        raise FileNotFoundError(
-            f"dsm_ext: no pictures in {folder}"
-            + (f", only other files: {passed}" if others else "")
-        )
-    if others:
-        count = f"{others.total()} of {len(files)} files"
-        _say(f"passed over in {folder}, no pictures by their endings: {count} ({passed})")
-    return found
-
-
-def _walk(folder: Path, above: list[Path]) -> Iterator[Path]:
-    """List the files below a folder. ``above``: the real paths of the folders that lead to it."""
-    chain = [*above, Path(os.path.realpath(folder))]
-    try:
-        with os.scandir(folder) as found:
-            entries = list(found)
-    except OSError as error:
-        raise type(error)(f"dsm_ext: {folder} cannot be listed: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        path = folder / entry.name
-        # Yield a broken link as a file, so that the error of reading it names it.
-        if entry.is_symlink() and not os.path.exists(path):
-            yield path
-            continue
-        if not entry.is_dir():
-            if entry.is_file():  # not a pipe: reading one would wait for a writer
-                yield path
-            continue
-        target = Path(os.path.realpath(path))
-        if any(place.is_relative_to(target) for place in chain):
-            _say(f"{path} is a link that leads back to {target}: it is not followed")
-            continue
-        yield from _walk(path, chain)
 
 
 def label_images(
@@ -148,7 +74,7 @@ def label_images(
         for i in others:
             labels[i] = classes[parts[i][-2]]
         if by_order and own:
-            _say(
+            report(
                 f"no folder in {folder} has the name of a class: they are taken for the classes "
                 "0, 1, 2, ... in the order of their names"
             )
@@ -185,7 +111,7 @@ def _class_names(
         label_names = [label_names[i] for i in sorted(label_names, key=int)]
     own: dict[str, int] = {}
     if label_names is not None and len(label_names) != num_classes:
-        _say(f"{len(label_names)} label names are not used: the model has {num_classes} classes")
+        report(f"{len(label_names)} label names are not used: the model has {num_classes} classes")
     elif label_names is not None:
         count = Counter(label_names)
         own = {name: i for i, name in enumerate(label_names) if count[name] == 1}
@@ -218,7 +144,7 @@ def _folder_classes(
     leaves: set[str], folder: str | Path, num_classes: int, own: dict[str, int], numbers: bool
 ) -> dict[str, int]:
     """The class for each folder name."""
-    ordered = sorted(leaves, key=_natural)
+    ordered = sorted(leaves, key=natural_order)
     if len(ordered) > num_classes:
         raise ValueError(
             f"dsm_ext: {folder} has {len(ordered)} folders, the model {num_classes} classes"
@@ -250,17 +176,6 @@ def _say_doubts(
     shared = Counter(place[-1] for place in places if place[-1] in used)
     name, count = shared.most_common(1)[0]
     if count > 1:
-        _say(f"{count} folders named {name} in {folder} are one class, as timm has it")
+        report(f"{count} folders named {name} in {folder} are one class, as timm has it")
     if len(used) < num_classes:
-        _say(f"{folder} has {len(used)} folders of pictures, the model {num_classes} classes")
-
-
-def _natural(name: str | Path) -> tuple[list[str | int], str]:
-    """A sort key for timm's order: numbers by value, letters without regard to case."""
-    text = str(name)
-    parts = re.split(r"(\d+)", text.lower())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
-
-
-def _say(text: str) -> None:
-    print(f"dsm_ext: {text}", file=sys.stderr)
+        report(f"{folder} has {len(used)} folders of pictures, the model {num_classes} classes")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from dsm_ext.described import described
+from dsm_ext.error_text import described
 
 KINDS = ("vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision_model")
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_pytorch_tanh")

@@ -15,9 +15,9 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dsm_ext.described import listed
-from dsm_ext.transformers_config import KINDS, VisionConfig, contradictions, read_config
-from dsm_ext.transformers_files import read_json, read_tensors
+from dsm_ext.error_text import listed
+from dsm_ext.transformers_models.config import KINDS, VisionConfig, contradictions, read_config
+from dsm_ext.transformers_models.files import read_json, read_tensors
 
 _ACTIVATIONS = {"gelu": GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
 

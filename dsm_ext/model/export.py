@@ -1,4 +1,4 @@
-"""Writing models to folders and reading them: ``export``, ``load``, ``model_info``."""
+"""``export``: writing a model to a folder that Python, C++ and timm can load."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
-from dsm_ext._native import _C, Config, ModelInfo, Schedule, __version__
-from dsm_ext.described import described
-from dsm_ext.model import VisionTransformer
-from dsm_ext.pretrained_cfg import cfg_of_info, cfg_of_timm, class_names, label_names
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from dsm_ext._native import _C, Config, __version__
+from dsm_ext.error_text import described
+from dsm_ext.model.class_names import class_names, label_names
+from dsm_ext.model.load import CONFIG, WEIGHTS
+from dsm_ext.model.pretrained_cfg import cfg_of_timm
+from dsm_ext.model.vision_transformer import VisionTransformer
 
 
 def export(
@@ -92,7 +91,8 @@ def _check_of(timm_model: Any, model: VisionTransformer) -> None:
     model._shared_core()  # refuse a module tree that the model cannot follow
     if timm_model is None:
         return
-    from dsm_ext.timm_features import check_supported, config_of
+    from dsm_ext.timm_models.config import config_of
+    from dsm_ext.timm_models.support import check_supported
 
     check_supported(timm_model)
     own, other = model.config.to_dict(), config_of(timm_model).to_dict()
@@ -131,63 +131,3 @@ def _labels(cfg: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
     texts = class_names(cfg, num_classes) or names
     different = {name: text for name, text in zip(names, texts, strict=True) if name != text}
     return {"label_names": names, "label_descriptions": different}
-
-
-def model_info(path: str | os.PathLike[str]) -> ModelInfo:
-    """Read what a model is, without its weights: config, schedule, preprocessing, labels.
-
-    Args:
-        path: a folder or file, as for ``load``.
-
-    Raises:
-        FileNotFoundError, ValueError: as for ``load``.
-    """
-    return _C.model_info(_existing(path))
-
-
-def load(
-    path: str | os.PathLike[str],
-    schedule: Schedule | str | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-) -> VisionTransformer:
-    """Load a model from a folder or a weight file, like ``dsm_ext::load`` in C++. Without timm.
-
-    Args:
-        path: a folder that ``export`` wrote, or its model.safetensors alone; or a folder of the
-            model hub with a supported architecture (model.safetensors and timm's config.json). The
-            weights are copied at once: the file may be changed or deleted afterwards.
-        schedule: None takes the exported schedule, or "dsm" if there is none.
-        dtype: float32, bfloat16 or float16. None keeps the dtype of the file.
-        device: where to put the weights.
-
-    Raises:
-        FileNotFoundError: the path does not exist, or the folder lacks a file.
-        ValueError: a file cannot be read; the files do not fit each other; a weight is NaN or
-            infinite; the schedule does not fit the model; or the device has no memory (meta).
-        TypeError: another dtype.
-    """
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dsm_ext.load: expected dtype to be a torch.dtype, got {described(dtype)}")
-    text = schedule if schedule is None or isinstance(schedule, str) else "dense"
-    core, info = _C.load_with_info(
-        _existing(path), text, dtype, torch.device(device), check_finite=True
-    )
-    model = VisionTransformer._of(core)
-    content = json.loads(info.config_json)
-    model._pretrained_cfg = cfg_of_info(info, content)
-    model._model_args = content.get("model_args") or {}
-    if schedule is not None and schedule is not text:
-        model.schedule = schedule
-    return model
-
-
-def _existing(path: str | os.PathLike[str]) -> str:
-    """The path as a string, if its files exist."""
-    path = Path(path)
-    needed = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]
-    for file in needed:
-        if not file.is_file():
-            raise FileNotFoundError(f"dsm_ext: no such file: {file}")
-    return str(path)
