@@ -1,5 +1,6 @@
 """What is imported when, and what an import that fails says."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -125,7 +126,7 @@ def copied(folder):
     """The package in a folder of its own, to be spoilt."""
     target = folder / "dsm_ext"
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("include", "__pycache__"))
-    shutil.copy(PACKAGE.parent / "dsm_ext_cli.py", folder)
+    shutil.copytree(PACKAGE.parent / "dsm_ext_cli", folder / "dsm_ext_cli")
     return target, next(target.glob("_C.*.so"))
 
 
@@ -179,10 +180,11 @@ def test_a_library_that_cannot_be_loaded_is_explained(what, tmp_path):
     assert ("libdsm_ext.so" if what != "no library at all" else module.name) in said
     assert "it was built for Python " in said and "is installed; build it again: " in said
     done = subprocess.run(
-        [sys.executable, tmp_path / "dsm_ext_cli.py", "plan", "x"],
+        [sys.executable, "-m", "dsm_ext_cli", "plan", "x"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "cannot be loaded" in done.stderr
@@ -198,6 +200,6 @@ def test_a_torch_without_cuda_is_named_where_one_with_it_was_built_for():
 
 
 def test_a_package_that_is_not_built_is_named_by_the_command_line(monkeypatch, capsys):
-    monkeypatch.setattr(dsm_ext_cli.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert dsm_ext_cli.main(["--version"]) == 2
     assert "dsm_ext is not built" in capsys.readouterr().err
