@@ -14,8 +14,8 @@ def _add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a timm name, such as deit_small_patch16_224; or a folder of the model hub's layout, "
-        "as `export` writes it, or its model.safetensors",
+        help="a timm name, such as deit_small_patch16_224; or a folder that `export` wrote or the "
+        "model hub has, or its model.safetensors",
     )
     named = parser.add_argument_group("with a timm name")
     if weights:
@@ -24,17 +24,19 @@ def _add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
             "--pretrained", action="store_true", help="the weights that timm downloads"
         )
         named.add_argument(
-            "--weights-prefix", metavar="P", help="what the model's names in F begin with"
+            "--weights-prefix", metavar="P", help="the prefix of the model's names in F"
         )
         named.add_argument(
             "--no-ema",
             action="store_true",
-            help="of F, take the trained weights where their moving average is kept as well",
+            help="take the trained weights of F, not their moving average",
         )
     named.add_argument(
         "--img-size", type=image_size, metavar="N", help="a side in pixels, or HEIGHTxWIDTH"
     )
-    named.add_argument("--num-classes", type=int, metavar="N", help="0: no head, features")
+    named.add_argument(
+        "--num-classes", type=int, metavar="N", help="0: no head, the model gives features"
+    )
     named.add_argument("--in-chans", type=int, metavar="N", help="channels of the images")
     named.add_argument("--global-pool", metavar="POOL", help='token, avg, map or ""')
 
@@ -54,11 +56,11 @@ def _add_schedules(parser: argparse.ArgumentParser, usual: str) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, help="of torch; default: torch's own choice")
+    parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own choice")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="F", type=Path, help="write the result there as well")
+    parser.add_argument("--json", metavar="F", type=Path, help="also write the result to this file")
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +80,12 @@ def _show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     _add_schedules(parser, "the folder's, or dsm")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, required=True, help="made if need be"
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="created if it does not exist",
     )
     _add_run(parser)
 
@@ -105,15 +112,17 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _bench(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--batch", type=integers, default=[1, 8], help="such as 1,8, the default")
+    parser.add_argument(
+        "--batch", type=integers, default=[1, 8], help="one or several; default: 1,8"
+    )
     _add_schedules(parser, "dense, and the folder's or dsm")
     parser.add_argument(
-        "--peers", help="any of timm,reference; default: both, where timm knows the model"
+        "--peers", help="any of timm,reference; default: both, if timm knows the model"
     )
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="instead, where the time of our forward goes, by block and stage",
+        help="only show where the time of our forward goes, by block and stage",
     )
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     _add_run(parser)
@@ -129,9 +138,10 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 SHOW = """Pictures of which patches merge, at the end and block by block.
 
-Writes sheet.png, a row for each picture: the input, then the groups that each schedule ends with
-(sheet-1.png and so on where there are more than eight pictures); and, for each picture and
-schedule, PICTURE-SCHEDULE.png: the input, then the groups behind each block.
+sheet.png has a row for each picture: the input, then the groups at the end of each schedule. If
+there are more than eight pictures, there are several sheets: sheet-1.png and so on.
+PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the groups after each
+block.
 """
 # For each command: the module with its `run`, a function that adds its arguments, a line of help,
 # and a description. These texts are not docstrings, because `python -OO` removes docstrings.
@@ -141,23 +151,23 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
         "What a schedule does to a model, block by block.",
     ),
     "classify": (
-        "classify", _classify, "top five of pictures, dense beside merged",
-        "The five likeliest classes of each picture, dense beside merged.",
+        "classify", _classify, "the five likeliest classes of pictures, dense and merged",
+        "The five likeliest classes of each picture, dense and merged side by side.",
     ),
     "show": ("show", _show, "pictures of which patches merge", SHOW),
     "eval": (
         "evaluate", _eval, "accuracy of schedules on labelled pictures",
-        "Accuracy of schedules on labelled pictures, beside the dense model.",
+        "Accuracy of schedules on labelled pictures, compared with the dense model.",
     ),
     "export": (
         "export", _export, "a folder that a C++ program loads",
-        "Write model.safetensors and config.json, which dsm_ext::load and dsm_ext.load read, "
-        "schedule included.",
+        "Write model.safetensors and config.json, with the schedule. dsm_ext::load and "
+        "dsm_ext.load read them.",
     ),
     "bench": (
-        "bench", _bench, "images per second beside peers",
-        "Images per second beside timm, which runs eagerly and dense, and beside the reference, "
-        "which merges in plain PyTorch by the same schedule; all take turns.",
+        "bench", _bench, "images per second, compared with peers",
+        "Images per second, compared with timm (eager and dense) and with the reference (the same "
+        "schedule in plain PyTorch). All take turns.",
     ),
     "demo": (
         "demo", _demo, "the methods side by side on digits",

@@ -87,7 +87,7 @@ CHANGES = {
     r"blocks\.0\.attn\.qkv has hooks.": cut_weights,
     r"blocks\.1 has another forward, which is never called": patch,
     "norm has another forward, which is never called": patch_layer,
-    "norm was given eps=1.0, where the model computes with 1e-06": (
+    "norm has eps=1.0, but the model computes with 1e-06": (
         lambda f: setattr(f.norm, "eps", 1.0)
     ),
     "head became a .*Marked": lambda f: setattr(f.head, "__class__", Marked),

@@ -15,7 +15,8 @@ def run(args: argparse.Namespace) -> None:
     check_output_folder(args.output, "--output")
     if opened.model._pretrained_cfg is None:
         print(
-            f"{opened.name} does not say how pictures are prepared for it, nor will the folder",
+            f"{opened.name} does not say how pictures are prepared for it, so the folder will not "
+            "say it either",
             file=sys.stderr,
         )
     print(export(opened.model, args.output))

@@ -54,7 +54,9 @@ def find_images(folder: str | Path) -> list[Path]:
         )
     if others:
         count = f"{others.total()} of {len(files)} files"
-        report(f"passed over in {folder}, no pictures by their endings: {count} ({passed})")
+        report(
+            f"ignored in {folder}, as their endings are not those of pictures: {count} ({passed})"
+        )
     return found
 
 

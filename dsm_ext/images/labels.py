@@ -75,7 +75,7 @@ def label_images(
             labels[i] = classes[parts[i][-2]]
         if by_order and own:
             report(
-                f"no folder in {folder} has the name of a class: they are taken for the classes "
+                f"no folder in {folder} has the name of a class: the folders are used as classes "
                 "0, 1, 2, ... in the order of their names"
             )
         _say_doubts(places, {parts[i][-2] for i in others}, folder, num_classes)
@@ -95,7 +95,9 @@ def _wordnet_class(path: Path, names: Sequence[str], wordnet: dict[str, int]) ->
     ids = [m.group() for name in reversed(names) if (m := WORDNET_ID.search(name))]
     label = next((wordnet[i] for i in ids if i in wordnet), None)
     if label is None and ids:
-        raise ValueError(f"dsm_ext: no label for {path}: {ids[0]} is none of the model's classes")
+        raise ValueError(
+            f"dsm_ext: no label for {path}: {ids[0]} is not one of the model's classes"
+        )
     return label
 
 
@@ -156,15 +158,15 @@ def _folder_classes(
         for leaf in ordered:
             if not 0 <= int(leaf) < num_classes:
                 raise ValueError(
-                    f"dsm_ext: the folder {leaf} in {folder} is no class of the model: folders "
+                    f"dsm_ext: the folder {leaf} in {folder} is not a class of the model: folders "
                     f"named by numbers are its classes, expected 0 to {num_classes - 1}"
                 )
         return {leaf: int(leaf) for leaf in ordered}
     if known:
         other = next(leaf for leaf in ordered if leaf not in own)
         raise ValueError(
-            f"dsm_ext: the folder {other} in {folder} is none of the model's label names, "
-            f"{known[0]} is one: name all folders of pictures by them, or none"
+            f"dsm_ext: the folder {other} in {folder} is not one of the model's label names, but "
+            f"{known[0]} is: use these names for all folders of pictures or for none"
         )
     return {leaf: i for i, leaf in enumerate(ordered)}
 
@@ -176,6 +178,6 @@ def _say_doubts(
     shared = Counter(place[-1] for place in places if place[-1] in used)
     name, count = shared.most_common(1)[0]
     if count > 1:
-        report(f"{count} folders named {name} in {folder} are one class, as timm has it")
+        report(f"{count} folders named {name} in {folder} are one class, as in timm")
     if len(used) < num_classes:
         report(f"{folder} has {len(used)} folders of pictures, the model {num_classes} classes")

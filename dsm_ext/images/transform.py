@@ -41,7 +41,7 @@ def transform_for(model: Any) -> Transform:
     if not getattr(model, "pretrained_cfg", None):  # our own raises an error if it is unknown
         raise ValueError(
             f"dsm_ext: how pictures are prepared for this {type(model).__name__} is not known: it "
-            "has no pretrained_cfg, which models have that timm.create_model makes by a name"
+            "has no pretrained_cfg; timm.create_model(NAME) makes models that have one"
         )
     config = resolve_data_config({}, model=model)
     if isinstance(model, VisionTransformer):

@@ -23,7 +23,7 @@ class Part(nn.Module):
     def forward(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError(
             "dsm_ext: this part is computed inside the model, which is one compiled call; for the "
-            "tokens behind a block call the model's forward_intermediates"
+            "tokens after a block call the model's forward_intermediates"
         )
 
 
@@ -151,7 +151,7 @@ def _intrusions(known: Known) -> Iterator[str]:
     if type(part) is not known.kind:
         yield f"became a {_kind(part)}"
     if vars(part).get("eps") != known.eps:
-        yield f"was given eps={part.eps!r}, where the model computes with {known.eps!r}"
+        yield f"has eps={part.eps!r}, but the model computes with {known.eps!r}"
     if any(getattr(part, hooks) for hooks in HOOKS):
         yield "has hooks, which are never called"
     for name, value in vars(part).items():

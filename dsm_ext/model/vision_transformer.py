@@ -187,8 +187,8 @@ class VisionTransformer(CompiledModule):
             count = operator.index(n)
             if not 1 <= count <= depth:
                 raise ValueError(
-                    "dsm_ext.VisionTransformer: expected n to be indices of blocks in "
-                    f"[0, {depth - 1}], or how many of the last, got {count}"
+                    "dsm_ext.VisionTransformer: expected n to be the number of last blocks, or "
+                    f"block indices in [0, {depth - 1}], got {count}"
                 )
             blocks = list(range(depth - count, depth))
         else:

@@ -69,15 +69,18 @@ def _grid(patch_embed: Any) -> tuple[int, ...]:
 MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
     ("no image size of its own (img_size=None)", lambda m: m.patch_embed.img_size is None),
     (
-        "a grid_size that is not its img_size's",
+        "a grid_size that does not match its img_size",
         lambda m: (
             m.patch_embed.img_size is not None
             and tuple(m.patch_embed.grid_size) != _grid(m.patch_embed)
         ),
     ),
-    ("another num_prefix_tokens than it has", lambda m: m.num_prefix_tokens != _prefix(m)),
     (
-        "blocks in another order than their names'",
+        "a num_prefix_tokens that does not match its tokens",
+        lambda m: m.num_prefix_tokens != _prefix(m),
+    ),
+    (
+        "blocks that are not in the order of their names",
         lambda m: list(m.blocks._modules) != _names(len(m.blocks)),
     ),
     ("dynamic_img_pad", lambda m: m.patch_embed.dynamic_img_pad),
@@ -91,11 +94,11 @@ MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
         lambda m: m.global_pool == "" and not (is_identity(m.head) and is_identity(m.fc_norm)),
     ),
     (
-        "an attention pool other than timm's Vision Transformers make",
+        "an attention pool that timm's Vision Transformers do not make",
         lambda m: m.attn_pool is not None and not _usual_pool(m.attn_pool),
     ),
     (
-        "an attention pool of other heads or width than the blocks'",
+        "an attention pool with other heads or another width than the blocks",
         lambda m: (
             m.attn_pool is not None
             and _usual_pool(m.attn_pool)
@@ -104,7 +107,7 @@ MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
         ),
     ),
     (
-        "a distilled head beside registers or a norm of the pooled tokens",
+        "a distilled head together with registers or a norm of the pooled tokens",
         lambda m: (
             isinstance(m, VisionTransformerDistilled)
             and (m.reg_token is not None or m.cls_token is None or not is_identity(m.fc_norm))
@@ -125,7 +128,7 @@ MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
 BLOCK_FEATURES: dict[type, list[tuple[str, Callable[[Any], bool]]]] = {
     Block: [
         (
-            "a bias in some of attention's projection and the MLP's layers only",
+            "a bias in only some of attention's projection and the MLP's layers",
             lambda b: (
                 len({m.bias is None for m in b.mlp.children() if type(m) is nn.Linear}
                     | {b.attn.proj.bias is None}) > 1

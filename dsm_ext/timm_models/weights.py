@@ -161,8 +161,8 @@ def _misfit(
     hints = list(_hints(model, state))
     if found.beside:
         hints.append(
-            f"taken were the tensors under {described(found.prefix)} alone; beside them the file "
-            f"has {listed(found.beside, 3)}"
+            f"only the tensors under {described(found.prefix)} were used; the file also has "
+            f"{listed(found.beside, 3)}"
         )
     return ValueError("; ".join([f"{text}; {path} as {name}", *hints]))
 

@@ -74,8 +74,8 @@ def _refuse_others(model: nn.Module) -> None:
     if isinstance(model, VisionTransformer):
         raise TypeError(
             "dsm_ext.from_timm: expected a timm model or its name, got a dsm_ext.VisionTransformer,"
-            " which is made already; assign its schedule, copy it with copy.deepcopy, or convert it"
-            " with .to()"
+            " which is already compiled; assign its schedule, copy it with copy.deepcopy, or"
+            " convert it with .to()"
         )
     if isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):
         kind = "scripted or traced" if isinstance(model, torch.jit.ScriptModule) else "traced"

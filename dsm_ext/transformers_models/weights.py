@@ -126,8 +126,8 @@ def to_timm(
     kind = checked.kind
     if kind not in ("vit", "deit") and "classifier.weight" in state:
         raise NotImplementedError(
-            f"dsm_ext: transformers' {kind} with a classifier of the patches' mean (without its "
-            "tensors the backbone is converted) is not supported"
+            f"dsm_ext: transformers' {kind} with a classifier on the mean of the patches is not "
+            "supported; without the classifier's tensors the backbone is converted"
         )
     given, names = _renamed(kind, state)
     arguments = _arguments(checked)

@@ -72,7 +72,7 @@ def find_state(content: Any, *, prefix: str | None = None, use_ema: bool = True)
         averaged = [key for key in EMA if isinstance(content.get(key), Mapping)]
         if averaged and not use_ema:
             raise ValueError(
-                f"it holds averaged weights alone, under {listed(averaged)}, and use_ema=False "
+                f"it holds only averaged weights, under {listed(averaged)}, and use_ema=False "
                 "leaves them out"
             )
         raise ValueError(f"it holds no state dict of tensors, but {_overview(content)}")

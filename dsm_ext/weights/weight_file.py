@@ -167,8 +167,8 @@ def _pickle_fault(path: Path, error: Exception) -> str:
     foreign = [name for name in foreign if name != "argparse.Namespace"]
     if foreign:
         return (
-            f"it holds objects beside tensors, which are not loaded because loading them runs "
-            f"code: {listed(dict.fromkeys(foreign), 4)}; where the file is trusted, load it with "
+            f"it holds other objects than tensors, which are not loaded because loading them runs "
+            f"code: {listed(dict.fromkeys(foreign), 4)}; if you trust the file, load it with "
             "torch.load(FILE, weights_only=False) and save its weights alone: "
             "torch.save(model.state_dict(), NEW)"
         )
