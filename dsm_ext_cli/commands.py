@@ -138,10 +138,10 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 SHOW = """Pictures of which patches merge, at the end and block by block.
 
-sheet.png has a row for each picture: the input, then the groups at the end of each schedule. If
-there are more than eight pictures, there are several sheets: sheet-1.png and so on.
-PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the groups after each
-block.
+sheet.png has a row for each picture: the input, then the tokens that each schedule leaves. If there
+are more than eight pictures, there are several sheets: sheet-1.png and so on.
+PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the tokens after each
+block. A token is drawn as its patches in their mean colour.
 """
 # For each command: the module with its `run`, a function that adds its arguments, a line of help,
 # and a description. These texts are not docstrings, because `python -OO` removes docstrings.

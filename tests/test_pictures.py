@@ -133,7 +133,7 @@ def test_a_filmstrip_starts_with_the_input():
 @pytest.mark.parametrize(
     "titles, columns, source, message",
     [
-        ([], 7, torch.zeros(4), r"filmstrip: .* each of 1 source maps .* got 0 titles"),
+        ([], 7, torch.zeros(4), r"filmstrip: .* each of 1 sources .* got 0 titles"),
         (["a"], 0, torch.zeros(4), "columns to be positive, got 1 titles and 0"),
         (["a"], 7, torch.zeros(5), "visualize: expected source to be"),
     ],

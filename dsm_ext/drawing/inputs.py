@@ -64,8 +64,10 @@ def square_grid(source: Tensor, height: int, width: int) -> tuple[int, int]:
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
+    """An image [3 or 1, height, width] as an array [height, width, 3] in [0, 1]."""
     return image.float().cpu().expand(3, -1, -1).permute(1, 2, 0).numpy().clip(0, 1)
 
 
 def to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] as bytes, rounded."""
     return (pixels * 255).round().astype(np.uint8)

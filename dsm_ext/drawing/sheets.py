@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from dsm_ext.drawing.groups import to_image, visualize
 from dsm_ext.drawing.inputs import image_tensor
+from dsm_ext.drawing.paint import to_image, visualize
 from dsm_ext.images import to_rgb
 
 GAP, HEAD = 12, 40  # pixels between pictures, and of a line of titles
@@ -41,7 +41,7 @@ def filmstrip(
     outline: tuple[int, int, int] | None = None,
     columns: int = 7,
 ) -> Image.Image:
-    """Draw an image, then its groups frame by frame, each frame with its title.
+    """Draw an image, then its tokens frame by frame, each frame with its title.
 
     Args:
         image: as for ``visualize``.
@@ -57,7 +57,7 @@ def filmstrip(
     image = image_tensor("filmstrip", image)
     if len(titles) != len(sources) or columns < 1:
         raise ValueError(
-            f"dsm_ext.filmstrip: expected a title for each of {len(sources)} source maps and "
+            f"dsm_ext.filmstrip: expected a title for each of {len(sources)} sources and "
             f"columns to be positive, got {len(titles)} titles and {columns}"
         )
     frames = [to_image(image), *(visualize(image, source, grid, outline) for source in sources)]

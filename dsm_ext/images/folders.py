@@ -95,4 +95,5 @@ def natural_order(name: str | Path) -> tuple[list[str | int], str]:
 
 
 def report(text: str) -> None:
+    """Print a message to the user on stderr."""
     print(f"dsm_ext: {text}", file=sys.stderr)

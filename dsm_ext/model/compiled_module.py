@@ -261,6 +261,7 @@ def _check_is_tensor(value: Any, name: str) -> None:
 
 
 def to_schedule(schedule: Schedule | str, config: Config) -> Schedule:
+    """Parse a schedule for a model if it is a string."""
     if isinstance(schedule, str):
         return Schedule.parse(schedule, config.depth)
     if not isinstance(schedule, Schedule):

@@ -67,12 +67,14 @@ def config_of(model: Any) -> Config:
 
 
 def activation_of(module: nn.Module) -> str:
+    """The name of an activation in ``Config``."""
     if type(module) is nn.GELU and module.approximate == "tanh":
         return "gelu_tanh"
     return ACTIVATIONS[type(module)]
 
 
 def is_identity(module: nn.Module) -> bool:
+    """Whether a part is absent: timm puts an ``nn.Identity`` in its place."""
     return type(module) is nn.Identity
 
 

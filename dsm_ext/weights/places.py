@@ -35,6 +35,7 @@ class Place(NamedTuple):
 
 
 def find_places(dicts: Mapping[str, Mapping[str, Tensor]]) -> list[Place]:
+    """All Vision Transformers in dicts of tensors, which are keyed by their paths."""
     return [place for path, names in dicts.items() for place in _places_in(path, names)]
 
 
@@ -86,4 +87,5 @@ def with_prefix(places: list[Place], prefix: str, path: str) -> list[Place]:
 
 
 def dotted(prefix: str) -> str:
+    """A prefix with a dot at its end."""
     return prefix if not prefix or prefix.endswith(".") else prefix + "."

@@ -1,4 +1,4 @@
-"""Drawing which patches merged: each group in its mean colour, with outlines."""
+"""Painting the patches of each token in their mean colour, with outlines between tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dsm_ext.drawing.inputs import given_grid, image_tensor, square_grid, to_bytes, to_pixels
 
-# Groups lighter than this luma get a black outline. It is well above middle grey, on which white is
+# Tokens lighter than this luma get a black outline. It is well above middle grey, on which white is
 # visible too, so that most pictures have outlines of one colour.
 LIGHT = 0.72
 
@@ -20,14 +20,14 @@ def visualize(
     grid: tuple[int, int] | None = None,
     outline: tuple[int, int, int] | None = None,
 ) -> Image.Image:
-    """Paint each group of merged patches in its mean colour and outline it.
+    """Paint the patches of each token in their mean colour, with outlines between tokens.
 
     Args:
         image: [3 or 1, height, width] of floats in [0, 1], before normalisation; or a PIL image,
             which ``dsm_ext.images.to_rgb`` converts.
         source: [gh * gw], one row of ``trace``'s ``source``.
         grid: rows and columns of patches. None takes the grid in which patches are square.
-        outline: the colour between groups, one pixel wide. None draws black between light groups
+        outline: the colour between tokens, one pixel wide. None draws black between light tokens
             and white between others. This is visible on every picture, and is two pixels wide if
             patches have 16 pixels or more. Enlarge small images first (``enlarge``).
 
@@ -58,11 +58,11 @@ def visualize(
             f"dsm_ext.visualize: expected outline to be three numbers in [0, 255], got {outline}"
         )
     rows, columns = np.arange(height) * gh // height, np.arange(width) * gw // width
-    groups = source.cpu().numpy().reshape(gh, gw)[rows][:, columns]  # [height, width]
+    tokens = source.cpu().numpy().reshape(gh, gw)[rows][:, columns]  # [height, width]
     pixels = to_pixels(image)
 
-    _, index = np.unique(groups, return_inverse=True)
-    index = index.reshape(groups.shape)
+    _, index = np.unique(tokens, return_inverse=True)
+    index = index.reshape(tokens.shape)
     count = np.bincount(index.ravel())
     mean = np.stack(
         [np.bincount(index.ravel(), pixels[..., c].ravel()) / count for c in range(3)], axis=-1
@@ -70,9 +70,9 @@ def visualize(
     painted = to_bytes(mean[index])
     if outline is None:
         luma = mean @ np.array([0.299, 0.587, 0.114])
-        _outline(painted, groups, luma[index], wide=min(height // gh, width // gw) >= 16)
+        _outline(painted, tokens, luma[index], wide=min(height // gh, width // gw) >= 16)
     else:
-        painted[_edges(groups)] = outline
+        painted[_edges(tokens)] = outline
     return Image.fromarray(painted)
 
 
@@ -112,19 +112,19 @@ def to_image(image: Tensor | Image.Image) -> Image.Image:
     return Image.fromarray(to_bytes(to_pixels(image_tensor("to_image", image))))
 
 
-def _edges(groups: np.ndarray) -> np.ndarray:
-    """Mark the pixels whose right or lower neighbour belongs to another group."""
-    edge = np.zeros(groups.shape, dtype=bool)
-    edge[:, :-1] |= groups[:, :-1] != groups[:, 1:]
-    edge[:-1] |= groups[:-1] != groups[1:]
+def _edges(tokens: np.ndarray) -> np.ndarray:
+    """Mark the pixels whose right or lower neighbour belongs to another token."""
+    edge = np.zeros(tokens.shape, dtype=bool)
+    edge[:, :-1] |= tokens[:, :-1] != tokens[:, 1:]
+    edge[:-1] |= tokens[:-1] != tokens[1:]
     return edge
 
 
-def _outline(painted: np.ndarray, groups: np.ndarray, luma: np.ndarray, wide: bool) -> None:
-    """Draw between groups in black or white, by the mean luma of both. ``wide``: on both sides."""
+def _outline(painted: np.ndarray, tokens: np.ndarray, luma: np.ndarray, wide: bool) -> None:
+    """Draw between tokens in black or white, by the mean luma of both. ``wide``: on both sides."""
     for axis in (0, 1):
-        pixels, group, light = (np.moveaxis(a, axis, 0) for a in (painted, groups, luma))
-        edge = group[:-1] != group[1:]
+        pixels, token, light = (np.moveaxis(a, axis, 0) for a in (painted, tokens, luma))
+        edge = token[:-1] != token[1:]
         color = np.where(light[:-1] + light[1:] > 2 * LIGHT, 0, 255)[edge][:, None]
         pixels[:-1][edge] = color
         if wide:
