@@ -197,9 +197,7 @@ def test_what_stands_beside_is_named(model, tmp_path):
     with pytest.raises(ValueError, match=r"missing head\.weight, head\.bias") as error:
         dsm_ext.from_timm(NAME, weights=path)
     assert "num_classes=0" in str(error.value)
-    assert "under 'backbone.' alone; beside them the file has fc.weight, fc.bias" in str(
-        error.value
-    )
+    assert "under 'backbone.' were used; the file also has fc.weight, fc.bias" in str(error.value)
     features = dsm_ext.from_timm(NAME, weights=path, num_classes=0)
     assert features(torch.zeros(1, 3, 224, 224)).shape == (1, 192)
 
