@@ -146,5 +146,5 @@ def test_bad_blocks(blocks):
 @pytest.mark.parametrize("n", [0, 5, [4], [-5]])
 def test_bad_layers(n):
     model = small()
-    with pytest.raises(ValueError, match=r"block indices in \[0, 3\]"):
+    with pytest.raises(ValueError, match=r"indices of blocks in \[0, 3\]"):
         dsm_ext.from_timm(model).get_intermediate_layers(images_for(model, 1), n)

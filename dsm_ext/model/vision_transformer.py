@@ -188,7 +188,7 @@ class VisionTransformer(CompiledModule):
             if not 1 <= count <= depth:
                 raise ValueError(
                     "dsm_ext.VisionTransformer: expected n to be the number of last blocks, or "
-                    f"block indices in [0, {depth - 1}], got {count}"
+                    f"indices of blocks in [0, {depth - 1}], got {count}"
                 )
             blocks = list(range(depth - count, depth))
         else:
