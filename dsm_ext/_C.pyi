@@ -1,4 +1,4 @@
-"""Types of the compiled module; the headers in cpp/include/dsm_ext document the same classes."""
+"""Types of the compiled module. The headers in cpp/include/dsm_ext document the same classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 class Config:
-    """The shape of a plain Vision Transformer, in timm's names. Its fields can be read, not set.
+    """The shape of a plain Vision Transformer, in timm's names. Its fields are read-only.
 
     Raises:
         ValueError: a field is out of range.
-        TypeError: a field of another type, or unknown.
+        TypeError: a field is unknown or has another type.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Config:
     def in_chans(self) -> int: ...
     @property
     def num_classes(self) -> int:
-        """0: no head, and ``forward`` gives what the pooling gives."""
+        """The number of classes. With 0 there is no head: ``forward`` returns pooled features."""
     @property
     def embed_dim(self) -> int: ...
     @property
@@ -68,22 +68,22 @@ class Config:
     def num_heads(self) -> int: ...
     @property
     def mlp_dim(self) -> int:
-        """Hidden width of the MLP, behind the gate where there is one."""
+        """Hidden width of the MLP. With a gate, the width after it."""
     @property
     def class_token(self) -> bool: ...
     @property
     def distilled(self) -> bool: ...
     @property
     def reg_tokens(self) -> int:
-        """Register tokens, after the class token."""
+        """The number of register tokens, which follow the class token."""
     @property
     def pos_embed(self) -> bool: ...
     @property
     def no_embed_class(self) -> bool:
-        """The position embedding has no rows for the prefix tokens."""
+        """Whether the position embedding has no rows for the prefix tokens."""
     @property
     def dynamic_img_size(self) -> bool:
-        """Other image sizes are taken, the position embedding resampled."""
+        """Whether other image sizes are accepted. The position embedding is then resampled."""
     @property
     def block(self) -> str:
         """``sequential`` (timm's ``Block``) or ``parallel`` (``ParallelScalingBlock``)."""
@@ -100,41 +100,41 @@ class Config:
         """``gelu`` (exact), ``gelu_tanh``, ``quick_gelu`` or ``silu``."""
     @property
     def layer_scale(self) -> bool:
-        """Learned factors on the outputs of attention and MLP."""
+        """Whether the outputs of attention and MLP have learned factors."""
     @property
     def qk_norm(self) -> bool:
-        """A norm on each head's queries and keys."""
+        """Whether each head's queries and keys have a norm."""
     @property
     def scale_attn_norm(self) -> bool:
-        """A norm in front of the attention's projection."""
+        """Whether there is a norm before the attention's projection."""
     @property
     def scale_mlp_norm(self) -> bool:
-        """A norm in front of the MLP's second layer."""
+        """Whether there is a norm before the MLP's second layer."""
     @property
     def qkv_bias(self) -> bool: ...
     @property
     def proj_bias(self) -> bool:
-        """Of the attention's projection and of the MLP's layers."""
+        """Whether the attention's projection and the MLP's layers have a bias."""
     @property
     def patch_bias(self) -> bool:
-        """Of the patch embedding."""
+        """Whether the patch embedding has a bias."""
     @property
     def embed_norm(self) -> bool:
-        """A norm on the patches, before their positions (AIMv2)."""
+        """Whether the patches have a norm before their positions are added (AIMv2)."""
     @property
     def pre_norm(self) -> bool:
-        """A norm in front of the blocks (CLIP)."""
+        """Whether there is a norm before the blocks (CLIP)."""
     @property
     def final_norm(self) -> bool: ...
     @property
     def global_pool(self) -> str:
-        """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or empty: none."""
+        """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or "" (none)."""
     @property
     def pool_include_prefix(self) -> bool:
-        """``avg`` and ``map`` pool the prefix tokens too."""
+        """Whether ``avg`` and ``map`` also pool the prefix tokens."""
     @property
     def fc_norm(self) -> bool:
-        """A norm behind the pooling."""
+        """Whether there is a norm after the pooling."""
     @property
     def head_bias(self) -> bool: ...
     @property
@@ -142,29 +142,29 @@ class Config:
         """Rows and columns of patches."""
     @property
     def prefix(self) -> int:
-        """Tokens in front of the grid's: class, distillation and register tokens."""
+        """The number of prefix tokens: class, distillation and register tokens."""
     @property
     def tokens(self) -> int:
-        """Tokens before any merging."""
+        """The number of tokens before any merging."""
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name: ``Config(**config.to_dict())`` is equal."""
+        """All fields by name, so that ``Config(**config.to_dict()) == config``."""
 
 class Step:
-    """One merge step of a block; made by ``Local`` and ``Global``."""
+    """One merge step of a block. ``Local`` and ``Global`` make it."""
 
     @property
     def r(self) -> int:
-        """Tokens to remove from an image."""
+        """How many tokens to remove from an image."""
     @property
     def window(self) -> int:
-        """Side of a window in patches; 0 for a global step."""
+        """The side of a window in patches. 0 for a global step."""
     def __hash__(self) -> int: ...
 
 def Local(r: int, window: int) -> Step:
-    """A step that removes ``r`` tokens from an image in windows of ``window`` patches a side."""
+    """Make a step that removes ``r`` tokens from an image, in windows of ``window`` patches."""
 
 def Global(r: int) -> Step:
-    """A step that removes ``r`` tokens from the whole sequence."""
+    """Make a step that removes ``r`` tokens from the whole sequence."""
 
 class PlannedBlock:
     @property
@@ -176,22 +176,22 @@ class PlannedBlock:
     def tokens_out(self) -> int: ...
     @property
     def multiply_adds(self) -> int:
-        """Of the whole block, as timm and the papers count."""
+        """The multiply-adds of the whole block, as timm and the papers count them."""
     @property
     def multiply_adds_logits(self) -> int:
-        """Of what logits need: the last block for its pooled rows alone."""
+        """The multiply-adds for logits: the last block is computed for its pooled rows only."""
 
 class Plan:
-    """A schedule laid out for a model: token counts and multiply-adds, for one image.
+    """The token counts and multiply-adds of a schedule for one image of a model.
 
-    ``str(plan)`` is a table. Matching is left out, as in the papers; it adds under 1 %.
+    ``str(plan)`` is a table. Like in the papers, matching is not counted; it adds less than 1 %.
     """
 
     @property
     def blocks(self) -> list[PlannedBlock]: ...
     @property
     def window_order(self) -> list[int]:
-        """The patch at each window-major place; empty where no step is local."""
+        """The patch at each place of window-major order. Empty if no step is local."""
     @property
     def multiply_adds_embed(self) -> int: ...
     @property
@@ -202,29 +202,29 @@ class Plan:
     def multiply_adds_dense_logits(self) -> int: ...
     @property
     def multiply_adds(self) -> int:
-        """Of the whole forward, as timm and the papers count."""
+        """The multiply-adds of the whole forward, as timm and the papers count them."""
     @property
     def multiply_adds_logits(self) -> int:
-        """Of what is done for logits."""
+        """The multiply-adds that are needed for logits."""
     @property
     def tokens_dense(self) -> int: ...
     @property
     def tokens_out(self) -> int: ...
 
 class Schedule:
-    """Which blocks merge how many tokens: a list with one entry a block.
+    """Which blocks merge how many tokens: a list with one entry for each block.
 
-    An entry is ``None`` (dense), ``Local(r, window)``, ``Global(r)``, or a local and a global step
-    in a list. All builders give the same plain list, so schedules that do the same are equal.
-    Windows keep one size through a schedule, and no local step follows a global one. Where a
-    sequence has shrunk so far that fewer than r tokens can be removed, half of its patches are.
-    With ``proportional=False`` attention does not add the logarithm of a key's size.
+    An entry is ``None`` (dense), ``Local(r, window)``, ``Global(r)``, or a list of a local and a
+    global step. All builders make such a list, so schedules that do the same are equal. All windows
+    of a schedule have one size, and no local step follows a global one. If a sequence is too short
+    to remove r tokens, half of its patches are removed. With ``proportional=False`` attention does
+    not add the log sizes of the keys.
 
-    Source: DSM, arXiv 2303.02331; for ``tome``, arXiv 2210.09461.
+    Source: DSM, arXiv 2303.02331. For ``tome``, arXiv 2210.09461.
 
     Raises:
-        ValueError: a count is out of range; the message says what was expected.
-        TypeError: an entry is something else.
+        ValueError: a count is out of range. The message says what was expected.
+        TypeError: an entry has another type.
     """
 
     def __init__(
@@ -241,14 +241,14 @@ class Schedule:
         local: int | None = None,
         window: int = 7,
     ) -> Schedule:
-        """``skip`` dense blocks, ``local`` local ones, then global ones; each removes ``r`` tokens.
+        """``skip`` dense blocks, ``local`` local ones, then global ones. Each removes ``r`` tokens.
 
-        Left out, they follow the paper: r = 16, skip 1 and local 6 for 12 blocks, r = 8, skip 4 and
-        local 12 for 24.
+        The defaults are the paper's: r = 16, skip 1 and local 6 for 12 blocks, and r = 8, skip 4
+        and local 12 for 24 blocks.
         """
     @staticmethod
     def dfe(depth: int, r: int | None = None, skip: int | None = None) -> Schedule:
-        """Delay only: ``skip`` dense blocks, then global steps."""
+        """Delay without local steps: ``skip`` dense blocks, then global steps."""
     @staticmethod
     def tome(
         depth: int,
@@ -257,16 +257,16 @@ class Schedule:
     ) -> Schedule:
         """ToMe: a global step in every block.
 
-        ``r`` is a count; a pair (r, inflection), where r goes linearly from r * (1 - inflection) to
-        r * (1 + inflection); or a list (an array of numpy's) with a count for each block, dense
-        beyond its end.
+        ``r`` is a count; or a pair (r, inflection), for counts that go linearly from
+        r * (1 - inflection) to r * (1 + inflection); or a list or NumPy array with a count for each
+        block. Blocks after the end of the list are dense.
         """
     @staticmethod
     def parse(text: str, depth: int) -> Schedule:
-        """A name and its arguments, such as ``dsm:r=16,skip=2,local=5,window=7``.
+        """Parse a name with arguments, such as ``dsm:r=16,skip=2,local=5,window=7``.
 
-        Also ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5`` and ``tome:r=8/8/4``; each
-        takes ``proportional=false``.
+        Other examples are ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5`` and
+        ``tome:r=8/8/4``. Every name accepts ``proportional=false``.
         """
     @property
     def depth(self) -> int: ...
@@ -274,16 +274,17 @@ class Schedule:
     def proportional(self) -> bool: ...
     def with_proportional(self, on: bool) -> Schedule: ...
     def plan(self, config: Config) -> Plan:
-        """The schedule laid out for a model's shape.
+        """Compute the plan of this schedule for a model.
 
-        A step gives what it can: windows of one patch, which have no pair, give nothing.
+        A step removes fewer than r tokens if a window cannot give its share: a window of one patch
+        has no pair and gives none.
 
         Raises:
-            ValueError: the depths differ, or r is more than half of the patches of the picture,
-                whose size is then named.
+            ValueError: the depths differ, or r is more than half of the image's patches. The
+                message names the size of the image.
         """
     def to_dict(self) -> dict[str, Any]:
-        """Lists, ints and bools alone: fit for JSON."""
+        """The schedule as lists, ints and bools, which JSON can hold."""
     @staticmethod
     def from_dict(dict: Mapping[str, Any]) -> Schedule: ...
     def __hash__(self) -> int: ...
@@ -291,17 +292,19 @@ class Schedule:
     def __getitem__(self, block: int) -> tuple[Step, ...]: ...
 
 class ModuleTree:
-    """Whether a tree of modules still has the parts, parameters and no hooks, as when it was made.
+    """A record of a tree of modules: its parts and parameters, and that no part has hooks.
+
+    ``holds`` says whether the tree is still the same.
 
     Args:
-        modules: the model, which may have hooks and attributes of its own, then all its parts.
+        modules: the model, then all its parts. The model itself may have hooks and attributes.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None: ...
     def holds(self) -> bool: ...
 
 class VisionTransformer:
-    """The compiled model, without Python's ``nn.Module`` around it."""
+    """The compiled model without Python's ``nn.Module`` around it."""
 
     def __init__(self, config: Config, schedule: Schedule) -> None: ...
     def forward(self, images: Tensor) -> Tensor: ...
@@ -340,28 +343,33 @@ class VisionTransformer:
     def schedule(self, value: Schedule) -> None: ...
 
 class PackedLinear:
-    """Part of the CPU's fast path, for tests and benchmarks: [M, K] to [M, N], float32."""
+    """A linear layer of the CPU's fast path, for tests and benchmarks: float32 [M, K] to [M, N]."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None: ...
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor: ...
 
 def attention(qkv: Tensor, size: Tensor | None = None) -> Tensor:
-    """Likewise: [B, N, 3, H, D] to [B, N, H * D], with the logarithms of ``size`` [B, N] added."""
+    """Attention of the CPU's fast path, for tests: [B, N, 3, H, D] to [B, N, H * D], float32.
+
+    Args:
+        size: [B, N]. Attention adds its logarithm.
+    """
 
 class Preprocessing:
-    """What a model wants done to a picture: timm's evaluation transform, by timm's names.
+    """How to prepare a picture for a model: timm's evaluation transform, by timm's names.
 
-    Its fields can be read, not set. timm resizes with Pillow: where that takes rows first, as it
-    always did before version 13, no value is more than two of the 256 levels away; where Pillow 13
-    takes columns first, some tenth of the values differ, seen by up to ten levels.
+    Its fields are read-only. timm resizes with Pillow, which rounds between rows and columns. If
+    Pillow resizes rows first, as all versions before 13 do, values differ from timm's by at most
+    two of 256 levels. If it resizes columns first, as Pillow 13 may, about a tenth of the values
+    differ, by up to ten levels.
 
     Args:
         size: height and width of the result.
         interpolation: "bicubic" or "bilinear", with antialiasing.
         crop_pct: the share of the scaled picture that the crop keeps.
-        crop_mode: "center" scales the shorter side and cuts the longer one, "squash" scales each
-            side by itself, "border" scales the longer side and fills up with the mean colour.
-        mean, std: of each channel, on a scale of 0 to 1.
+        crop_mode: "center" scales the shorter side and crops the longer one. "squash" scales each
+            side separately. "border" scales the longer side and fills with the mean colour.
+        mean, std: for each channel, on a scale of 0 to 1.
 
     Raises:
         ValueError: a field is out of range.
@@ -378,12 +386,14 @@ class Preprocessing:
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None: ...
     def __call__(self, picture: Tensor) -> Tensor:
-        """A picture [height, width, channels] uint8 on the CPU, as
-        ``torch.from_numpy(numpy.array(pil_image))`` gives it, to float32 [channels, h, w].
+        """Prepare a picture: [height, width, channels] uint8 to float32 [channels, h, w].
+
+        Args:
+            picture: on the CPU, as from ``torch.from_numpy(numpy.array(pil_image))``.
 
         Raises:
-            ValueError: mean and std are not known; another rank or number of channels, or an empty
-                picture.
+            ValueError: mean and std are unknown; the picture has another rank or number of
+                channels, or is empty.
             TypeError: another dtype.
         """
     @property
@@ -400,34 +410,34 @@ class Preprocessing:
     def std(self) -> tuple[float, ...]: ...
     @property
     def known(self) -> bool:
-        """Whether mean and std are known; ``model_info`` may find that the files do not say."""
+        """Whether mean and std are known. In ``model_info`` they are not if no file has them."""
 
 class ModelInfo:
-    """What stands beside a model's weights."""
+    """What the files of a model say beside its weights."""
 
     @property
     def architecture(self) -> str:
-        """timm's name, or ""."""
+        """timm's name of the architecture, or ""."""
     @property
     def config(self) -> Config: ...
     @property
     def schedule(self) -> Schedule:
-        """The one that was exported, else ``Schedule.dsm``."""
+        """The exported schedule, or ``Schedule.dsm`` if there is none."""
     @property
     def preprocessing(self) -> Preprocessing:
-        """Its ``known`` is false where the files do not say how pictures were normalised."""
+        """Its ``known`` is False if the files do not say how pictures were normalised."""
     @property
     def labels(self) -> list[str]:
-        """Of the classes, in their order; empty where none are given."""
+        """The names of the classes in their order. Empty if there are none."""
     @property
     def config_json(self) -> str:
-        """config.json as it stands."""
+        """The text of config.json."""
 
 def model_info(path: str) -> ModelInfo:
-    """The C++ library's ``model_info``. Raises ValueError naming the file and the fault."""
+    """The C++ library's ``model_info``. Raises ValueError, which names the file and the fault."""
 
 def read_safetensors(path: str) -> list[tuple[str, Tensor]]:
-    """The C++ library's reader. Raises ValueError naming the file and the fault."""
+    """The C++ library's reader. Raises ValueError, which names the file and the fault."""
 
 def load_with_info(
     path: str,
@@ -436,24 +446,24 @@ def load_with_info(
     device: torch.device = ...,
     check_finite: bool = False,
 ) -> tuple[VisionTransformer, ModelInfo]:
-    """The C++ library's ``load_with_info``. Raises ValueError naming the file and the fault."""
+    """The C++ library's ``load_with_info``. Raises ValueError as ``model_info`` does."""
 
 class BuildInfo:
-    """What the compiled part is, and how it runs here; ``str`` gives it in one line."""
+    """What the compiled part was built with, and how it runs here. ``str`` gives one line."""
 
     @property
     def version(self) -> str: ...
     @property
     def torch(self) -> str:
-        """The torch that it was compiled against."""
+        """The torch version that it was compiled against."""
     @property
     def cuda(self) -> str:
-        """The CUDA compiler of its kernels, or ""."""
+        """The version of the CUDA compiler, or "" without CUDA kernels."""
     @property
     def compiler(self) -> str: ...
     @property
     def instruction_set(self) -> str:
-        """Of the CPU's fast path on this processor: "AVX-512", "AVX2" or "baseline"."""
+        """The CPU fast path's instructions on this processor: "AVX-512", "AVX2" or "baseline"."""
 
 def build_info() -> BuildInfo:
-    """Versions, CUDA or not, and the instruction set in use."""
+    """The versions, and the instruction set in use."""

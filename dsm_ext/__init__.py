@@ -1,6 +1,6 @@
 """Delayed Spatial Merging: Vision Transformers made faster with no training.
 
-The whole forward is one call into a compiled module; ``dsm_ext.reference`` is the same computation
+The whole forward is one call into a compiled module. ``dsm_ext.reference`` is the same computation
 in plain PyTorch. Source: arXiv 2303.02331.
 """
 
@@ -22,18 +22,18 @@ from dsm_ext._native import (
     __version__,
     build_info,
 )
-from dsm_ext.export import export, load, model_info
-from dsm_ext.from_timm import from_timm
-from dsm_ext.from_transformers import from_transformers
 from dsm_ext.model import Intermediate, Outputs, Trace, VisionTransformer
+from dsm_ext.model.export import export
+from dsm_ext.model.load import load, model_info
 from dsm_ext.ops import match, merge, unmerge
+from dsm_ext.timm_models.from_timm import from_timm
+from dsm_ext.transformers_models.from_transformers import from_transformers
 
 if _TYPE_CHECKING:
     from dsm_ext.pictures import visualize
 
 # timm and Pillow take longer to import than torch, and a program that serves a model needs neither.
-# So the modules above import them in the functions that need them, and a module that cannot work
-# without them is imported when somebody first asks for it or for its function.
+# So the modules above import them inside functions. The modules below are imported on first use.
 _LATER = {"visualize": "dsm_ext.pictures"}
 _LATER_MODULES = (
     "evaluate",
@@ -41,7 +41,6 @@ _LATER_MODULES = (
     "pictures",
     "reference",
     "timm_features",
-    "transformers_weights",
 )
 
 cmake_prefix_path = str(_Path(__file__).parent)

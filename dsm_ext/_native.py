@@ -1,8 +1,8 @@
-"""Imports the compiled part, or says what is wrong and what mends it.
+"""Imports the compiled part. If that fails, the error says why and which command repairs it.
 
-A library built against one minor version of torch fails in another with an undefined symbol, or
-worse: so the versions are compared before it is loaded. Python passes over a compiled module of
-another Python in silence and then speaks of a circular import: so the file's name is looked at.
+Before the import, torch's minor version is compared with the one the library was built for, because
+another one causes undefined symbols or worse. The name of the compiled file is checked too, because
+Python ignores a file for another Python version and then reports a circular import.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def _build_again(source: str) -> str:
 
 
 def check_torch(found: str, built: str, version: str, source: str) -> None:
-    """Compare the installed torch with the one the compiled part was built for.
+    """Compare the installed torch with the one that the compiled part was built for.
 
     Raises:
-        ImportError: naming both versions and the command that mends it.
+        ImportError: the message names both versions and the command that repairs this.
     """
     if _minor(found) < MINIMUM_TORCH:
         least = ".".join(map(str, MINIMUM_TORCH))
@@ -57,14 +57,14 @@ def check_torch(found: str, built: str, version: str, source: str) -> None:
 def check_module(
     folder: Path, version: str, source: str, suffixes: Sequence[str] = tuple(EXTENSION_SUFFIXES)
 ) -> None:
-    """Look for the compiled module that this Python would load from a folder.
+    """Check that a folder has a compiled module for the running Python.
 
     Args:
-        suffixes: the endings of compiled modules that this Python loads.
+        suffixes: the endings of compiled modules that the running Python loads.
 
     Raises:
-        ImportError: there is none, or only one of another Python or processor; the message names
-            both and the command that mends it.
+        ImportError: there is none, or only for another Python or processor. The message names both
+            and the command that repairs this.
     """
     if any((folder / f"_C{suffix}").is_file() for suffix in suffixes):
         return
@@ -82,7 +82,7 @@ def check_module(
 
 
 def _python_of(name: str) -> str:
-    """Which Python a compiled module is for: "_C.cpython-312-...so" is of Python 3.12."""
+    """The Python that a compiled module is for: Python 3.12 for "_C.cpython-312-...so"."""
     tag = name.split(".")[1]
     parts = tag.split("-")
     digits = parts[1].rstrip("tdm") if len(parts) > 1 else ""
@@ -92,14 +92,15 @@ def _python_of(name: str) -> str:
 
 
 def load_error(error: BaseException, found: str, cuda: str | None, built: str) -> str:
-    """What to say where the compiled part is for this torch by its version and cannot be loaded.
+    """The message if loading fails although torch has the right version.
 
-    Most often torch was replaced by a build for another CUDA, or for none.
+    The usual cause is that torch was replaced by a build for another CUDA version or without CUDA.
 
     Args:
-        error: what the loader said.
-        found: the version of the torch that is installed; ``cuda`` is its CUDA version, or None.
-        built: what the compiled part was built from.
+        error: the loader's error.
+        found: the version of the installed torch.
+        cuda: the CUDA version of the installed torch, or None.
+        built: what the compiled part was built with.
     """
     return (
         f"the compiled part of dsm_ext cannot be loaded: {error}; it was built for {built}, and "

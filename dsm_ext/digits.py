@@ -1,7 +1,7 @@
-"""The demo's data and model: scikit-learn's handwritten digits and a small ViT trained on them.
+"""The data and the model of the demo: scikit-learn's handwritten digits and a small ViT.
 
-Each 8 x 8 digit is enlarged to 56 x 56 pixels, a 14 x 14 grid of 4 x 4 patches: as many patches as
-a 224-pixel ImageNet model sees, so the same windows and schedules apply.
+Each 8 x 8 digit is enlarged to 56 x 56 pixels, which makes a 14 x 14 grid of 4 x 4 patches. This is
+the grid of a 224-pixel ImageNet model, so the same windows and schedules apply.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ ARCHITECTURE: dict[str, Any] = {
 
 
 def load_digits(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images float32 [n, 1, 56, 56] in [-1, 1] and labels int64 [n].
+    """Load images float32 [n, 1, 56, 56] in [-1, 1] and labels int64 [n].
 
-    The split is fixed: every fifth digit of scikit-learn's 1,797 is held out for "test" (360).
+    The split is fixed: every fifth of scikit-learn's 1,797 digits belongs to "test" (360 digits).
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -51,9 +51,9 @@ def load_digits(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Te
 
 
 def create_model(pretrained: bool = True) -> torch.nn.Module:
-    """The timm ``VisionTransformer`` of the demo, in float32 and eval mode.
+    """Make the demo's timm ``VisionTransformer``, in float32 and eval mode.
 
-    ``benchmarks/train_digits.py`` trains it; its weights are kept in float16.
+    ``benchmarks/train_digits.py`` trains it. The file holds its weights in float16.
     """
     from safetensors.torch import load_file
     from timm.models import VisionTransformer

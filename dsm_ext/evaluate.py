@@ -1,4 +1,4 @@
-"""Accuracy of schedules on pictures, beside the same model with nothing merged."""
+"""Accuracy of schedules on labelled pictures, compared with the dense model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsm_ext.model import VisionTransformer
 
 @dataclass
 class Score:
-    """Sums over pictures; ``summary`` divides them."""
+    """Sums over pictures. ``summary`` turns them into rates."""
 
     pictures: int = 0
     top1: int = 0
@@ -24,7 +24,13 @@ class Score:
     kl: float = 0.0
 
     def add(self, logits: Tensor, dense: Tensor, labels: Tensor) -> None:
-        """Count a batch: logits [b, classes] beside the dense ones, labels [b]."""
+        """Count one batch.
+
+        Args:
+            logits: [b, classes], of the schedule.
+            dense: [b, classes], of the same model without merging.
+            labels: [b].
+        """
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         self.pictures += len(labels)
         self.top1 += int((best[:, 0] == labels).sum())
@@ -34,7 +40,7 @@ class Score:
         self.kl += float(F.kl_div(own, other, log_target=True, reduction="sum"))
 
     def summary(self) -> dict[str, float]:
-        """Top-1, top-5 and agreement with dense in percent, and KL from dense to this in nats."""
+        """Top-1, top-5 and agreement with dense in percent, and KL(dense || this) in nats."""
         n = max(self.pictures, 1)
         return {
             "top1": 100 * self.top1 / n,
@@ -46,10 +52,10 @@ class Score:
 
 @dataclass
 class Evaluation:
-    """Runs a model dense and under each schedule over batches.
+    """Runs a model over batches, dense and with each schedule.
 
     Args:
-        schedules: strings that ``Schedule.parse`` takes, or schedules by what they shall be called.
+        schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
     """
 
     model: VisionTransformer
@@ -61,12 +67,12 @@ class Evaluation:
         given = self.schedules
         merged = given if isinstance(given, Mapping) else {name: name for name in given}
         for schedule in merged.values():
-            self.model.schedule = schedule  # refused before the first picture
+            self.model.schedule = schedule  # refuse a bad schedule before the first picture
         self.named = {"dense": "dense", **merged}
         self.scores = {name: Score() for name in self.named}
 
     def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
-        """Scores and GMACs of dense and of each schedule, over (images, labels)."""
+        """Score all batches of (images, labels). Return a row for dense and for each schedule."""
         weight = next(self.model.parameters())
         for images, labels in batches:
             images = images.to(weight.device, weight.dtype)
@@ -79,6 +85,7 @@ class Evaluation:
         return self.results()
 
     def results(self) -> list[dict[str, Any]]:
+        """One dict for each schedule: its name, scores and GMACs."""
         rows = []
         for schedule, score in self.scores.items():
             self.model.schedule = self.named[schedule]

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.from_timm import create_timm
+from dsm_ext.timm_models.from_timm import create_timm
 
 NAME = "deit_tiny_patch16_224"
 

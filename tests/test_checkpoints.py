@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.checkpoints import find_state
 from dsm_ext.weights import load_weights
+from dsm_ext.weights.checkpoint import find_state
 
 NAME = "deit_tiny_patch16_224"
 
@@ -197,9 +197,7 @@ def test_what_stands_beside_is_named(model, tmp_path):
     with pytest.raises(ValueError, match=r"missing head\.weight, head\.bias") as error:
         dsm_ext.from_timm(NAME, weights=path)
     assert "num_classes=0" in str(error.value)
-    assert "under 'backbone.' alone; beside them the file has fc.weight, fc.bias" in str(
-        error.value
-    )
+    assert "under 'backbone.' were used; the file also has fc.weight, fc.bias" in str(error.value)
     features = dsm_ext.from_timm(NAME, weights=path, num_classes=0)
     assert features(torch.zeros(1, 3, 224, 224)).shape == (1, 192)
 
@@ -285,7 +283,7 @@ def test_what_is_no_model_is_described_briefly(model):
         "the class VisionTransformer; give an instance": type(model),
         "give the model that it makes": functools.partial(timm.create_model, NAME),
         r"give its \.ema": timm.utils.ModelEma(model),
-        "a dsm_ext.VisionTransformer, which is made already": dsm_ext.from_timm(model),
+        "a dsm_ext.VisionTransformer, which is already compiled": dsm_ext.from_timm(model),
         "traced module; give the timm model": torch.fx.symbolic_trace(torch.nn.Linear(2, 2)),
         r"a list of 100000": [1] * 10**5,
         "a int": 10**5000,
@@ -313,5 +311,5 @@ def test_long_names_are_cut():
 def test_a_file_of_averaged_weights_alone(tmp_path):
     torch.save({"model_ema": create("test_vit").state_dict()}, tmp_path / "x.pt")
     assert load_weights(tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="averaged weights alone, under model_ema, and use_ema=F"):
+    with pytest.raises(ValueError, match="only averaged weights, under model_ema, and use_ema=F"):
         load_weights(tmp_path / "x.pt", use_ema=False)

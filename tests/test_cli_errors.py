@@ -12,8 +12,8 @@ from models import create, prepared
 from PIL import Image
 
 import dsm_ext
-import dsm_ext_cli
 from dsm_ext.cli import main
+from dsm_ext_cli.run import _one_line
 
 NAME = "vit_tiny_patch16_224"
 ROOT = Path(dsm_ext.__file__).parent.parent
@@ -217,8 +217,8 @@ def test_results_go_into_devices_and_do_not_replace_them(capsys, tmp_path):
 
 def test_errors_of_torch_come_without_its_frames():
     error = RuntimeError("too\nlarge\nException raised from f at g.cpp:1 (most recent call first):")
-    assert dsm_ext_cli._one_line(error) == "too large"
-    assert dsm_ext_cli._one_line(MemoryError()) == "MemoryError"
+    assert _one_line(error) == "too large"
+    assert _one_line(MemoryError()) == "MemoryError"
 
 
 def test_names_in_any_script_are_printed_on_any_terminal(tmp_path):

@@ -10,7 +10,7 @@ from tolerance import assert_close
 
 import dsm_ext
 from dsm_ext import Schedule
-from dsm_ext.from_timm import from_timm
+from dsm_ext.timm_models.from_timm import from_timm
 
 
 def both(model, schedule="dsm:r=16"):

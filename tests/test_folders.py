@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo, create_dataset
 
-from dsm_ext import folders
-from dsm_ext.images import find_images, label_images, read_image
+from dsm_ext.images import find_images, folders, label_images, read_image
 
 TENCH, SHARK = "n01440764", "n01484850"  # classes 0 and 2 of ImageNet-1k
 
@@ -141,7 +140,7 @@ def test_numbers_are_the_classes(names, num_classes, tmp_path):
 @pytest.mark.parametrize(
     "names, num_classes, message",
     [
-        (["1", "2", "3"], 3, "folder 3 in .* is no class of the model.*expected 0 to 2"),
+        (["1", "2", "3"], 3, "folder 3 in .* is not a class of the model.*expected 0 to 2"),
         (["-1", "0"], 3, "folder -1 in .* expected 0 to 2"),
         (["20260101"], 3, "folder 20260101 in"),
         (["0", "1", "2"], 2, "has 3 folders, the model 2 classes"),
@@ -236,9 +235,9 @@ def test_a_models_own_names(tmp_path, capsys):
     assert "no folder in" in capsys.readouterr().err  # has the name of a class
     assert labels(tmp_path, 3, ["dog", "cat"]) == {"bird": 0, "cat": 1, "dog": 2}
     assert "2 label names are not used: the model has 3 classes" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="folder bird in .* is none of the model's label names"):
+    with pytest.raises(ValueError, match="folder bird in .* is not one of the model's label names"):
         labels(tmp_path, 4, ["dog", "cat", "cow", "pig"])
-    with pytest.raises(ValueError, match="folder dog in .* is none of the model's label names"):
+    with pytest.raises(ValueError, match="folder dog in .* is not one of the model's label names"):
         labels(tmp_path, 4, ["dog", "cat", "bird", "dog"])  # which of them?
 
 

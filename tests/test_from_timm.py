@@ -127,7 +127,7 @@ def changed_model(change):
 def test_an_attention_pool_of_another_scale_is_refused():
     model = small(global_pool="map")
     model.attn_pool.scale = 1.0
-    with pytest.raises(NotImplementedError, match="an attention pool other than"):
+    with pytest.raises(NotImplementedError, match="an attention pool that timm"):
         dsm_ext.from_timm(model)
 
 
@@ -163,14 +163,14 @@ def test_rotary_models_are_refused():
             lambda m: setattr(m.blocks[0], "attn", timm.layers.Attention(32, 2, gated=True)),
         ),
         (
-            "an attention pool of other heads",
+            "an attention pool with other heads",
             lambda m: (
                 setattr(m, "attn_pool", _pool_of_four_heads()),
                 setattr(m, "global_pool", "map"),
             ),
         ),
         (
-            "blocks in another order",
+            "blocks that are not in the order",
             lambda m: setattr(
                 m,
                 "blocks",
@@ -181,7 +181,7 @@ def test_rotary_models_are_refused():
             "a head_drop of type GELU",
             lambda m: setattr(m, "head_drop", m.blocks[0].mlp.act),
         ),
-        ("another num_prefix_tokens", lambda m: setattr(m, "num_prefix_tokens", 0)),
+        ("a num_prefix_tokens that does not", lambda m: setattr(m, "num_prefix_tokens", 0)),
         ("a grid_size", lambda m: setattr(m.patch_embed, "grid_size", (7, 28))),
         ("no image size", lambda m: setattr(m.patch_embed, "img_size", None)),
         ("attention scale", lambda m: setattr(m.blocks[0].attn, "scale", 1.0)),

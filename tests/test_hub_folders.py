@@ -16,7 +16,7 @@ from tolerance import assert_close
 
 import dsm_ext
 from dsm_ext import _C
-from dsm_ext.pretrained_cfg import class_names
+from dsm_ext.model.class_names import class_names
 from dsm_ext.timm_features import config_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "cmake"))

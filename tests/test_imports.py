@@ -1,5 +1,6 @@
 """What is imported when, and what an import that fails says."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -54,14 +55,14 @@ def test_loading_a_folder_needs_neither_timm_nor_pillow(tmp_path):
 @pytest.mark.parametrize(
     "first",
     [
-        "import dsm_ext.from_timm",
-        "from dsm_ext.from_timm import create_timm",
-        "import dsm_ext.from_transformers",
-        "import dsm_ext.export, dsm_ext.timm_features",
+        "import dsm_ext.timm_models.from_timm",
+        "from dsm_ext.timm_models.from_timm import create_timm",
+        "import dsm_ext.transformers_models.from_transformers",
+        "import dsm_ext.model.export, dsm_ext.timm_features",
         "from dsm_ext import pictures, reference",
         "from dsm_ext import *",
-        "import dsm_ext; dsm_ext.visualize; dsm_ext.from_timm; import dsm_ext.from_timm",
-        "import importlib; importlib.import_module('dsm_ext.from_timm')",
+        "import dsm_ext; dsm_ext.visualize; import dsm_ext.timm_models.from_timm",
+        "import importlib; importlib.import_module('dsm_ext.timm_models.from_timm')",
     ],
 )
 def test_functions_stay_functions_in_every_order_of_imports(first):
@@ -125,7 +126,7 @@ def copied(folder):
     """The package in a folder of its own, to be spoilt."""
     target = folder / "dsm_ext"
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("include", "__pycache__"))
-    shutil.copy(PACKAGE.parent / "dsm_ext_cli.py", folder)
+    shutil.copytree(PACKAGE.parent / "dsm_ext_cli", folder / "dsm_ext_cli")
     return target, next(target.glob("_C.*.so"))
 
 
@@ -179,10 +180,11 @@ def test_a_library_that_cannot_be_loaded_is_explained(what, tmp_path):
     assert ("libdsm_ext.so" if what != "no library at all" else module.name) in said
     assert "it was built for Python " in said and "is installed; build it again: " in said
     done = subprocess.run(
-        [sys.executable, tmp_path / "dsm_ext_cli.py", "plan", "x"],
+        [sys.executable, "-m", "dsm_ext_cli", "plan", "x"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "cannot be loaded" in done.stderr
@@ -198,6 +200,6 @@ def test_a_torch_without_cuda_is_named_where_one_with_it_was_built_for():
 
 
 def test_a_package_that_is_not_built_is_named_by_the_command_line(monkeypatch, capsys):
-    monkeypatch.setattr(dsm_ext_cli.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert dsm_ext_cli.main(["--version"]) == 2
     assert "dsm_ext is not built" in capsys.readouterr().err

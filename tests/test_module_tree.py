@@ -61,7 +61,7 @@ CHANGES = {
     r"blocks\.3 was deleted": lambda f: f.blocks.__delitem__(3),
     r"blocks\.3 was deleted.": lambda f: delattr(f.blocks, "3"),
     r"blocks\.4 was added \(torch.nn.*Identity": lambda f: f.blocks.append(nn.Identity()),
-    r"blocks\.0 was replaced by another dsm_ext.parts.Part; blocks\.1 was": swap_blocks,
+    r"blocks\.0 was replaced by another dsm_ext.model.module_tree.Part; blocks\.1 was": swap_blocks,
     r"blocks\.2 was replaced by another torch.nn.*Sequential": wrap,
     "blocks was replaced by another torch.nn.*Sequential": (
         lambda f: setattr(f, "blocks", f.blocks[:2])
@@ -87,7 +87,7 @@ CHANGES = {
     r"blocks\.0\.attn\.qkv has hooks.": cut_weights,
     r"blocks\.1 has another forward, which is never called": patch,
     "norm has another forward, which is never called": patch_layer,
-    "norm was given eps=1.0, where the model computes with 1e-06": (
+    "norm has eps=1.0, but the model computes with 1e-06": (
         lambda f: setattr(f.norm, "eps", 1.0)
     ),
     "head became a .*Marked": lambda f: setattr(f.head, "__class__", Marked),

@@ -8,9 +8,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import dsm_ext
-from dsm_ext.cli import common, main
+from dsm_ext.cli import main, model_arguments
+from dsm_ext.drawing.sheets import GAP, HEAD, _font
 from dsm_ext.images import read_image, transform_for
-from dsm_ext.pictures import GAP, HEAD, _font, enlarge, filmstrip, sheet, to_image, visualize
+from dsm_ext.pictures import enlarge, filmstrip, sheet, to_image, visualize
 
 NAME = "vit_tiny_patch16_224"
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
@@ -132,7 +133,7 @@ def test_a_filmstrip_starts_with_the_input():
 @pytest.mark.parametrize(
     "titles, columns, source, message",
     [
-        ([], 7, torch.zeros(4), r"filmstrip: .* each of 1 source maps .* got 0 titles"),
+        ([], 7, torch.zeros(4), r"filmstrip: .* each of 1 sources .* got 0 titles"),
         (["a"], 0, torch.zeros(4), "columns to be positive, got 1 titles and 0"),
         (["a"], 7, torch.zeros(5), "visualize: expected source to be"),
     ],
@@ -168,7 +169,7 @@ def tiny(monkeypatch):
     """Makes the command take this model instead of the one that is named."""
 
     def use(model):
-        monkeypatch.setattr(common, "trained_model", lambda args: model)
+        monkeypatch.setattr(model_arguments, "trained_model", lambda args: model)
 
     return use
 

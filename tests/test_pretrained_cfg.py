@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import dsm_ext
 from dsm_ext.images import transform_for
-from dsm_ext.pretrained_cfg import class_names, label_names
+from dsm_ext.model.class_names import class_names, label_names
 
 NAME = "vit_tiny_patch16_224"
 KEYS = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")

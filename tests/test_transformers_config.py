@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dsm_ext
-from dsm_ext.transformers_weights import to_timm
+from dsm_ext.transformers_models.weights import to_timm
 
 C, DEPTH = 16, 2
 

@@ -11,8 +11,8 @@ from tolerance import PIXEL_LEVELS, PIXEL_LEVELS_MEAN
 
 import dsm_ext
 from dsm_ext.images import transform_for
-from dsm_ext.pretrained_cfg import class_names
-from dsm_ext.transformers_preprocessing import _crop_pct
+from dsm_ext.model.class_names import class_names
+from dsm_ext.transformers_models.preprocessing import _crop_pct
 
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

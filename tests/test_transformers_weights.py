@@ -10,7 +10,7 @@ from timm.models.deit import VisionTransformerDistilled
 from tolerance import assert_close
 
 import dsm_ext
-from dsm_ext.transformers_weights import is_transformers, load_transformers, to_timm
+from dsm_ext.transformers_models.weights import is_transformers, load_transformers, to_timm
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -298,7 +298,7 @@ UNSUPPORTED = {
     "no num_register_tokens": lambda: (registers(), {"num_register_tokens": None}),
     "num_register_tokens 0": lambda: (registers(), {"num_register_tokens": 0}),
     "image_size (56, 28)": lambda: (dinov2(image_size=(56, 28)), {}),
-    "a classifier of the patches' mean": lambda: (dinov2("Dinov2ForImageClassification"), {}),
+    "a classifier on the mean of the patches": lambda: (dinov2("Dinov2ForImageClassification"), {}),
 }  # fmt: skip
 
 

@@ -146,13 +146,13 @@ NOT_WEIGHTS = {
     "an archive of NumPy arrays": lambda path: path.write_bytes(numpy_bytes(np.savez, np.ones(3))),
     r"a zip archive of a\.txt": zipped,
     "a TorchScript archive; save its weights": lambda path: torch.jit.save(scripted(), path),
-    r"objects beside tensors.*torch\.nn\.modules\.linear\.Linear.*save.*state_dict": (
+    r"other objects than tensors.*torch\.nn\.modules\.linear\.Linear.*save.*state_dict": (
         lambda path: torch.save(torch.nn.Linear(2, 2), path)
     ),
-    r"objects beside tensors.*Settings": lambda path: torch.save(
+    r"other objects than tensors.*Settings": lambda path: torch.save(
         {"model": {"a": torch.ones(2)}, "settings": Settings()}, path
     ),
-    r"objects beside tensors.*Settings.*weights_only=False": lambda path: torch.save(
+    r"other objects than tensors.*Settings.*weights_only=False": lambda path: torch.save(
         {"s": Settings()}, path, _use_new_zipfile_serialization=False
     ),
     "it begins with b'abcd'": written(b"abcd"),

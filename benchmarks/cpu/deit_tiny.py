@@ -17,11 +17,13 @@ import torch
 
 from benchmarks.common import RESULTS
 from dsm_ext.cli.bench import calls_for
-from dsm_ext.cli.common import timm_model, write_json
+from dsm_ext.cli.model_arguments import timm_model
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
 from dsm_ext.evaluate import Evaluation
-from dsm_ext.from_timm import from_timm
 from dsm_ext.images import Batches, find_images, label_images, transform_for
-from dsm_ext.measure import environment, time_in_turn
+from dsm_ext.timing import time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 NAME = "deit_tiny_patch16_224"
 SCHEDULES = [

@@ -18,11 +18,13 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from benchmarks.common import RESULTS
-from dsm_ext.cli.common import timm_model, write_json
-from dsm_ext.from_timm import from_timm
+from dsm_ext.cli.model_arguments import timm_model
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
 from dsm_ext.images import Batches, find_images, transform_for
-from dsm_ext.measure import environment, time_in_turn
 from dsm_ext.model import VisionTransformer
+from dsm_ext.timing import time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 NAME = "deit_tiny_patch16_224"
 RS = (2, 4, 8, 12, 16, 20, 24)

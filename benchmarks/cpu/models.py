@@ -26,8 +26,9 @@ from benchmarks.cpu.job import Job
 from benchmarks.cpu.peers import PEERS, RIVALS
 from benchmarks.cpu.plans import Group
 from benchmarks.cpu.turns import Process, take_turns
-from dsm_ext.cli.common import integers, schedules, write_json
-from dsm_ext.measure import environment
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
+from dsm_ext_cli import integers, schedules
 
 RESULT = RESULTS / "cpu.json"
 DSM = "dsm:r=16,skip=1,local=6"

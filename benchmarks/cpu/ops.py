@@ -24,8 +24,10 @@ from benchmarks.cpu.job import Job
 from benchmarks.cpu.peers import CEILINGS, PEERS, onednn_linear
 from dsm_ext import reference
 from dsm_ext._native import _C
-from dsm_ext.cli.common import integers, table, write_json
-from dsm_ext.measure import environment, time_in_turn
+from dsm_ext.cli.output import table, write_json
+from dsm_ext.environment import environment
+from dsm_ext.timing import time_in_turn
+from dsm_ext_cli import integers
 
 RESULT = RESULTS / "cpu_ops.json"
 GRID, DIM = (14, 14), 64

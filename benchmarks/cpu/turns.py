@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.common import ROOT, module_command
 from benchmarks.cpu.artefacts import last_line
 from benchmarks.cpu.job import Job
-from dsm_ext.measure import summarize
+from dsm_ext.timing import summarize
 
 WORKER = tuple(module_command("cpu.worker"))
 PAUSE = 0.05  # seconds before a turn, in which the threads of the last process go to sleep

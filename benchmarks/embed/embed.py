@@ -22,8 +22,9 @@ from timm.models import VisionTransformer
 
 import dsm_ext
 from benchmarks.common import RESULTS
-from dsm_ext.cli.common import write_json
-from dsm_ext.measure import environment, summarize
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
+from dsm_ext.timing import summarize
 
 HERE = Path(__file__).parent
 NAME, SCHEDULE = "deit_small_patch16_224", "dsm:r=16"

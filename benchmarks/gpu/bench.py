@@ -24,8 +24,8 @@ from benchmarks.common import RESULTS, ROOT, module_command
 from benchmarks.gpu import subject as subjects
 from benchmarks.gpu.process import GRACE, run_for
 from benchmarks.gpu.subject import Subject
-from dsm_ext.cli.common import write_json
-from dsm_ext.measure import environment
+from dsm_ext.cli.output import write_json
+from dsm_ext.environment import environment
 
 Row = tuple[str, int]  # size and batch
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dsm_ext import reference
 from dsm_ext.cli import profile
-from dsm_ext.cli.common import timm_model
-from dsm_ext.from_timm import from_timm
-from dsm_ext.measure import synchronized, time_in_turn
+from dsm_ext.cli.model_arguments import timm_model
+from dsm_ext.timing import synchronized, time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 Calls = dict[str, Callable[[], Any]]
 Forward = Callable[[Tensor], Any]

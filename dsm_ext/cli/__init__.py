@@ -1,7 +1,7 @@
-"""The commands of ``dsm-ext``: a module for each, with its ``run``.
+"""The commands of ``dsm-ext``: a module with a ``run`` function for each command.
 
-Their arguments are in ``dsm_ext_cli``, a module beside this package, which imports one of these
-when its command runs.
+Their arguments are in ``dsm_ext_cli``, outside this package. It imports the module of a command
+when the command runs.
 """
 
 from dsm_ext_cli import main

@@ -1,4 +1,4 @@
-"""``python -m`` with this package runs the command line."""
+"""Runs the command line: ``python -m dsm_ext.cli``."""
 
 import sys
 

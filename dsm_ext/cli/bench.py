@@ -1,4 +1,4 @@
-"""``dsm-ext bench``: images per second beside timm and the PyTorch reference, taken in turn."""
+"""``dsm-ext bench``: images per second, compared with timm and the PyTorch reference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from dsm_ext import reference
 from dsm_ext._native import Schedule
-from dsm_ext.cli import common, profile
+from dsm_ext.cli import profile
 from dsm_ext.cli.open_model import Opened, open_model
-from dsm_ext.from_timm import from_timm
-from dsm_ext.measure import environment, synchronized, time_in_turn
+from dsm_ext.cli.output import check_output_file, table, write_json
+from dsm_ext.cli.run_settings import run_settings
+from dsm_ext.environment import environment
 from dsm_ext.model import VisionTransformer
+from dsm_ext.timing import synchronized, time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 PEERS = ("timm", "reference")
 
@@ -26,11 +29,13 @@ def calls_for(
     peers: Sequence[str],
     images: Tensor,
 ) -> dict[str, Callable[[], Any]]:
-    """One call for each schedule of ours and of each peer, by "peer schedule".
+    """Make the calls to compare, by "peer schedule". All use the same images and weights.
 
     Args:
-        model: timm's, or without peers one of ours; what is called shares its weights.
-        schedules: strings, or schedules by what they are called.
+        model: timm's model, or without peers one of ours.
+        schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
+        peers: any of "timm" (dense only) and "reference" (each schedule).
+        images: [B, channels, height, width].
     """
     device = images.device
     calls: dict[str, Callable[[], Any]] = {}
@@ -88,10 +93,13 @@ def _peers(text: str | None) -> list[str]:
 
 
 def _compared(opened: Opened, peers: list[str], asked: bool) -> tuple[Any, list[str]]:
-    """timm's model and the peers; without peers our own, where timm knows nothing of a folder.
+    """The model to time and its peers.
+
+    Without peers this is our own model. A folder may not tell which timm model it is. Then there
+    are no peers either, unless the user asked for them.
 
     Raises:
-        ValueError: somebody asked for peers that need timm's model, and it cannot be made.
+        ValueError: the user asked for peers, but the timm model cannot be made.
     """
     if not peers:
         return opened.model, []
@@ -107,11 +115,11 @@ def _compared(opened: Opened, peers: list[str], asked: bool) -> tuple[Any, list[
 
 
 def run(args: argparse.Namespace) -> None:
-    device, dtype = common.run_settings(args)
+    device, dtype = run_settings(args)
     peers = _peers(args.peers)
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
-    common.check_output_file(args.json, "--json")
+    check_output_file(args.json, "--json")
     opened = open_model(args, dtype, device, random=True)
     if args.schedule is None:
         opened.schedules = {"dense": "dense", **opened.schedules}
@@ -157,8 +165,8 @@ def run(args: argparse.Namespace) -> None:
             )
         print(f"{args.model}, batch {batch}, {args.dtype}, {torch.get_num_threads()} threads")
         head = ["", "GMACs", "images/s", "quartiles", "to timm"]
-        print(common.table(head, rows), end="\n\n")
-    common.write_json(
+        print(table(head, rows), end="\n\n")
+    write_json(
         args.json,
         {"model": args.model, "dtype": args.dtype, "results": results, **environment()},
     )

@@ -1,55 +1,43 @@
-"""``dsm-ext classify``: the five likeliest classes of each picture, dense beside merged."""
+"""``dsm-ext classify``: the five most likely classes of each picture, dense and merged."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
-from torch import Tensor
-
-from dsm_ext.cli import common
 from dsm_ext.cli.open_model import open_model
-from dsm_ext.images import read_image
+from dsm_ext.cli.prepared import PreparedPictures
+from dsm_ext.cli.run_settings import run_settings
 
 INDENT, GAP = 2, 4
 
 
 def run(args: argparse.Namespace) -> int:
-    device, dtype = common.run_settings(args)
+    device, dtype = run_settings(args)
     opened = open_model(args, dtype, device)
     opened.check_classifier()
-    model, transform = opened.model, opened.transform()
-    names = short_names(opened.labels())
+    model, pictures = opened.model, PreparedPictures(opened.transform())
+    numbers = [str(i) for i in range(model.config.num_classes)]
+    names = short_names(opened.class_names() or numbers)
     merged = model.schedule
-    width = shutil.get_terminal_size().columns  # 80 where the output is no terminal
-    failed = 0
-    for path in args.images:
-        try:
-            image = prepare(path, transform)[None].to(device, dtype)
-        except (ValueError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            failed += 1
-            continue
+    width = shutil.get_terminal_size().columns  # 80 if the output is not a terminal
+    for path, image in pictures.prepare(args.images):
+        images = image[None].to(device, dtype)
         columns = []
         for title, schedule in (("dense", "dense"), (args.schedule or "merged", merged)):
             model.schedule = schedule
-            likely = model(image).float().softmax(1)[0].topk(min(5, len(names)))
+            likely = model(images).float().softmax(1)[0].topk(min(5, len(names)))
             shares, indices = likely.values.tolist(), likely.indices.tolist()
             cells = [f"{100 * p:5.1f} %  {names[i]}" for p, i in zip(shares, indices, strict=True)]
             columns.append([title, *cells])
         print(path)
         print(beside(width, *columns))
-    if failed:
-        print(f"{failed} of {len(args.images)} pictures could not be used", file=sys.stderr)
-    return 1 if failed else 0
+    return pictures.status()
 
 
 def short_names(labels: list[str]) -> list[str]:
-    """The first of a class's names ("tench" of "tench, Tinca tinca"), or all where two share it."""
+    """The first name of each class ("tench" of "tench, Tinca tinca"), all if two share it."""
     whole = [" ".join(label.split()) for label in labels]
     first = [label.partition(",")[0] for label in whole]
     count = Counter(first)
@@ -57,9 +45,9 @@ def short_names(labels: list[str]) -> list[str]:
 
 
 def beside(width: int, left: list[str], right: list[str]) -> str:
-    """Two columns, no line of them wider than ``width``; what is cut ends with dots.
+    """Two columns side by side. Lines are at most ``width`` wide; longer text ends with dots.
 
-    The narrower column leaves to the other one what it does not need.
+    If one column needs less than half of the width, the other column gets the rest.
     """
     space = max(width - INDENT - GAP, 2)
     needed = [max(map(len, column)) for column in (left, right)]
@@ -76,12 +64,3 @@ def _cut(text: str, width: int) -> str:
     if len(text) <= width:
         return text
     return text[: width - 3].rstrip() + "..." if width > 3 else text[:width]
-
-
-def prepare(path: str, transform: Callable[[Any], Tensor]) -> Tensor:
-    """A picture as the model wants it; every fault names the file."""
-    picture = read_image(path)
-    try:
-        return transform(picture)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

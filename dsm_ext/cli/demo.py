@@ -1,7 +1,7 @@
-"""``dsm-ext demo``: dense, ToMe, DFE and DSM side by side on handwritten digits.
+"""``dsm-ext demo``: compare dense, ToMe, DFE and DSM on handwritten digits.
 
-Needs no network and no argument: the model is a small ViT that this project trained on
-scikit-learn's digits and ships; the figures are of the digits held out from its training.
+It needs no network and no arguments. The package contains the model, a small ViT that this project
+trained on scikit-learn's digits. The figures are from digits that were not used for training.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from dsm_ext import digits
-from dsm_ext.cli import common
 from dsm_ext.cli.bench import calls_for
+from dsm_ext.cli.output import check_output_picture, table
 from dsm_ext.evaluate import Evaluation
-from dsm_ext.from_timm import from_timm
-from dsm_ext.measure import time_in_turn
 from dsm_ext.pictures import sheet, to_image, visualize
+from dsm_ext.timing import time_in_turn
+from dsm_ext.timm_models.from_timm import from_timm
 
 METHODS = {
     "ToMe": "tome:r=13",
@@ -25,9 +25,9 @@ METHODS = {
     "DSM": "dsm:r=16,skip=1,local=6,window=7",
 }
 BATCH = 60
-PICTURED = (3, 8, 12, 17)  # of the held-out digits
+PICTURED = (3, 8, 12, 17)  # indices among the held-out digits
 PICTURE_SIZE = 224
-ORANGE = (255, 140, 0)  # seen on black and on white
+ORANGE = (255, 140, 0)  # visible on black and on white
 
 NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretrained PICTURE..."
 
@@ -35,7 +35,7 @@ NEXT = "With your own pictures: dsm-ext classify deit_small_patch16_224 --pretra
 def run(args: argparse.Namespace) -> None:
     if args.rounds < 1:
         raise ValueError(f"expected --rounds to be positive, got {args.rounds}")
-    common.check_output_picture(args.output, "--output")
+    check_output_picture(args.output, "--output")
     images, labels = digits.load_digits("test")
     timm_model = digits.create_model()
     model = from_timm(timm_model, "dense")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
             ]
         )
     print(f"{len(labels)} held-out digits, batch {BATCH}, {torch.get_num_threads()} threads")
-    print(common.table(["", "top-1 %", "GMACs", "images/s", "to timm", "schedule"], rows))
+    print(table(["", "top-1 %", "GMACs", "images/s", "to timm", "schedule"], rows))
 
     pictures = []
     for i in PICTURED:

@@ -1,4 +1,4 @@
-"""``dsm-ext eval``: accuracy of schedules on labelled pictures, beside the dense model."""
+"""``dsm-ext eval``: accuracy of schedules on labelled pictures, compared with dense."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dsm_ext.cli import common
 from dsm_ext.cli.open_model import open_model
+from dsm_ext.cli.output import check_output_file, table, write_json
+from dsm_ext.cli.run_settings import run_settings
+from dsm_ext.environment import environment
 from dsm_ext.evaluate import Evaluation
 from dsm_ext.images import Batches, find_images, label_images
-from dsm_ext.measure import environment
-from dsm_ext.pretrained_cfg import class_names, label_names
 
 
 def run(args: argparse.Namespace) -> None:
-    device, dtype = common.run_settings(args)
+    device, dtype = run_settings(args)
     if args.batch < 1:
         raise ValueError(f"expected --batch to be positive, got {args.batch}")
-    common.check_output_file(args.json, "--json")
+    check_output_file(args.json, "--json")
     paths = find_images(args.images)
     opened = open_model(args, dtype, device)
     opened.check_classifier()
     count = opened.model.config.num_classes
-    cfg = opened.model._pretrained_cfg
-    names, texts = label_names(cfg, count), class_names(cfg, count)
-    labels = torch.tensor(label_images(paths, args.images, count, names, texts))
+    names, descriptions = opened.label_names(), opened.class_names()
+    labels = torch.tensor(label_images(paths, args.images, count, names, descriptions))
     merged = {name: s for name, s in opened.schedules.items() if name != "dense"}
     evaluation = Evaluation(opened.model, merged)
     batches = Batches(paths, opened.transform(), args.batch)
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"none of the {len(paths)} pictures in {args.images} could be decoded")
     print(f"{args.model}, {rows[0]['pictures']} pictures, {len(batches.skipped)} skipped")
     print(
-        common.table(
+        table(
             ["schedule", "top-1 %", "top-5 %", "as dense %", "KL to dense", "GMACs"],
             [
                 [
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
             ],
         )
     )
-    common.write_json(
+    write_json(
         args.json,
         {
             "model": args.model,

@@ -1,4 +1,4 @@
-"""What a command's model arguments mean: a model, its preprocessing, its classes, its schedule."""
+"""Opening the model that a command's arguments name: weights, preprocessing, classes, schedule."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ import torch
 from torch import Tensor
 
 from dsm_ext._native import Config, ModelInfo, Schedule
-from dsm_ext.cli import common
-from dsm_ext.export import CONFIG, WEIGHTS, load, model_info
-from dsm_ext.from_timm import from_timm
+from dsm_ext.cli import model_arguments
 from dsm_ext.model import VisionTransformer
-from dsm_ext.pretrained_cfg import class_names
+from dsm_ext.model.class_names import class_names, label_names
+from dsm_ext.model.load import load, model_info
+from dsm_ext.timm_models.from_timm import from_timm
 
-_MODES = {1: "L", 3: "RGB"}  # Pillow's, by a model's channels
+_MODES = {1: "L", 3: "RGB"}  # Pillow's mode for a model's number of channels
 
 
 @dataclass
 class Opened:
-    """A model that a command was given, and what stands beside its weights."""
+    """A model that a command opened, and what is known about it."""
 
     name: str
     model: VisionTransformer
     schedules: dict[str, Schedule | str]
-    """The schedules asked for, by what the command calls them, or the model's own."""
+    """The schedules that the user asked for, by the user's names for them; or the model's own."""
     info: ModelInfo | None = None
-    """Of a folder or an exported file."""
+    """Of a folder or an exported file. None for a timm name."""
     path: Path | None = None
     _timm: Any = field(default=None, repr=False)
 
     def check_classifier(self) -> None:
-        """Raises ValueError where the model has no classes."""
+        """Refuse a model without classes by a ValueError."""
         if self.model.config.num_classes == 0:
             raise ValueError(f"{self.name} has no classifier: it gives features")
 
-    def labels(self) -> list[str]:
-        """The names of the classes, in their order; numbers where nothing names them."""
-        count = self.model.config.num_classes
-        return class_names(self.model._pretrained_cfg, count) or [str(i) for i in range(count)]
+    def label_names(self) -> list[str] | None:
+        """The checkpoint's own names for the classes, such as WordNet ids. None if unknown."""
+        return label_names(self.model._pretrained_cfg, self.model.config.num_classes)
+
+    def class_names(self) -> list[str] | None:
+        """The readable names of the classes in their order. None if they are unknown."""
+        return class_names(self.model._pretrained_cfg, self.model.config.num_classes)
 
     def transform(self) -> Callable[[Any], Tensor]:
-        """What makes of a PIL image the tensor [in_chans, height, width] that the model takes.
+        """Make the function from a PIL image to the model's input [in_chans, height, width].
 
         Raises:
-            ValueError: the model takes other channels than pictures have, or nothing says how its
-                pictures are prepared.
+            ValueError: the model takes neither 1 nor 3 channels, or nothing says how to prepare its
+                pictures.
         """
         if self.info is None:
             from dsm_ext.images import transform_for
@@ -76,7 +79,7 @@ class Opened:
         return by_info
 
     def normalisation(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [in_chans, 1, 1] that the preprocessing takes out."""
+        """The mean and the standard deviation of the preprocessing, each [in_chans, 1, 1]."""
         cfg = self.model.pretrained_cfg
         mean, std = (
             torch.tensor(cfg[name], dtype=torch.float32)[:, None, None] for name in ("mean", "std")
@@ -84,7 +87,7 @@ class Opened:
         return mean, std
 
     def timm_model(self) -> Any:
-        """timm's own model with these weights, shared.
+        """timm's model with the same weights, which both models share.
 
         Raises:
             ValueError: the folder names no architecture of timm's, or one of another shape.
@@ -101,78 +104,54 @@ def open_model(
     device: torch.device | None = None,
     random: bool = False,
 ) -> Opened:
-    """The model that the arguments of a command name.
+    """Open the model that the arguments of a command name.
 
     Args:
-        dtype, device: None keeps the file's dtype, and the CPU.
-        random: take random weights where a timm name comes without any.
+        dtype: None keeps the file's.
+        device: None is the CPU.
+        random: allow random weights for a timm name without weights.
 
     Raises:
-        ValueError: an argument that goes with a timm name beside a folder; a name without weights;
-            and what ``from_timm`` and ``load`` raise.
-        FileNotFoundError: no such folder or file.
+        ValueError: an argument for a timm name is given with a folder; a timm name has no weights;
+            or as ``from_timm`` and ``load``.
+        FileNotFoundError: the folder or file does not exist.
     """
     wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
-    path = _path(args)
+    path = model_arguments.path_of(args)
     if path is not None:
         model = load(path, None, dtype=dtype, device=device or "cpu")
         info = model_info(path)
         opened = Opened(args.model, model, _schedules(wanted, info.schedule), info, path)
     else:
-        source = common.any_model(args) if random else common.trained_model(args)
+        source = model_arguments.any_model(args) if random else model_arguments.trained_model(args)
         source = source.to(device=device, dtype=dtype)
         model = from_timm(source, "dense")
         opened = Opened(args.model, model, _schedules(wanted, None), _timm=source)
     for schedule in reversed(opened.schedules.values()):
-        model.schedule = schedule  # refused before any work; the first one stays
+        model.schedule = schedule  # refuse bad ones before any work. The first one stays set.
     return opened
 
 
 def open_config(args: argparse.Namespace) -> tuple[Config, dict[str, Schedule | str]]:
-    """A model's shape, without its weights, and the schedules as ``Opened`` has them.
+    """The config and the schedules of the model that the arguments name, without its weights.
 
     Raises:
-        ValueError, FileNotFoundError, NotImplementedError: as ``open_model``.
+        ValueError, FileNotFoundError, NotImplementedError: as for ``open_model``.
     """
-    from dsm_ext.timm_features import config_of
+    from dsm_ext.timm_models.config import config_of
 
     wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
-    path = _path(args)
+    path = model_arguments.path_of(args)
     if path is not None:
         info = model_info(path)
         return info.config, _schedules(wanted, info.schedule)
     with torch.device("meta"):
-        source = common.any_model(args)
+        source = model_arguments.any_model(args)
     return config_of(source), _schedules(wanted, None)
 
 
-def _path(args: argparse.Namespace) -> Path | None:
-    """The folder or file that MODEL is; None for a timm name."""
-    path = Path(args.model)
-    if path.is_dir() and not (path / CONFIG).exists() and _is_timm(args.model):
-        return None  # a folder that happens to bear the model's name
-    if not path.exists():
-        if ":" not in args.model and (len(path.parts) > 1 or path.suffix == ".safetensors"):
-            raise FileNotFoundError(
-                f"no such folder or file: {args.model} (and no timm model has that name)"
-            )
-        return None
-    given = [option for name, option in common.OF_NAMES.items() if common.given(args, name)]
-    if given:
-        raise ValueError(
-            f"{args.model} is a {'folder' if path.is_dir() else 'file'} with its own weights and "
-            f"shape: drop {', '.join(given)}, which go with a timm name"
-        )
-    if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(
-            f"expected a timm name, a folder, or the {WEIGHTS} of `dsm-ext export`, got the file "
-            f"{args.model}; the weights of a timm model are given as --weights"
-        )
-    return path
-
-
 def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Schedule | str]:
-    """By the names that the user gave; the model's own one is called by what it does."""
+    """Schedules by the user's names. The model's own is called "dsm", "dense" or "exported"."""
     if wanted is not None:
         return {name: name for name in wanted}
     if own is None:
@@ -183,34 +162,29 @@ def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Sche
     return {"exported": own}
 
 
-def _is_timm(name: str) -> bool:
-    import timm
-
-    return timm.is_model(name.split(".")[0])
-
-
 def _timm_of(path: Path, info: ModelInfo, model: VisionTransformer) -> Any:
-    """timm's model of the architecture that a folder names, with a model's weights."""
+    """Make timm's model of the architecture that a folder names, with a model's weights."""
     import timm
 
-    from dsm_ext.timm_features import check_supported, config_of
+    from dsm_ext.timm_models.config import config_of
+    from dsm_ext.timm_models.support import check_supported
 
     content = json.loads(info.config_json)
     architecture = content.get("architecture")
-    if not isinstance(architecture, str) or not _is_timm(architecture):
+    if not isinstance(architecture, str) or not model_arguments.is_timm(architecture):
         raise ValueError(
             f"{path} names no architecture of timm {timm.__version__}, got "
             f"{'none' if architecture is None else repr(architecture)}: timm's model cannot be made"
         )
     config = model.config
     arguments = dict(content.get("model_args") or {})
-    arguments |= {name: getattr(config, name) for name in common.SHAPE}
+    arguments |= {name: getattr(config, name) for name in model_arguments.SHAPE}
     if config.dynamic_img_size:
         arguments["dynamic_img_size"] = True
     try:
         with torch.device("meta"):
             source: Any = timm.create_model(architecture, **arguments).eval()
-    except Exception as error:  # timm hands the arguments on, to whatever takes them
+    except Exception as error:  # timm passes the arguments to code that raises many types
         raise ValueError(f"timm cannot make {architecture} as {path} says: {error}") from error
     check_supported(source)
     own, other = config.to_dict(), config_of(source).to_dict()

@@ -1,4 +1,4 @@
-"""``dsm-ext plan``: what a schedule does to a model, block by block."""
+"""``dsm-ext plan``: token counts and multiply-adds of each block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``dsm-ext bench --profile`` shows: where a forward's time goes, by stage and block."""
+"""``dsm-ext bench --profile``: where the time of a forward goes, by stage and block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dsm_ext.cli import common
+from dsm_ext.cli import output
 from dsm_ext.model import VisionTransformer
 
 STAGES = (
@@ -16,29 +16,29 @@ MERGING = ("match", "merge")
 
 
 def measure(model: VisionTransformer, images: Tensor, runs: int) -> dict[str, Any]:
-    """The profile of the run of median length, after one that is not counted."""
+    """The profile of the run of median duration, after one run that is not counted."""
     model.profile(images)
     profiles = sorted((model.profile(images) for _ in range(runs)), key=lambda p: p["wall"])
     return profiles[runs // 2] | {"tokens": [block.tokens_in for block in model.plan.blocks]}
 
 
 def merging_share(profile: dict[str, Any]) -> float:
-    """Of the forward's time, the part that goes to finding and carrying out merges.
+    """The share of a forward's time that is spent on matching and merging.
 
-    Off the CPU's fast path the norm behind a merge is in it.
+    Except on the CPU's fast path it contains the norm after the merge.
     """
     spent = sum(block.get(stage, 0.0) for block in profile["blocks"] for stage in MERGING)
     return spent / (profile["wall"] * profile["threads"])
 
 
 def totals(profile: dict[str, Any]) -> dict[str, float]:
-    """Seconds by stage, of all blocks and what is around them."""
+    """Seconds for each stage, summed over the blocks and the work before and after them."""
     parts = [profile["before"], *profile["blocks"], profile["after"]]
     return {s: sum(p.get(s, 0.0) for p in parts) for s in STAGES if any(s in p for p in parts)}
 
 
 def table(profile: dict[str, Any]) -> str:
-    """Milliseconds of wall time by block and stage, each stage spread over the threads."""
+    """Format milliseconds of wall time by block and stage. A stage's time is shared by threads."""
     threads = profile["threads"]
     blocks = profile["blocks"]
     parts = [("before", "", profile["before"])]
@@ -59,7 +59,7 @@ def table(profile: dict[str, Any]) -> str:
     noun = "thread" if threads == 1 else "threads"
     busy = sum(total.values()) / threads / profile["wall"]
     return (
-        common.table(["block", "tokens", *stages, "all"], rows)
+        output.table(["block", "tokens", *stages, "all"], rows)
         + f"\n{1e3 * profile['wall']:.2f} ms on {threads} {noun}, {100 * (1 - busy):.1f} % of it "
         f"waiting; matching and merging {100 * merging_share(profile):.1f} %"
     )

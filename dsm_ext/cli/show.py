@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from PIL import Image
 
 from dsm_ext._native import Schedule
-from dsm_ext.cli import common
-from dsm_ext.cli.classify import prepare
 from dsm_ext.cli.open_model import open_model
+from dsm_ext.cli.output import check_output_folder
+from dsm_ext.cli.prepared import PreparedPictures
+from dsm_ext.cli.run_settings import run_settings
 from dsm_ext.model import VisionTransformer
 from dsm_ext.pictures import enlarge, filmstrip, sheet, to_image, visualize
 
-ROWS = 8  # of a sheet
-SIDE, FRAME_SIDE = 448, 336  # of a picture in a sheet and in a filmstrip, about
+ROWS = 8  # in one sheet
+SIDE, FRAME_SIDE = 448, 336  # approximate size of a picture in a sheet and in a filmstrip
 
 
 def run(args: argparse.Namespace) -> int:
-    device, dtype = common.run_settings(args)
+    device, dtype = run_settings(args)
     opened = open_model(args, dtype, device)
-    model, transform = opened.model, opened.transform()
+    model, pictures = opened.model, PreparedPictures(opened.transform())
     mean, std = opened.normalisation()
     schedules = opened.schedules
     heads = {name: _titles(model, schedule) for name, schedule in schedules.items()}
-    common.check_output_folder(args.output, "--output")
+    check_output_folder(args.output, "--output")
 
     titles = ["input", *(f"{name} - {tokens} tokens" for name, (tokens, _) in heads.items())]
     names: set[str] = set()
-    failed = 0
     for start in range(0, len(args.images), ROWS):
         rows = []
-        for path in args.images[start : start + ROWS]:
-            try:
-                image = prepare(path, transform)
-            except (ValueError, OSError) as error:
-                print(f"skipped: {error}", file=sys.stderr)
-                failed += 1
-                continue
+        for path, image in pictures.prepare(args.images[start : start + ROWS]):
             name = _free(Path(path).stem, names)
             picture, images = image * std + mean, image[None].to(device, dtype)
             large, small = (enlarge(picture, model.config.grid, s) for s in (SIDE, FRAME_SIDE))
@@ -56,13 +49,11 @@ def run(args: argparse.Namespace) -> int:
         if rows:
             number = f"-{start // ROWS + 1}" if len(args.images) > ROWS else ""
             _save(sheet(rows, titles, max(rows[0][0].size)), args.output / f"sheet{number}.png")
-    if failed:
-        print(f"{failed} of {len(args.images)} pictures could not be used", file=sys.stderr)
-    return 1 if failed else 0
+    return pictures.status()
 
 
 def _titles(model: VisionTransformer, schedule: Schedule | str) -> tuple[int, list[str]]:
-    """Tokens that a schedule leaves, and a title for each block; refuses what does not fit."""
+    """The number of remaining tokens and a title for each block. Refuses a bad schedule."""
     model.schedule = schedule
     blocks = model.plan.blocks
     titles = [f"block {i}, {b.kind}, {b.tokens_out} tokens" for i, b in enumerate(blocks)]
@@ -70,7 +61,7 @@ def _titles(model: VisionTransformer, schedule: Schedule | str) -> tuple[int, li
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """A name that no earlier picture has, numbered if need be; it is taken then."""
+    """A name that is not yet in ``taken``, with a number if needed. Adds it to ``taken``."""
     number, free = 1, name
     while free in taken:
         number += 1
@@ -80,7 +71,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _plain(schedule: str) -> str:
-    """A schedule as a part of a file name."""
+    """A schedule in a form that fits in a file name."""
     return re.sub(r"[^\w.=+-]+", "_", schedule)
 
 

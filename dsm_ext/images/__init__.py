@@ -1,0 +1,17 @@
+"""Pictures as a model's input: finding, labelling, decoding, preprocessing, batches."""
+
+from dsm_ext.images.batches import Batches
+from dsm_ext.images.decoding import read_image, to_rgb
+from dsm_ext.images.folders import find_images
+from dsm_ext.images.labels import label_images
+from dsm_ext.images.transform import Transform, transform_for
+
+__all__ = [
+    "Batches",
+    "Transform",
+    "find_images",
+    "label_images",
+    "read_image",
+    "to_rgb",
+    "transform_for",
+]

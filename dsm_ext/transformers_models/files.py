@@ -1,0 +1,75 @@
+"""Reading the files of a transformers checkpoint: JSON, and tensors in one file or in shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dsm_ext.error_text import described, listed
+from dsm_ext.weights import load_weights
+
+_LONGEST_JSON = 64 << 20  # bytes: an index of hundreds of thousands of tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"dsm_ext: no such file: {path}")
+    size = path.stat().st_size
+    if size > _LONGEST_JSON:
+        raise ValueError(f"dsm_ext: {path} is not a JSON file of a checkpoint: it has {size} bytes")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"dsm_ext: {path} is not a JSON file: {str(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"dsm_ext: {path} holds no JSON object, but {described(content)}")
+    return content
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Read the tensors of a folder, from one file or from shards.
+
+    Raises:
+        FileNotFoundError: there is no weight file, or a shard in the index is missing.
+        ValueError: a file cannot be read, or an index names files outside the folder.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return load_weights(folder / name)
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _shards(index)
+    raise FileNotFoundError(
+        f"dsm_ext: no model.safetensors or pytorch_model.bin, nor an index of one, in {folder}"
+    )
+
+
+def _shards(index: Path) -> dict[str, Tensor]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        raise ValueError(
+            f"dsm_ext: {index} has no weight_map from names to files, but {described(places)}"
+        )
+    state: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name or name == ".." or len(name) > 255:
+            raise ValueError(f"dsm_ext: {index} names a file outside its folder: {described(name)}")
+        shard = index.parent / name
+        if not shard.is_file():
+            raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
+        state |= load_weights(shard)
+    lacking = sorted(places.keys() - state.keys())
+    if lacking or not places:
+        raise ValueError(
+            f"dsm_ext: the files that {index} names lack {listed(lacking) or 'any tensor'}"
+        )
+    return state

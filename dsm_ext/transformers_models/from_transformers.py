@@ -1,0 +1,54 @@
+"""``from_transformers``: compiled models made from Hugging Face transformers' checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from dsm_ext._native import Schedule
+from dsm_ext.model import VisionTransformer
+from dsm_ext.timm_models.from_timm import from_timm
+from dsm_ext.transformers_models.preprocessing import read_pretrained_cfg
+
+
+def from_transformers(
+    folder: str | os.PathLike[str],
+    schedule: Schedule | str = "dsm",
+    *,
+    dynamic_img_size: bool | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> VisionTransformer:
+    """Make a compiled model from a transformers checkpoint. transformers is not needed.
+
+    The weights are the same, only under timm's names. If the checkpoint has no classifier, the
+    model returns the class token after the last norm, [B, C]. ``pretrained_cfg`` is known if the
+    folder has preprocessor_config.json. The names of the classes are those in config.json's
+    ``id2label``.
+
+    Args:
+        folder: a folder of the hub or of ``save_pretrained``: config.json, and model.safetensors or
+            pytorch_model.bin. Supported are ViT, DeiT, DINOv2 with or without registers, and CLIP's
+            vision half. The files are read completely: they may be changed or deleted afterwards.
+        schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
+        dynamic_img_size: take images of every size that the patch size divides.
+        dtype: float32, bfloat16 or float16. None keeps the checkpoint's.
+        device: None is the CPU.
+
+    Raises:
+        NotImplementedError: another kind of model, or an unsupported feature. The message names it.
+        ValueError: a file cannot be read; a value in config.json has another type or is out of
+            range (the message names its key); or the weights or the schedule do not fit.
+        FileNotFoundError: the folder does not exist or lacks a file.
+    """
+    from dsm_ext.transformers_models.weights import load_transformers
+
+    architecture, state = load_transformers(folder)
+    with torch.device("meta"):
+        model = architecture.build()
+    model.load_state_dict(state, assign=True)
+    fast = from_timm(model, schedule, dynamic_img_size=dynamic_img_size, dtype=dtype, device=device)
+    fast.pretrained_cfg = read_pretrained_cfg(Path(folder), fast.config.num_classes)
+    return fast

@@ -1,0 +1,176 @@
+"""The commands of ``dsm-ext`` and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from dsm_ext_cli.argument_types import image_size, integers, schedules
+
+
+def _add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
+    """Add the arguments that ``dsm_ext.cli.open_model`` reads."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a timm name, such as deit_small_patch16_224; or a folder that `export` wrote or the "
+        "model hub has, or its model.safetensors",
+    )
+    named = parser.add_argument_group("with a timm name")
+    if weights:
+        named.add_argument("--weights", metavar="F", help=".safetensors, .pt or .pth file")
+        named.add_argument(
+            "--pretrained", action="store_true", help="the weights that timm downloads"
+        )
+        named.add_argument(
+            "--weights-prefix", metavar="P", help="the prefix of the model's names in F"
+        )
+        named.add_argument(
+            "--no-ema",
+            action="store_true",
+            help="take the trained weights of F, not their moving average",
+        )
+    named.add_argument(
+        "--img-size", type=image_size, metavar="N", help="a side in pixels, or HEIGHTxWIDTH"
+    )
+    named.add_argument(
+        "--num-classes", type=int, metavar="N", help="0: no head, the model gives features"
+    )
+    named.add_argument("--in-chans", type=int, metavar="N", help="channels of the images")
+    named.add_argument("--global-pool", metavar="POOL", help='token, avg, map or ""')
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--schedule", help="default: the folder's, or dsm")
+
+
+def _add_schedules(parser: argparse.ArgumentParser, usual: str) -> None:
+    parser.add_argument(
+        "--schedule",
+        type=schedules,
+        help=f'one or several, such as "dense dsm:r=16"; default: {usual}',
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own choice")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="F", type=Path, help="also write the result to this file")
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, weights=False)
+    _add_schedule(parser)
+
+
+def _classify(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    _add_schedule(parser)
+    _add_run(parser)
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    _add_schedules(parser, "the folder's, or dsm")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="created if it does not exist",
+    )
+    _add_run(parser)
+
+
+def _eval(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        required=True,
+        help="a folder for each class, or file names that start with a WordNet id",
+    )
+    _add_schedules(parser, "the folder's, or dsm")
+    parser.add_argument("--batch", type=int, default=16, help="default: %(default)s")
+    _add_run(parser)
+    _add_json(parser)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_schedule(parser)
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True)
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--batch", type=integers, default=[1, 8], help="one or several; default: 1,8"
+    )
+    _add_schedules(parser, "dense, and the folder's or dsm")
+    parser.add_argument(
+        "--peers", help="any of timm,reference; default: both, if timm knows the model"
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="only show where the time of our forward goes, by block and stage",
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    _add_run(parser)
+    _add_json(parser)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo.png"), help="default: %(default)s"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of timing; default: %(default)s")
+
+
+SHOW = """Pictures of which patches merge, at the end and block by block.
+
+sheet.png has a row for each picture: the input, then the tokens that each schedule leaves. If there
+are more than eight pictures, there are several sheets: sheet-1.png and so on.
+PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the tokens after each
+block. A token is drawn as its patches in their mean colour.
+"""
+# For each command: the module with its `run`, a function that adds its arguments, a line of help,
+# and a description. These texts are not docstrings, because `python -OO` removes docstrings.
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, str]] = {
+    "plan": (
+        "plan", _plan, "tokens and multiply-adds of each block",
+        "What a schedule does to a model, block by block.",
+    ),
+    "classify": (
+        "classify", _classify, "the five likeliest classes of pictures, dense and merged",
+        "The five likeliest classes of each picture, dense and merged side by side.",
+    ),
+    "show": ("show", _show, "pictures of which patches merge", SHOW),
+    "eval": (
+        "evaluate", _eval, "accuracy of schedules on labelled pictures",
+        "Accuracy of schedules on labelled pictures, compared with the dense model.",
+    ),
+    "export": (
+        "export", _export, "a folder that a C++ program loads",
+        "Write model.safetensors and config.json, with the schedule. dsm_ext::load and "
+        "dsm_ext.load read them.",
+    ),
+    "bench": (
+        "bench", _bench, "images per second, compared with peers",
+        "Images per second, compared with timm (eager and dense) and with the reference (the same "
+        "schedule in plain PyTorch). All take turns.",
+    ),
+    "demo": (
+        "demo", _demo, "the methods side by side on digits",
+        "Dense, ToMe, DFE and DSM side by side on handwritten digits.",
+    ),
+}  # fmt: skip
