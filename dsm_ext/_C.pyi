@@ -160,6 +160,9 @@ class Step:
         """The side of a window in patches. 0 for a global step."""
     def __hash__(self) -> int: ...
 
+STAGES: tuple[str, ...]
+"""The names of the stages of a profile, in the order of a forward."""
+
 def Local(r: int, window: int) -> Step:
     """Make a step that removes ``r`` tokens from an image, in windows of ``window`` patches."""
 
@@ -210,6 +213,27 @@ class Plan:
     def tokens_dense(self) -> int: ...
     @property
     def tokens_out(self) -> int: ...
+    @property
+    def rule(self) -> MergeRule: ...
+
+class MergeRule:
+    """How every merge step of a schedule decides which tokens merge.
+
+    Args:
+        metric: what tokens are compared by. ``"keys"``: the mean of a block's keys over the heads.
+        score: what ranks the pairs of tokens. ``"similarity"``: the cosine of their metrics. The
+            pairs of the highest scores merge.
+
+    Raises:
+        ValueError: another name.
+    """
+
+    def __init__(self, metric: str = "keys", score: str = "similarity") -> None: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def score(self) -> str: ...
+    def __hash__(self) -> int: ...
 
 class Schedule:
     """Which blocks merge how many tokens: a list with one entry for each block.
@@ -228,7 +252,10 @@ class Schedule:
     """
 
     def __init__(
-        self, blocks: Iterable[None | Step | Sequence[Step]], proportional: bool = True
+        self,
+        blocks: Iterable[None | Step | Sequence[Step]],
+        proportional: bool = True,
+        rule: MergeRule = ...,
     ) -> None: ...
     @staticmethod
     def dense(depth: int) -> Schedule:
@@ -273,6 +300,8 @@ class Schedule:
     @property
     def proportional(self) -> bool: ...
     def with_proportional(self, on: bool) -> Schedule: ...
+    @property
+    def rule(self) -> MergeRule: ...
     def plan(self, config: Config) -> Plan:
         """Compute the plan of this schedule for a model.
 
@@ -341,19 +370,6 @@ class VisionTransformer:
     def schedule(self) -> Schedule: ...
     @schedule.setter
     def schedule(self, value: Schedule) -> None: ...
-
-class PackedLinear:
-    """A linear layer of the CPU's fast path, for tests and benchmarks: float32 [M, K] to [M, N]."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None: ...
-    def forward(self, x: Tensor, gelu: bool = False) -> Tensor: ...
-
-def attention(qkv: Tensor, size: Tensor | None = None) -> Tensor:
-    """Attention of the CPU's fast path, for tests: [B, N, 3, H, D] to [B, N, H * D], float32.
-
-    Args:
-        size: [B, N]. Attention adds its logarithm.
-    """
 
 class Preprocessing:
     """How to prepare a picture for a model: timm's evaluation transform, by timm's names.

@@ -53,7 +53,7 @@ def load_digits(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Te
 def create_model(pretrained: bool = True) -> torch.nn.Module:
     """Make the demo's timm ``VisionTransformer``, in float32 and eval mode.
 
-    ``benchmarks/train_digits.py`` trains it. The file holds its weights in float16.
+    ``tools/train_digits.py`` trains it. The file holds its weights in float16.
     """
     from safetensors.torch import load_file
     from timm.models import VisionTransformer

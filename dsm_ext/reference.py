@@ -173,6 +173,7 @@ class PlainStep(NamedTuple):
 class PlainSchedule:
     blocks: tuple[tuple[PlainStep, ...], ...]
     proportional: bool
+    score: str
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.blocks)
@@ -181,7 +182,14 @@ class PlainSchedule:
 def plain(schedule: Any) -> PlainSchedule:
     """Copy a schedule into plain Python values, which torch.compile can trace."""
     blocks = tuple(tuple(PlainStep(s.r, s.window) for s in steps) for steps in schedule)
-    return PlainSchedule(blocks, schedule.proportional)
+    return PlainSchedule(blocks, schedule.proportional, _score_of(schedule))
+
+
+def _score_of(schedule: Any) -> str:
+    """What ranks the pairs: that of the schedule's rule, or the default for a plain list."""
+    if hasattr(schedule, "score"):
+        return schedule.score
+    return schedule.rule.score if hasattr(schedule, "rule") else "similarity"
 
 
 @torch.no_grad()
@@ -253,6 +261,7 @@ def _run(
     size = torch.ones(b, n, device=x.device, dtype=torch.float32)
     source = torch.arange(prefix, n, device=x.device).repeat(b, 1)
     proportional = getattr(schedule, "proportional", True)
+    score = _score_of(schedule)
     windows: list[int] = []
     for block, steps in list(zip(model.blocks, schedule, strict=True))[:depth]:
         merged = x.shape[1] < n
@@ -263,7 +272,9 @@ def _run(
             attended, metric = _attention(block.attn, block.norm1(x), bias)
             x = x + block.ls1(attended)
         for step in steps:
-            destination, tokens, windows = _match_step(ops, metric, step, prefix, windows, grid)
+            destination, tokens, windows = _match_step(
+                ops, metric, score, step, prefix, windows, grid
+            )
             metric, _ = ops.merge(metric, size, destination, tokens)
             x, size = ops.merge(x, size, destination, tokens)
             source = destination.gather(1, source).long()
@@ -300,13 +311,19 @@ def _parallel_block(block: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor,
 
 
 def _match_step(
-    ops: Any, metric: Tensor, step: Any, prefix: int, windows: list[int], grid: tuple[int, int]
+    ops: Any,
+    metric: Tensor,
+    score: str,
+    step: Any,
+    prefix: int,
+    windows: list[int],
+    grid: tuple[int, int],
 ) -> tuple[Tensor, int, list[int]]:
     """The map of one step, how many tokens remain, and how many of them each window has."""
     n = metric.shape[1]
     if step.window == 0:
         r = min(step.r, (n - prefix) // 2)
-        return ops.match(metric, r, prefix=prefix), n - r, []
+        return ops.match(metric, r, prefix=prefix, score=score), n - r, []
     order = None
     if not windows:
         order, windows = window_order(grid, step.window, metric.device)
@@ -314,5 +331,5 @@ def _match_step(
     r = math.ceil(step.r / len(windows))
     left = [t - min(r, t // 2) for t in windows]
     r = min(r, max(windows) // 2)
-    destination = ops.match(metric, r, prefix=prefix, windows=windows, order=order)
+    destination = ops.match(metric, r, prefix=prefix, windows=windows, order=order, score=score)
     return destination, prefix + sum(left), left

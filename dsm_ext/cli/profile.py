@@ -6,12 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from dsm_ext._native import _C
 from dsm_ext.cli import output
 from dsm_ext.model import VisionTransformer
 
-STAGES = (
-    "embed", "norm1", "qkv", "match", "attention", "proj", "merge", "norm2", "fc1", "fc2", "head",
-)  # fmt: skip
 MERGING = ("match", "merge")
 
 
@@ -34,7 +32,7 @@ def merging_share(profile: dict[str, Any]) -> float:
 def totals(profile: dict[str, Any]) -> dict[str, float]:
     """Seconds for each stage, summed over the blocks and the work before and after them."""
     parts = [profile["before"], *profile["blocks"], profile["after"]]
-    return {s: sum(p.get(s, 0.0) for p in parts) for s in STAGES if any(s in p for p in parts)}
+    return {s: sum(p.get(s, 0.0) for p in parts) for s in _C.STAGES if any(s in p for p in parts)}
 
 
 def table(profile: dict[str, Any]) -> str:
