@@ -58,9 +58,9 @@ TEST_F(RecordingsTest, OtherCallsHaveTheirOwn) {
   EXPECT_EQ(advice(call(3, plan)), Advice::run);
   EXPECT_EQ(advice(call(2, make_plan())), Advice::run);  // another schedule or image size
   auto other = call(2, plan);
-  other.wanted.trace = true;
+  other.request.trace = true;
   EXPECT_EQ(advice(other), Advice::run);
-  other.wanted.blocks = {1};
+  other.request.blocks = {1};
   EXPECT_EQ(advice(other), Advice::run);
   EXPECT_EQ(advice(call(2, plan)), Advice::replay);
 }
