@@ -2,10 +2,10 @@
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
+import architectures
 import pytest
 import timm
 import torch
@@ -18,9 +18,6 @@ import dsm_ext
 from dsm_ext import _C
 from dsm_ext.pretrained_cfg import class_names
 from dsm_ext.timm_features import config_of
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "cmake"))
-import architectures
 
 SMALL = "vit_wee_patch16_reg1_gap_256"
 
