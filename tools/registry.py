@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests python tools/registry.py [--output FILE] [--only PART]...
 
-Each supported model is compared with timm (dense) and with the reference (merging). Each other model
-must be refused with a message that names the unsupported feature. A walk takes about 15 minutes on
-two cores. The README's table of supported models is drawn from the file that this tool writes.
-It imports the helper modules of the tests, hence PYTHONPATH.
+Each supported model is compared with timm (dense) and with the reference (merging). Each other
+model must be refused with a message that names the unsupported feature. A walk takes about 15
+minutes on two cores. The README's table of supported models is drawn from the file that this tool
+writes. PYTHONPATH names the folder of the helper modules that this tool shares with the tests.
 """
 
 from __future__ import annotations
