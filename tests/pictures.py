@@ -1,5 +1,9 @@
 """Pictures that tests make, and cameras that hold them turned."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -24,3 +28,27 @@ def tag(orientation):
     exif = Image.Exif()
     exif[274] = orientation
     return exif
+
+
+def reopened(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return Image.open(file)
+
+
+def equal(picture, pixels, within=0):
+    ours = np.asarray(picture).astype(int)
+    return ours.shape == pixels.shape and np.abs(ours - pixels).max() <= within
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png16(values, kind):
+    """A PNG of 16 bits from [height, width, channels] uint16, which Pillow cannot write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + content)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from models import create
 from PIL import Image
 from safetensors.torch import save_file
@@ -15,12 +14,9 @@ from dsm_ext.images import label_images
 NAME = "vit_tiny_patch16_224"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(create(NAME).state_dict(), path)
-    return str(path)
+@pytest.fixture
+def weights(vit_tiny_file):
+    return vit_tiny_file
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cmake_consumer import ROOT, command, configure, run
+from cmake_projects import ROOT, command, configure, run
 
 import dsm_ext
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmake_projects import compile_project, run
 from models import create
 from pictures import TAKEN, taken
 from PIL import Image
-from test_cmake_consumer import compile_project, run
 
 import dsm_ext
 from dsm_ext.cli import main

@@ -7,9 +7,9 @@ import os
 import pytest
 import timm
 import torch
+from features import FEATURES, build
 from models import create, images_for, small
 from safetensors.torch import load_file, save_file
-from test_features import FEATURES, build
 from tolerance import assert_close
 
 import dsm_ext

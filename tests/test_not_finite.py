@@ -10,8 +10,8 @@ import math
 
 import pytest
 import torch
+from features import FEATURES, build
 from models import images_for, small
-from test_features import FEATURES, build
 from timm.layers import get_act_layer
 from tolerance import assert_close
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from models import create, prepared
+from models import prepared
 from PIL import Image
-from safetensors.torch import save_file
 
 import dsm_ext
 from dsm_ext.cli import common, main
@@ -145,12 +144,9 @@ def test_filmstrip_refuses_what_does_not_fit(titles, columns, source, message):
 # The command.
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(create(NAME).state_dict(), path)
-    return path
+@pytest.fixture
+def weights(vit_tiny_file):
+    return vit_tiny_file
 
 
 @pytest.fixture

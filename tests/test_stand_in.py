@@ -1,4 +1,4 @@
-"""What tests/stand_in/run.sh does where the stand-in cannot run: it skips, or fails when required."""
+"""Where the stand-in cannot run, its script reports skipped tests, or fails if it is required."""
 
 import os
 import subprocess
