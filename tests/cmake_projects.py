@@ -9,8 +9,6 @@ import pytest
 
 import dsm_ext
 
-ROOT = Path(__file__).parent.parent
-
 
 def command(*arguments, **kwargs):
     done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, **kwargs)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from commands import run
 from models import create, randomize
 from PIL import Image
 from safetensors.torch import save_file
@@ -11,18 +12,12 @@ from timm.data import resolve_data_config
 from timm.models import create_model
 
 import dsm_ext
-from dsm_ext.cli import main
 
 NAME = "vit_tiny_patch16_224"
 SHAPE = {"img_size": (96, 64), "num_classes": 7, "in_chans": 1, "global_pool": "avg"}
 OPTIONS = [
     "--img-size", "96x64", "--num-classes", "7", "--in-chans", "1", "--global-pool", "avg",
 ]  # fmt: skip
-
-
-def run(capsys, *arguments, status=0):
-    assert main([str(a) for a in arguments]) == status, capsys.readouterr().err
-    return capsys.readouterr()
 
 
 @pytest.fixture

@@ -4,21 +4,16 @@ import json
 
 import pytest
 import torch
+from commands import run
 from models import create, small
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import dsm_ext
-from dsm_ext.cli import main
 from dsm_ext.cli.classify import beside, short_names
 
 NAME = "vit_tiny_patch16_224"
 QUICK = ["--batch", "1", "--rounds", "1"]
-
-
-def run(capsys, *arguments, status=0):
-    assert main([str(a) for a in arguments]) == status, capsys.readouterr().err
-    return capsys.readouterr()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from commands import resident_kib
 from models import small
 
 import dsm_ext
@@ -145,8 +146,6 @@ def test_calls_of_other_threads_go_on(counted):
 
 def test_interrupted_calls_keep_no_memory(counted):
     """Each workspace is freed or kept for the next call, and none by two of them."""
-    from test_model import resident_kib
-
     fast = dsm_ext.from_timm(tiny(embed_dim=64), "dsm:r=2,window=2")
     images = many(25_600)
 

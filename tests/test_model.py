@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+from commands import resident_kib
 from models import images_for, small
 from tolerance import assert_close
 
@@ -23,11 +24,6 @@ def model():
 @pytest.fixture
 def fast(model):
     return dsm_ext.from_timm(model, "dsm:r=16")
-
-
-def resident_kib():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4
 
 
 def test_is_a_module(model, fast):

@@ -3,16 +3,14 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 
 import dsm_ext
 from dsm_ext._native import check_torch
 from dsm_ext.cli import main
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_one_version():

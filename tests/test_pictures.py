@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from commands import run
 from models import prepared
 from PIL import Image
 
@@ -169,11 +170,6 @@ def tiny(monkeypatch):
     return use
 
 
-def show(capsys, *arguments, status=0):
-    assert main(["show", *(str(a) for a in arguments)]) == status
-    return capsys.readouterr()
-
-
 def size_of(path):
     with Image.open(path) as image:
         image.load()
@@ -189,9 +185,9 @@ def cut(path, column, row=0, size=(SIDE, SIDE)):
 
 def test_show(capsys, weights, pictures, tmp_path):
     out = tmp_path / "new" / "out"
-    printed = show(
-        capsys, NAME, *pictures, "--weights", weights, "--schedule", "dense dsm:r=16 tome:r=13",
-        "-o", out,
+    printed = run(
+        capsys, "show", NAME, *pictures, "--weights", weights, "--schedule",
+        "dense dsm:r=16 tome:r=13", "-o", out,
     ).out  # fmt: skip
     names = [f"{i}-{s}.png" for i in (0, 1) for s in ("dense", "dsm_r=16", "tome_r=13")]
     assert {p.name for p in out.iterdir()} == {"sheet.png", *names}
@@ -209,7 +205,7 @@ def test_show_draws_the_groups_that_the_model_makes(capsys, tiny, tmp_path):
     color = (200, 100, 50)
     Image.new("RGB", (90, 60), color).save(tmp_path / "x.png")
     out = tmp_path / "out"
-    show(capsys, "any", tmp_path / "x.png", "--schedule", "dense tome:r=2", "-o", out)
+    run(capsys, "show", "any", tmp_path / "x.png", "--schedule", "dense tome:r=2", "-o", out)
     size = (450, 270)  # patches of 90 x 90
     image, dense, merged = (cut(out / "sheet.png", column, size=size) for column in range(3))
     assert (image == color).all()
@@ -229,7 +225,8 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     out = tmp_path / "out"
-    output = show(capsys, "any", broken, pictures[0], tmp_path / "none.png", "-o", out, status=1)
+    given = [broken, pictures[0], tmp_path / "none.png"]
+    output = run(capsys, "show", "any", *given, "-o", out, status=1)
     assert "broken.png cannot be decoded" in output.err
     assert "no such picture" in output.err
     assert "2 of 3 pictures could not be used" in output.err
@@ -237,14 +234,14 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
     assert size_of(out / "sheet.png")[1] == HEAD + SIDE + GAP
 
     nothing = tmp_path / "nothing"
-    assert show(capsys, "any", broken, "-o", nothing, status=1).out == ""
+    assert run(capsys, "show", "any", broken, "-o", nothing, status=1).out == ""
     assert list(nothing.iterdir()) == []
 
 
 def test_show_splits_sheets_and_tells_pictures_of_one_name_apart(capsys, tiny, pictures, tmp_path):
     tiny(prepared())
     out = tmp_path / "out"
-    show(capsys, "any", *[pictures[0]] * 9, "--schedule", "dense dense", "-o", out)
+    run(capsys, "show", "any", *[pictures[0]] * 9, "--schedule", "dense dense", "-o", out)
     strips = {"0-dense.png", *(f"0-{i}-dense.png" for i in range(2, 10))}
     assert {p.name for p in out.iterdir()} == {"sheet-1.png", "sheet-2.png", *strips}
     assert size_of(out / "sheet-1.png")[1] == HEAD + 8 * (SIDE + GAP)
@@ -259,18 +256,18 @@ def test_show_refuses_before_it_writes(capsys, tiny, pictures, tmp_path):
         (["--weights", "none.pt"], "timm has no model named 'any'"),
         (["--threads", "0"], "--threads to be positive"),
     ]:
-        output = show(capsys, *command, out, *arguments, status=2)
+        output = run(capsys, "show", *command, out, *arguments, status=2)
         assert message in output.err
         assert len(output.err.splitlines()) == 1
     tiny(prepared())
-    assert "r of block 0" in show(
-        capsys, *command, out, "--schedule", "dense tome:r=150", status=2
+    assert "r of block 0" in run(
+        capsys, "show", *command, out, "--schedule", "dense tome:r=150", status=2
     ).err  # fmt: skip
     assert not out.exists()
     file = tmp_path / "file"
     file.write_text("")
     for blocked in (file, file / "below"):
-        output = show(capsys, *command, blocked, status=2)
+        output = run(capsys, "show", *command, blocked, status=2)
         assert str(file) in output.err
         assert len(output.err.splitlines()) == 1
 

@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT
 
-ROOT = Path(__file__).parent.parent
 # In place of Python: tells the version of another torch, and passes everything else on.
 PYTHON = """#!/bin/sh
 if [ "$1" = -c ]; then echo "{torch}"; else exec "{python}" "$@"; fi
