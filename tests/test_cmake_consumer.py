@@ -1,4 +1,4 @@
-"""Separate C++ projects, built against the installed package: Python's logits, without Python."""
+"""C++ projects that use the installed package give the logits of Python, without Python."""
 
 import os
 import re
@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from cmake_projects import ROOT, command, compile_project, configure, run
+from cmake_projects import (
+    TORCH,
+    build_folder,
+    command,
+    compile_project,
+    configure,
+    example,
+    forget_where_it_was_built,
+    run,
+)
+from commands import ROOT
 from features import build
 from models import create, images_for
 from safetensors.torch import save_file
@@ -16,37 +26,37 @@ from tolerance import assert_close
 
 import dsm_ext
 
-TORCH = Path(torch.__file__).parent
 
-
-def build_folder():
-    folder = Path(os.environ.get("DSM_EXT_BUILD_DIR", "unset"))
-    if not (ROOT / folder / "CMakeCache.txt").is_file():
-        pytest.skip("DSM_EXT_BUILD_DIR, as `make test` sets it, names no build folder")
-    return ROOT / folder
-
-
-def installed(where, tmp_path):
-    """The prefix of the package as pip installs it, in this checkout or anywhere, or as CMake."""
-    if where == "editable":
-        return dsm_ext.cmake_prefix_path
-    if where == "cmake":
-        command(
-            "cmake", "--install", build_folder(), "--component", "core", "--prefix", tmp_path / "p"
-        )
-        return tmp_path / "p"
+def installed_by_pip(folder):
+    """The package as pip unpacks a wheel, beside torch; the place of its build is gone."""
     variables = os.environ | {"DSM_EXT_BUILD_DIR": str(build_folder())}
     pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
-    command(*pip, "--target", tmp_path / "site", ROOT, env=variables)
-    return tmp_path / "site" / "dsm_ext"
+    command(*pip, "--target", folder / "site", ROOT, env=variables)
+    forget_where_it_was_built(folder / "site" / "dsm_ext")
+    (folder / "site" / "torch").symlink_to(TORCH)
+    return folder / "site" / "dsm_ext"
 
 
-@pytest.fixture(scope="module", params=["editable", "pip", "cmake"])
+def installed_by_cmake(folder):
+    prefix = folder / "prefix"
+    command("cmake", "--install", build_folder(), "--component", "core", "--prefix", prefix)
+    return prefix
+
+
+@pytest.fixture(scope="module", params=["pip", "cmake"])
 def consumer(request, tmp_path_factory):
+    """A program that was compiled against the package as pip or CMake installs it.
+
+    Without a build folder pip would compile the library: then the package is taken as it is.
+    """
     folder = tmp_path_factory.mktemp("consumer")
-    compile_project(
-        ROOT / "tests" / "cmake_consumer", folder / "build", installed(request.param, folder)
-    )
+    if build_folder() is None and request.param == "cmake":
+        pytest.skip("DSM_EXT_BUILD_DIR, as `make test` sets it, names no build folder")
+    elif build_folder() is None:
+        prefix = dsm_ext.cmake_prefix_path
+    else:
+        prefix = installed_by_pip(folder) if request.param == "pip" else installed_by_cmake(folder)
+    compile_project(ROOT / "tests" / "cmake_consumer", folder / "build", prefix)
     return folder / "build" / "consumer"
 
 
@@ -70,7 +80,6 @@ def test_faults_are_named(consumer, tmp_path):
 
 
 def test_the_readmes_program_and_its_cmake_lines(tmp_path):
-    """Both as they stand."""
     readme = (ROOT / "README.md").read_text()
     for language, name in (("cpp", "main.cpp"), ("cmake", "CMakeLists.txt")):
         block = re.search(rf"```{language}\n(.*?)```", readme, re.DOTALL)[1]
@@ -85,12 +94,12 @@ def test_the_readmes_program_and_its_cmake_lines(tmp_path):
 
 
 def test_example_serve_threads(tmp_path):
-    compile_project(ROOT / "examples" / "cpp" / "serve_threads", tmp_path / "build")
+    program = example("serve_threads", tmp_path / "build")
     dsm_ext.export(dsm_ext.from_timm(create("vit_tiny_patch16_224", depth=6)), tmp_path / "model")
-    done = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 3, 30)
+    done = run(program, tmp_path / "model", 3, 30)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"30 requests by 3 threads: [\d.]+ images/s, 0 wrong\n", done.stdout)
-    none = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 0)
+    none = run(program, tmp_path / "model", 0)
     assert (none.returncode, none.stderr[:6]) == (2, "usage:")
 
 

@@ -1,4 +1,4 @@
-"""examples/cpp/classify: the answers of ``dsm-ext classify``, and JPEG files of any kind."""
+"""examples/cpp/classify gives the answers of ``dsm-ext classify``, and takes any JPEG file."""
 
 import io
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cmake_projects import compile_project, run
+from cmake_projects import example, run
 from models import create
 from pictures import TAKEN, taken
 from PIL import Image
@@ -17,8 +17,6 @@ import dsm_ext
 from dsm_ext.cli import main
 from dsm_ext.images import find_images
 
-SOURCE = Path(__file__).parent.parent / "examples" / "cpp" / "classify"
-
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
@@ -26,9 +24,7 @@ def program(tmp_path_factory):
         ["pkg-config", "--exists", "libturbojpeg"]
     ):
         pytest.skip("libturbojpeg's headers are not installed")
-    build = tmp_path_factory.mktemp("classify")
-    compile_project(SOURCE, build)
-    return build / "dsm_ext_classify"
+    return example("classify", tmp_path_factory.mktemp("classify") / "build")
 
 
 @pytest.fixture(scope="module")
