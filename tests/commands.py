@@ -1,4 +1,4 @@
-"""The command line in this process, and Python in processes of its own."""
+"""Runs the command line in this process, and Python in other processes."""
 
 import os
 import subprocess
@@ -11,13 +11,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(capsys, *arguments, status=0):
-    """What ``dsm-ext`` prints to both streams; it must return this status."""
+    """Run ``dsm-ext`` in this process; gives what it printed. It must return this status."""
     assert main([*map(str, arguments)]) == status, capsys.readouterr().err
     return capsys.readouterr()
 
 
 def start(*arguments, variables=(), **kwargs):
-    """``dsm-ext`` in a process of its own."""
+    """Start ``dsm-ext`` in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), **dict(variables)}
     return subprocess.Popen(
         [sys.executable, "-m", "dsm_ext_cli", *map(str, arguments)],
@@ -29,7 +29,7 @@ def start(*arguments, variables=(), **kwargs):
 
 
 def python(*arguments, path=ROOT, **kwargs):
-    """A finished process of Python that imports ``dsm_ext`` from this path."""
+    """Run a process of Python that imports ``dsm_ext`` from this path. Gives the process."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,
@@ -40,6 +40,6 @@ def python(*arguments, path=ROOT, **kwargs):
 
 
 def resident_kib():
-    """The memory that this process holds, in KiB."""
+    """The resident memory of this process, in KiB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024

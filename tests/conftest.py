@@ -14,7 +14,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "cuda: needs a CUDA device")
     # timm embeds patches by a convolution, which would round float32 to TF32.
     torch.backends.cudnn.allow_tf32 = False
-    # timm initialises weights by a truncated normal distribution, which takes ten times as long.
+    # timm initialises weights by a truncated normal distribution, which takes far longer.
     weight_init._trunc_normal_ = lambda tensor, mean, std, low, high: tensor.normal_(mean, std)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that tests make, and cameras that hold them turned."""
+"""Pictures that tests make, among them pictures that a camera has turned."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 T = Image.Transpose
-# What a camera does to a picture before it writes the tag, so that the tag undoes it.
+# For each value of the orientation tag: what the camera did to the picture. A viewer undoes it.
 TAKEN = {
     1: None, 2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE,
     6: T.ROTATE_90, 7: T.TRANSVERSE, 8: T.ROTATE_270,
@@ -46,7 +46,7 @@ def chunk(name, data):
 
 
 def png16(values, kind):
-    """A PNG of 16 bits from [height, width, channels] uint16, which Pillow cannot write."""
+    """A PNG of 16 bits from uint16 [height, width, channels], which Pillow cannot write."""
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)

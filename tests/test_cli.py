@@ -145,7 +145,7 @@ def test_bench_profile_by_operators(capsys):
 
 def test_demo(capsys, tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    images, labels = digits.load_digits("test")  # of which 60 are enough here
+    images, labels = digits.load_digits("test")  # the first 60 are enough here
     monkeypatch.setattr(digits, "load_digits", lambda part: (images[:60], labels[:60]))
     picture = tmp_path / "demo.png"
     out = run(capsys, "demo", "--output", picture, "--rounds", 1).out

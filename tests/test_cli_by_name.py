@@ -1,4 +1,4 @@
-"""The shape of a timm name, and which weights of a file are taken, on the command line."""
+"""Options of the command line that change the shape of a timm model or select weights of a file."""
 
 import json
 
@@ -22,7 +22,7 @@ OPTIONS = [
 
 @pytest.fixture
 def odd(tmp_path):
-    """Weights of an oblong grey model with seven classes, and the model."""
+    """A file of weights, and its model: oblong images of one channel, seven classes."""
     model = create(NAME, **SHAPE)
     save_file(model.state_dict(), tmp_path / "odd.safetensors")
     return tmp_path / "odd.safetensors", model
@@ -49,7 +49,7 @@ def test_every_command_takes_the_shape_of_a_name(odd, picture, tmp_path, capsys)
     by_folder = run(capsys, "classify", tmp_path / "model", picture).out
     shares = [float(line.split()[0]) for line in out.splitlines() if "%" in line]
     others = [float(line.split()[0]) for line in by_folder.splitlines() if "%" in line]
-    assert shares == pytest.approx(others, abs=0.3)  # Pillow's resize beside ours
+    assert shares == pytest.approx(others, abs=0.3)  # Pillow and our code resize differently
     assert dsm_ext.model_info(tmp_path / "model").preprocessing.mean == pytest.approx((mean,))
 
     run(capsys, "show", *named, picture, "-o", tmp_path / "out", "--schedule", "tome:r=1")

@@ -36,7 +36,7 @@ def one_line(capsys, *arguments):
     return said.err
 
 
-# The arguments, and PYTHONUNBUFFERED: with "1" Python writes at once, else when the command ends.
+# Arguments and PYTHONUNBUFFERED: with "1" Python writes at once, else when the command ends.
 # Only "plan" imports torch, which takes seconds.
 CALLS = [(a, u) for a in (["--help"], ["--version"], ["show", "-h"]) for u in ("", "1")]
 CALLS += [(["plan", NAME], "")]
@@ -45,12 +45,12 @@ CALLS += [(["plan", NAME], "")]
 @pytest.mark.parametrize("arguments, unbuffered", CALLS)
 def test_a_closed_pipe_is_a_silent_end(arguments, unbuffered):
     read, write = os.pipe()
-    os.close(read)  # the reader has gone, as `head` does after its lines
+    os.close(read)  # the reader has gone, like `head` after its lines
     done = start(*arguments, variables={"PYTHONUNBUFFERED": unbuffered}, stdout=write)
     os.close(write)
     _, said = done.communicate()
     assert said == ""
-    assert done.returncode == 128 + 13  # as a shell reports SIGPIPE
+    assert done.returncode == 128 + 13  # the status by which a shell reports SIGPIPE
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")

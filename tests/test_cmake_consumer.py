@@ -47,7 +47,8 @@ def installed_by_cmake(folder):
 def consumer(request, tmp_path_factory):
     """A program that was compiled against the package as pip or CMake installs it.
 
-    Without a build folder pip would compile the library: then the package is taken as it is.
+    Without a build folder pip would have to compile the library. The program is then compiled
+    against the package in this checkout.
     """
     folder = tmp_path_factory.mktemp("consumer")
     if build_folder() is None and request.param == "cmake":
@@ -127,7 +128,7 @@ def test_symbols_are_hidden_but_for_the_api():
     found = command("nm", "--dynamic", "--defined-only", "--demangle", library).splitlines()
     names = [line.split(maxsplit=2)[2] for line in found]
     ours = [name for name in names if "dsm_ext::" in name]
-    # What templates of others make of our classes is weak and carries our names too.
+    # Templates of other libraries make weak symbols that have the names of our classes in them.
     foreign = [
         line for line, name in zip(found, names, strict=True)
         if name not in ours and line.split()[1] not in "VWu"

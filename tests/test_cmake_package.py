@@ -175,7 +175,7 @@ def test_it_may_be_found_often_and_anywhere(tmp_path):
 
 
 def test_a_second_call_may_name_another_torch(tmp_path, package):
-    """A guess that failed must not look like the user's choice to the next call."""
+    """The next call must not take a guess that failed for the user's choice."""
     fake_torch(package.parent / "torch", "9.9.0")
     text = (
         "find_package(dsm_ext CONFIG QUIET)\n"

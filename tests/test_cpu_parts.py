@@ -1,4 +1,4 @@
-"""The parts of the CPU's fast path, each against ATen."""
+"""Parts of the CPU's fast path, each compared with ATen's operators."""
 
 import math
 
@@ -12,7 +12,7 @@ from dsm_ext._native import _C
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "BLAS"])
 def library(request):
-    """Products by oneDNN's kernels, then by the BLAS that processors without them fall back to."""
+    """Runs a test with oneDNN's products, then with BLAS, which other processors use."""
     before = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = request.param
     yield
@@ -63,7 +63,7 @@ def test_scores_far_apart_and_huge():
     qkv[:, :, :2] *= 30
     q, k, v = qkv.permute(2, 0, 3, 1, 4).double()
     expected = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    # Scores are of some thousands, and float32 holds those to 1e-4 only.
+    # The scores are some thousands, where float32 has an error of 1e-4.
     assert_close(_C.attention(qkv, None), expected, scale=10)
 
 

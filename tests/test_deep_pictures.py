@@ -40,7 +40,7 @@ def test_grey_of_16_bits(mode, dtype):
 
 
 def tiff(values, bits, photometric, data):
-    """One strip of grey, little-endian."""
+    """A little-endian TIFF with one strip of grey pixels."""
     height, width = values.shape
     tags = [
         (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
@@ -54,10 +54,12 @@ def tiff(values, bits, photometric, data):
 
 def test_tiff_of_other_scales():
     values = np.arange(0, 65536, 1365, dtype=np.uint16)[:48].reshape(6, 8)
-    file = tiff(values, 16, 0, values.astype("<u2").tobytes())  # 0 is white
+    file = tiff(
+        values, 16, 0, values.astype("<u2").tobytes()
+    )  # photometric 0: the value 0 is white
     assert equal(to_rgb(Image.open(file)), np.repeat((65535 - values)[..., None] >> 8, 3, 2))
 
-    values = np.arange(0, 4096, 85, dtype=np.uint16)[:48].reshape(6, 8)  # of 12 bits
+    values = np.arange(0, 4096, 85, dtype=np.uint16)[:48].reshape(6, 8)  # 12 bits a pixel
     pairs = values.reshape(-1, 2).astype(np.uint32)
     packed = (pairs[:, 0] << 12 | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
     file = tiff(values, 12, 1, packed.tobytes())

@@ -1,5 +1,4 @@
-"""Every feature of timm's Vision Transformers, alone and together: dense as timm's, merging as the
-reference."""
+"""With each feature of timm's models, dense logits equal timm's, merging ones the reference's."""
 
 import pytest
 import timm
@@ -52,7 +51,7 @@ def test_low_precision_is_as_exact_as_eager(name, dtype, device):
 
 
 def test_averages_are_weighted_by_size(device):
-    """Where all patches are alike, however unevenly they merge, the mean is that of dense."""
+    """If all patches are equal, the weighted mean does not depend on what merges."""
     model = build("average pooling", pos_embed="none").to(device)
     patch = torch.randn(2, 3, 1, 4, 1, 4, device=device).expand(2, 3, 14, 4, 14, 4)
     images = patch.reshape(2, 3, 56, 56)
@@ -61,7 +60,7 @@ def test_averages_are_weighted_by_size(device):
 
 
 def test_a_trunk_takes_any_head(device):
-    """Several heads on what a model without one gives, and on its tokens."""
+    """Heads of the user's take the pooled features of a model without a head."""
     model = build("no head").to(device)
     images = images_for(model, 4).to(device)
     trunk = dsm_ext.from_timm(model, "dsm:r=16")
@@ -107,7 +106,7 @@ def test_dynamic_img_size_can_be_asked_for(device):
     for size in ((42, 72), (40, 0)):
         with pytest.raises(ValueError, match="multiples of 4 and 4 pixels"):
             fast(torch.randn(2, 3, *size, device=device))
-    fast.schedule = "tome:r=49"  # half of the least grid's patches, and of no smaller one's
+    fast.schedule = "tome:r=49"  # more than half of the patches of a smaller picture
     too_small = r"expected r of block 0 to be in \[0, 24\], .* a picture of 28 x 28 pixels, got 49"
     with pytest.raises(ValueError, match=too_small):
         fast(torch.randn(2, 3, 28, 28, device=device))

@@ -167,7 +167,7 @@ def test_bad_pickles(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.pt is not a file of weights alone"):
             load_weights(path)
-    torch.save(torch.nn.Linear(2, 2), path)  # code, not weights
+    torch.save(torch.nn.Linear(2, 2), path)  # a pickled module, not weights
     with pytest.raises(ValueError, match=r"bad\.pt is not a file of weights alone"):
         load_weights(path)
     for content in ([1, 2], {"a": 1}):

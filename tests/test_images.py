@@ -32,7 +32,7 @@ def test_pictures_are_turned_by_their_tag(kind, options, orientation, tmp_path):
         assert equal(to_rgb(image.convert("RGB")), pixels)
     with Image.open(path) as image:
         assert equal(to_rgb(image), pixels)
-        assert equal(to_rgb(image), pixels)  # whoever asks again gets the same
+        assert equal(to_rgb(image), pixels)  # a second call gives the same
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -54,7 +54,7 @@ def test_every_mode_is_turned(mode):
         else picture.convert(mode)
     )
     straight = np.asarray(to_rgb(picture))
-    # Pillow 10.1 does not turn 16 bits.
+    # Pillow 10.1 cannot turn pictures of 16 bits.
     turned = np.ascontiguousarray(np.rot90(np.asarray(picture)))
     camera = Image.fromarray(turned) if mode == "I;16" else taken(picture, 6)
     assert equal(to_rgb(reopened(camera, "PNG", exif=tag(6))), straight)
@@ -74,10 +74,10 @@ def test_other_orientations_are_ignored(value):
         b"Exif\0\0garbage, not tags at all",
         b"Exif\0\0II*\0\xff\xff\xff\x7f",
         b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff",
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0",  # as text
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0",  # text
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # Pillow tells of broken tags
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of broken tags
 def test_broken_tags_do_not_cost_the_picture(exif):
     pixels = colours()
     assert equal(to_rgb(reopened(Image.fromarray(pixels), "PNG", exif=exif[6:])), pixels)
@@ -115,7 +115,7 @@ def test_floats_saved_as_tiff_are_refused(tmp_path):
 
 
 def test_transparent_pixels_show_the_colour_in_the_file():
-    """As timm and torchvision have it."""
+    """timm and torchvision do so too."""
     pixels = colours(channels=4)
     picture = Image.fromarray(pixels)
     assert equal(to_rgb(picture), pixels[..., :3])
@@ -139,9 +139,6 @@ def test_the_first_frame_of_an_animation(kind, tmp_path):
 def test_other_things_than_pictures(other):
     with pytest.raises(TypeError, match=r"to_rgb: expected a PIL image, got"):
         to_rgb(other)
-
-
-# Files.
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -202,9 +199,6 @@ def test_one_picture_does_not_end_a_run(tmp_path, monkeypatch, capsys):
         ):  # fmt: skip
             assert line.startswith("skipped: ") and text in line
         assert all(line.count(path) == 1 for line, path in zip(said, batches.skipped, strict=True))
-
-
-# Preprocessing.
 
 
 def test_whoever_hands_pictures_over_has_them_turned():

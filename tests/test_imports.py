@@ -1,4 +1,4 @@
-"""What is imported when, and what an import that fails says."""
+"""What ``import dsm_ext`` imports, and the messages of imports that fail."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ LATE = ("timm", "torchvision", "transformers", "PIL", "tqdm.auto", "sklearn")
 
 
 def printed(code, *arguments, path=ROOT, status=0):
-    """What a Python of its own prints, or its last line on stderr where it must fail."""
+    """What a process of Python prints, or the last line of stderr if it must fail."""
     done = python("-c", code, *arguments, path=path)
     assert done.returncode == status, done.stderr
     return done.stdout if status == 0 else done.stderr.splitlines()[-1]
@@ -44,8 +44,8 @@ def test_loading_a_folder_needs_neither_timm_nor_pillow(tmp_path):
     assert printed(code, str(tmp_path)).strip() == "[]"
 
 
-# Each is what a program may import first. Every one runs in a fork of a process that has imported
-# only what the package itself imports: torch, timm and transformers take most of the time.
+# The first imports of a program. Each runs in a fork of a process that has imported torch and timm
+# but not dsm_ext, because these imports take seconds.
 FIRST = [
     "import dsm_ext.from_timm",
     "from dsm_ext.from_timm import create_timm",
@@ -123,7 +123,7 @@ def test_the_command_line_may_be_called_in_every_way():
 
 
 def copied(folder):
-    """The package in a folder of its own, to be spoilt."""
+    """A copy of the package, which a test may damage."""
     target = folder / "dsm_ext"
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("include", "__pycache__"))
     shutil.copy(PACKAGE.parent / "dsm_ext_cli.py", folder)

@@ -25,7 +25,7 @@ def images():
 
 
 class Marked(nn.Linear):
-    """A layer of somebody's own."""
+    """A user's subclass of a layer."""
 
 
 def swap_blocks(fast):
@@ -147,7 +147,7 @@ def test_what_changes_nothing_is_taken(fast, images):
     seen = []
     fast.register_forward_hook(lambda module, given, logits: seen.append(logits))
     assert torch.equal(fast(images), expected)
-    assert len(seen) == 1  # hooks of the model itself are called
+    assert len(seen) == 1  # torch calls the hooks of the model itself
 
 
 def test_parts_compute_what_they_look_like(images):

@@ -1,4 +1,4 @@
-"""Importing, versions, pictures, and what the operators promise to torch.compile."""
+"""The version, the public names, the README's examples, and operators under torch.compile."""
 
 import re
 import subprocess

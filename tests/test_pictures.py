@@ -1,4 +1,4 @@
-"""Pictures of what merged, and ``dsm-ext show``, which draws them."""
+"""Pictures of merged patches, and ``dsm-ext show``, which draws them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from dsm_ext.pictures import GAP, HEAD, _font, enlarge, filmstrip, sheet, to_ima
 
 NAME = "vit_tiny_patch16_224"
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
-SIDE, FRAME = 448, 336  # of the pictures that the command draws
+SIDE, FRAME = 448, 336  # sides of the pictures that the command draws
 
 
 def plain(color, height, width):
@@ -22,7 +22,7 @@ def plain(color, height, width):
 
 
 def cells(color, grid, patch, border):
-    """Patches of one colour, all apart, with two pixels between them, drawn with loops."""
+    """Patches of one colour that did not merge, with lines of two pixels between them."""
     pixels = np.full((grid[0] * patch, grid[1] * patch, 3), color, dtype=np.uint8)
     for row in range(1, grid[0]):
         pixels[row * patch - 1 : row * patch + 1] = border
@@ -142,9 +142,6 @@ def test_filmstrip_refuses_what_does_not_fit(titles, columns, source, message):
         filmstrip(torch.zeros(3, 4, 4), [source], titles, (2, 2), columns=columns)
 
 
-# The command.
-
-
 @pytest.fixture
 def weights(vit_tiny_file):
     return vit_tiny_file
@@ -162,7 +159,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Makes the command take this model instead of the one that is named."""
+    """A function that makes the command take this model in place of the named one."""
 
     def use(model):
         monkeypatch.setattr(common, "trained_model", lambda args: model)
@@ -177,7 +174,7 @@ def size_of(path):
 
 
 def cut(path, column, row=0, size=(SIDE, SIDE)):
-    """A picture out of a sheet."""
+    """One picture of a sheet."""
     left, top = GAP + column * (size[0] + GAP), HEAD + row * (size[1] + GAP)
     with Image.open(path) as image:
         return np.array(image.crop((left, top, left + size[0], top + size[1])))

@@ -7,7 +7,7 @@ import sys
 import pytest
 from commands import ROOT
 
-# In place of Python: tells the version of another torch, and passes everything else on.
+# Replaces Python: prints the version of another torch, and passes all other calls on.
 PYTHON = """#!/bin/sh
 if [ "$1" = -c ]; then echo "{torch}"; else exec "{python}" "$@"; fi
 """

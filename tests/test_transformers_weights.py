@@ -89,7 +89,9 @@ def test_vision_config_of_clip_may_leave_out_defaults(saved):
     }
     file.write_text(json.dumps(config))
     check(*load_transformers(path), model)
-    config["vision_config_dict"] = config["vision_config"]  # as older versions wrote it
+    config["vision_config_dict"] = config[
+        "vision_config"
+    ]  # older versions of transformers wrote this key
     config["vision_config"] = {}
     file.write_text(json.dumps(config))
     check(*load_transformers(path), model)

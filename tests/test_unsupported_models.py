@@ -78,7 +78,7 @@ def test_an_attention_pool_of_another_scale_is_refused():
 
 
 def test_rotary_models_are_refused():
-    """EVA and rotary models."""
+    """EVA models have rotary positions."""
     with pytest.raises(NotImplementedError, match=r"the architecture timm\.models\.eva\.Eva"):
         dsm_ext.from_timm(timm.create_model("eva02_tiny_patch14_224", depth=1))
 

@@ -88,7 +88,7 @@ def test_what_is_no_model_is_described_briefly(model):
 
 
 def test_scripted_models_are_refused():
-    with warnings.catch_warnings(action="ignore"):  # torch says that scripting is old
+    with warnings.catch_warnings(action="ignore"):  # torch warns that scripting is deprecated
         scripted = torch.jit.script(torch.nn.Linear(2, 2))
     with pytest.raises(TypeError, match="scripted or traced module; give the timm model"):
         dsm_ext.from_timm(scripted)

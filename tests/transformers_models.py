@@ -18,7 +18,7 @@ TEXT = {
 
 
 def create(kind, config, **kwargs):
-    """Random weights, all of them away from their initial zeros and ones."""
+    """A model with random weights, none of which has its initial value of 0 or 1."""
     model = getattr(transformers, kind)(config, **kwargs)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -69,7 +69,7 @@ def images_for(model):
 
 @torch.no_grad()
 def expected(model, images):
-    """What timm's forward gives: logits, projections or the class token behind the last norm."""
+    """What timm's forward gives: logits, projections, or the class token after the last norm."""
     if isinstance(model, transformers.CLIPModel):
         hidden = model.vision_model(images).pooler_output
         return model.visual_projection(hidden)
@@ -102,7 +102,7 @@ MODELS = {
     "ViT with quick_gelu": lambda: vit(hidden_act="quick_gelu"),
     "ViT with a large eps": lambda: vit(layer_norm_eps=0.1),
     "ViT of one channel": lambda: vit(num_channels=1),
-    # 44 * (109 / 44) is less than 109.
+    # In floating point 44 * (109 / 44) is less than 109.
     "ViT of other widths": lambda: vit(hidden_size=44, intermediate_size=109),
     "ViT of oblong images and patches": lambda: vit(image_size=(56, 28), patch_size=(14, 7)),
     "DeiT": lambda: deit("DeiTForImageClassification"),
