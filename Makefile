@@ -72,6 +72,8 @@ build: $(VENV)/.packages
 	@echo "building dsm_ext: some minutes the first time (log: build/install.log)"
 	@pip install --verbose --no-build-isolation --no-deps --editable . > build/install.log 2>&1 || \
 	  { cat build/install.log; exit 1; }
+	@cmake --build $(BUILD) --target _cpu_parts >> build/install.log 2>&1 || \
+	  { cat build/install.log; exit 1; }
 	@sed -n 's/^ *-- \(dsm_ext: CUDA\)/\1/p' build/install.log
 
 # Everything that pyproject.toml asks for, before the project itself: the build needs torch.

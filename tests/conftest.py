@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from models import create
+from safetensors.torch import save_file
+from timm.layers import weight_init
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -11,6 +14,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "cuda: needs a CUDA device")
     # timm embeds patches by a convolution, which would round float32 to TF32.
     torch.backends.cudnn.allow_tf32 = False
+    # timm initialises weights by a truncated normal distribution, which takes far longer.
+    weight_init._trunc_normal_ = lambda tensor, mean, std, low, high: tensor.normal_(mean, std)
 
 
 def pytest_collection_modifyitems(items):
@@ -27,13 +32,24 @@ def device(request):
     return torch.device(request.param)
 
 
-@pytest.fixture(params=["fast", "reference"])
+@pytest.fixture(params=["fast", "aten"])
 def cpu_path(request, monkeypatch):
-    """Makes models of this test take one path on the CPU, then the other."""
-    if request.param == "reference" and "cuda" in request.keywords:
-        pytest.skip("paths differ on the CPU alone")
+    """Runs a test twice on the CPU: with models on the fast path, then on the ATen path."""
+    if request.param == "aten" and "cuda" in request.keywords:
+        pytest.skip("a GPU has no two paths")
     monkeypatch.setenv("DSM_EXT_CPU", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def cpu_parts():
+    """The products and the attention of the CPU's fast path by themselves."""
+    from tools import cpu_parts
+
+    try:
+        return cpu_parts.load()
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +58,46 @@ def seed():
 
 
 @pytest.fixture(scope="session")
+def deit_tiny():
+    """timm's deit_tiny_patch16_224 with random weights, which no test may change."""
+    torch.manual_seed(0)
+    return create("deit_tiny_patch16_224")
+
+
+@pytest.fixture(scope="session")
+def deit_tiny_file(deit_tiny, tmp_path_factory):
+    """The weights of ``deit_tiny`` as a safetensors file, which no test may change."""
+    path = tmp_path_factory.mktemp("deit_tiny") / "model.safetensors"
+    save_file(deit_tiny.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vit_tiny_file(tmp_path_factory):
+    """Random weights of timm's vit_tiny_patch16_224, which no test may change."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vit_tiny") / "model.safetensors"
+    save_file(create("vit_tiny_patch16_224").state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a model of the transformers library, and returns the folder."""
+
+    def save(model, **kwargs):
+        model.save_pretrained(tmp_path, **kwargs)
+        return tmp_path
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def data():
     """The folder with deit_tiny_patch16_224.safetensors and imagenet_samples/."""
     folder = os.environ.get("DSM_EXT_DATA")
     if not folder:
-        pytest.skip("DSM_EXT_DATA is not set: real weights and pictures are not at hand")
+        pytest.skip("DSM_EXT_DATA names no folder with real weights and pictures")
     folder = Path(folder)
     if not (folder / "deit_tiny_patch16_224.safetensors").is_file():
         pytest.skip(f"DSM_EXT_DATA has no deit_tiny_patch16_224.safetensors: {folder}")

@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 
 def randomize(model):
-    """Weights away from their initial zeros and ones, so that a forgotten one shows."""
+    """Move weights away from their initial zeros and ones, so that tests notice a lost one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
@@ -22,7 +22,7 @@ def create(name, **kwargs):
 
 
 def small(distilled=False, **kwargs):
-    """4 blocks of 32 channels over a 14 x 14 grid."""
+    """A model with 4 blocks, 32 channels and a grid of 14 x 14 patches."""
     arguments = {
         "img_size": 56, "patch_size": 4, "embed_dim": 32, "depth": 4, "num_heads": 2,
         "num_classes": 10,
@@ -32,7 +32,7 @@ def small(distilled=False, **kwargs):
 
 
 def prepared(**kwargs):
-    """``small``, of which is known how pictures are prepared for it."""
+    """``small`` with a ``pretrained_cfg``, which says how to prepare pictures for the model."""
     model = small(**kwargs)
     model.pretrained_cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     return model

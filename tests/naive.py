@@ -1,6 +1,8 @@
-"""ALGORITHM of matching and merging as loops over single tokens, for one image.
+"""Matching and merging as loops over the tokens of one image.
 
-Written from the definition, without looking at the reference: an oracle for both."""
+This code was written from the definition, without a look at the reference, so that it can check
+both the library and the reference.
+"""
 
 import math
 
@@ -17,7 +19,7 @@ def cosine(a, b):
 
 
 def match_one(metric, r, prefix):
-    """[N, D] -> list of N destinations, for a global step. r is capped at half."""
+    """[N, D] -> the destinations [N] of a global step. At most half of the patches merge."""
     n = len(metric)
     r = min(r, (n - prefix) // 2)
     if r == 0:
@@ -50,7 +52,7 @@ def merge_one(x, size, destination):
 
 
 def tome_forward(model, image, r):
-    """Logits [classes], source map and sizes of one image [channels, h, w], r for each block."""
+    """Logits, source and sizes of one image [channels, h, w]; ``r`` has a count per block."""
     x = model._pos_embed(model.patch_embed(image[None]))[0]
     prefix = model.num_prefix_tokens
     size = torch.ones(len(x))

@@ -1,5 +1,7 @@
-"""How close the decisions of a matching were, so that indices can be compared exactly where they
-were not a matter of rounding."""
+"""Margins of the decisions of a matching.
+
+Tests compare indices exactly, but only for images in which rounding cannot change a decision.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from dsm_ext import reference
 
 
 def decision_margin(metric, r, prefix=0, windows=(), order=None):
-    """[B]: the least difference of two similarities that decided something, in float64.
+    """The least margin of a decision in each image, in float64 [B].
 
-    What decides: for a pair that merges, its token's best partner against the second best; and for
-    the choice of pairs, the worst that merges against the best that does not.
+    There are two kinds of decisions. A token that merges has a best partner and a second best: the
+    margin is the difference of their similarities. And of all pairs the best r merge: the margin is
+    the difference between the worst pair that merges and the best pair that does not.
     """
     b, n, _ = metric.shape
     least = torch.full((b,), math.inf, dtype=torch.float64)
@@ -41,7 +44,7 @@ def decision_margin(metric, r, prefix=0, windows=(), order=None):
 
 @contextmanager
 def recorded_margins():
-    """Within it, ``reference.match`` notes its margins; gives a list of tensors [B]."""
+    """Inside this context, each call of ``reference.match`` appends its margins [B] to the list."""
     match, margins = reference.match, []
 
     def recording(metric, r, prefix=0, windows=(), order=None):

@@ -1,4 +1,4 @@
-"""What equality with the reference means for a whole model."""
+"""Compares all results of a model with those of the reference."""
 
 import torch
 from near_ties import recorded_margins

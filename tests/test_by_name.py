@@ -1,4 +1,4 @@
-"""Models by name: the arguments of timm's create_model, beside a file of weights."""
+"""``from_timm`` with a name takes the arguments of timm's create_model and a weight file."""
 
 import re
 
@@ -25,7 +25,7 @@ def file_of(model, tmp_path, **changes):
 
 @torch.no_grad()
 def check_like_timm(name, path, **kwargs):
-    """Where timm's create_model takes the file, we give the same logits."""
+    """Our model gives the logits of the model that timm's create_model makes from the file."""
     theirs = timm.create_model(name, checkpoint_path=str(path), **kwargs).eval()
     images = images_for(theirs, 1)
     assert_close(dsm_ext.from_timm(name, "dense", weights=path, **kwargs)(images), theirs(images))
@@ -130,7 +130,7 @@ def test_misfits_name_the_argument_that_mends_them(hint, tmp_path):
         dsm_ext.from_timm(NAME, weights=path, **kwargs)
     assert error.match(hint)
     assert error.match(f"{path} as {NAME}")
-    with pytest.raises(RuntimeError):  # timm refuses it as well
+    with pytest.raises(RuntimeError):  # timm refuses the file too
         timm.create_model(NAME, checkpoint_path=str(path), **kwargs)
 
 
@@ -234,7 +234,7 @@ def test_unsupported_names_are_refused_before_anything_is_downloaded(name, kwarg
 
 @torch.no_grad()
 def test_a_new_head_for_weights_that_timm_has(tmp_path):
-    """As timm: another number of classes gets a head of random weights."""
+    """For another number of classes the model gets a head with random weights, as in timm."""
     folder = tmp_path / "hub"
     timm.models._hub.save_for_hf(create(NAME, num_classes=5), folder)
     images = torch.randn(1, 3, 224, 224)

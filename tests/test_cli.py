@@ -1,26 +1,24 @@
-"""The command line, as a user types it."""
+"""The commands of ``dsm-ext`` and what each prints."""
 
 import json
 
 import pytest
-import torch
+from commands import run
 from models import create
 from PIL import Image
 from safetensors.torch import save_file
 
 import dsm_ext
+from dsm_ext import digits
 from dsm_ext.cli import main
 from dsm_ext.images import label_images
 
 NAME = "vit_tiny_patch16_224"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(create(NAME).state_dict(), path)
-    return str(path)
+@pytest.fixture
+def weights(vit_tiny_file):
+    return vit_tiny_file
 
 
 @pytest.fixture
@@ -30,11 +28,6 @@ def pictures(tmp_path):
     for i, wordnet in enumerate(["n01440764", "n01484850", "n01494475"]):
         Image.new("RGB", (250, 200), (80 * i, 40, 90)).save(folder / f"{wordnet}_x.JPEG")
     return folder
-
-
-def run(capsys, *arguments, status=0):
-    assert main([str(a) for a in arguments]) == status
-    return capsys.readouterr()
 
 
 def test_plan(capsys):
@@ -150,8 +143,10 @@ def test_bench_profile_by_operators(capsys):
     assert "ms on 1 thread," in out
 
 
-def test_demo(capsys, tmp_path):
+def test_demo(capsys, tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    images, labels = digits.load_digits("test")  # the first 60 are enough here
+    monkeypatch.setattr(digits, "load_digits", lambda part: (images[:60], labels[:60]))
     picture = tmp_path / "demo.png"
     out = run(capsys, "demo", "--output", picture, "--rounds", 1).out
     for name in ("timm, dense", "dsm_ext, dense", "dsm_ext, ToMe", "dsm_ext, DFE", "dsm_ext, DSM"):

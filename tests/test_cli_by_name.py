@@ -1,9 +1,10 @@
-"""The shape of a timm name, and which weights of a file are taken, on the command line."""
+"""Options of the command line that change the shape of a timm model or select weights of a file."""
 
 import json
 
 import pytest
 import torch
+from commands import run
 from models import create, randomize
 from PIL import Image
 from safetensors.torch import save_file
@@ -11,7 +12,6 @@ from timm.data import resolve_data_config
 from timm.models import create_model
 
 import dsm_ext
-from dsm_ext.cli import main
 
 NAME = "vit_tiny_patch16_224"
 SHAPE = {"img_size": (96, 64), "num_classes": 7, "in_chans": 1, "global_pool": "avg"}
@@ -20,14 +20,9 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def run(capsys, *arguments, status=0):
-    assert main([str(a) for a in arguments]) == status, capsys.readouterr().err
-    return capsys.readouterr()
-
-
 @pytest.fixture
 def odd(tmp_path):
-    """Weights of an oblong grey model with seven classes, and the model."""
+    """A file of weights, and its model: oblong images of one channel, seven classes."""
     model = create(NAME, **SHAPE)
     save_file(model.state_dict(), tmp_path / "odd.safetensors")
     return tmp_path / "odd.safetensors", model
@@ -54,7 +49,7 @@ def test_every_command_takes_the_shape_of_a_name(odd, picture, tmp_path, capsys)
     by_folder = run(capsys, "classify", tmp_path / "model", picture).out
     shares = [float(line.split()[0]) for line in out.splitlines() if "%" in line]
     others = [float(line.split()[0]) for line in by_folder.splitlines() if "%" in line]
-    assert shares == pytest.approx(others, abs=0.3)  # Pillow's resize beside ours
+    assert shares == pytest.approx(others, abs=0.3)  # Pillow and our code resize differently
     assert dsm_ext.model_info(tmp_path / "model").preprocessing.mean == pytest.approx((mean,))
 
     run(capsys, "show", *named, picture, "-o", tmp_path / "out", "--schedule", "tome:r=1")

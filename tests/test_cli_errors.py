@@ -1,6 +1,8 @@
-"""The command line where something is wrong around it: pipes, disks, devices, no docstrings."""
+"""The command line with broken pipes, full disks, unknown devices, and no docstrings."""
 
+import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT, python, start
 from models import create, prepared
 from PIL import Image
 
@@ -16,25 +19,12 @@ from dsm_ext.cli import main
 from dsm_ext_cli.run import _one_line
 
 NAME = "vit_tiny_patch16_224"
-ROOT = Path(dsm_ext.__file__).parent.parent
 FULL = Path("/dev/full")
 QUICK = ["--batch", "1", "--rounds", "1", "--schedule", "dense", "--peers", ""]
 
 
-def start(*arguments, variables=(), **kwargs):
-    """The command in a process of its own; what it prints is not buffered line by line."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), **dict(variables)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "dsm_ext_cli", *map(str, arguments)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
 def one_line(capsys, *arguments):
-    """What main says about arguments that it must refuse, with 2."""
+    """The one line that main prints to stderr for arguments that it must refuse with status 2."""
     try:
         status = main([str(a) for a in arguments])
     except SystemExit as end:
@@ -46,24 +36,28 @@ def one_line(capsys, *arguments):
     return said.err
 
 
-@pytest.mark.parametrize("buffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["show", "-h"], ["plan", NAME]])
-def test_a_closed_pipe_is_a_silent_end(arguments, buffered):
+# Arguments and PYTHONUNBUFFERED: with "1" Python writes at once, else when the command ends.
+# Only "plan" imports torch, which takes seconds.
+CALLS = [(a, u) for a in (["--help"], ["--version"], ["show", "-h"]) for u in ("", "1")]
+CALLS += [(["plan", NAME], "")]
+
+
+@pytest.mark.parametrize("arguments, unbuffered", CALLS)
+def test_a_closed_pipe_is_a_silent_end(arguments, unbuffered):
     read, write = os.pipe()
-    os.close(read)  # the reader has gone, as `head` does after its lines
-    done = start(*arguments, variables={"PYTHONUNBUFFERED": buffered}, stdout=write)
+    os.close(read)  # the reader has gone, like `head` after its lines
+    done = start(*arguments, variables={"PYTHONUNBUFFERED": unbuffered}, stdout=write)
     os.close(write)
     _, said = done.communicate()
     assert said == ""
-    assert done.returncode == 128 + 13  # as a shell reports SIGPIPE
+    assert done.returncode == 128 + 13  # the status by which a shell reports SIGPIPE
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")
-@pytest.mark.parametrize("buffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plan", NAME]])
-def test_a_full_disk_is_one_line(arguments, buffered):
+@pytest.mark.parametrize("arguments, unbuffered", CALLS)
+def test_a_full_disk_is_one_line(arguments, unbuffered):
     with FULL.open("w") as full:
-        done = start(*arguments, variables={"PYTHONUNBUFFERED": buffered}, stdout=full)
+        done = start(*arguments, variables={"PYTHONUNBUFFERED": unbuffered}, stdout=full)
         _, said = done.communicate()
     assert done.returncode == 2
     assert len(said.splitlines()) == 1
@@ -81,36 +75,42 @@ def test_a_closed_output_is_no_fault():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["--help"],
-        ["demo", "--help"],
-        ["plan", NAME],
-        ["classify", "FOLDER", "PICTURE"],
-        ["show", "FOLDER", "PICTURE", "-o", "OUT"],
-        ["eval", "FOLDER", "--images", "PICTURES"],
-        ["export", "FOLDER", "-o", "OUT"],
-        ["bench", "FOLDER", "--batch", "1", "--rounds", "1"],
-    ],
-)
-def test_commands_run_without_docstrings(command, tmp_path):
-    """``python -OO`` takes docstrings and asserts away."""
-    model = prepared()
-    dsm_ext.export(dsm_ext.from_timm(model, "tome:r=2"), tmp_path / "model")
+COMMANDS = """
+import json, sys
+from dsm_ext_cli import main
+for arguments in json.loads(sys.argv[1]):
+    print("run", *arguments, flush=True)
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code or 0
+    if status:
+        sys.exit(f"{arguments}: {status}")
+"""
+
+
+def test_commands_run_without_docstrings(tmp_path):
+    """``python -OO`` drops docstrings and assertions."""
+    dsm_ext.export(dsm_ext.from_timm(prepared(), "tome:r=2"), tmp_path / "model")
     picture = tmp_path / "pictures" / "0" / "a.png"
     picture.parent.mkdir(parents=True)
     Image.new("RGB", (70, 50), (200, 40, 90)).save(picture)
-    places = {
-        "FOLDER": tmp_path / "model", "PICTURE": picture, "PICTURES": tmp_path / "pictures",
-        "OUT": tmp_path / "out",
-    }  # fmt: skip
-    arguments = [places.get(word, word) for word in command]
-    variables = {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = start(*arguments, variables=variables, stdout=subprocess.PIPE)
-    out, said = done.communicate()
-    assert done.returncode == 0, said
-    assert out
+    model, out = tmp_path / "model", tmp_path / "out"
+    commands = [
+        ["--help"],
+        ["demo", "--help"],
+        ["plan", NAME],
+        ["classify", model, picture],
+        ["show", model, picture, "-o", out],
+        ["eval", model, "--images", tmp_path / "pictures"],
+        ["export", model, "-o", out],
+        ["bench", model, "--batch", "1", "--rounds", "1"],
+    ]
+    commands = [[str(word) for word in command] for command in commands]
+    done = python("-OO", "-c", COMMANDS, json.dumps(commands), PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0, done.stderr
+    printed = re.split(r"^run .*\n", done.stdout, flags=re.MULTILINE)
+    assert [bool(text) for text in printed] == [False] + [True] * len(commands)
 
 
 DEVICES = [
@@ -135,7 +135,7 @@ def test_devices_that_dsm_ext_does_not_run_on_are_named(command, device, message
     assert message in said and "cuda:N" in said
 
 
-# The names of these tests must not be "cuda" alone, by which tests for GPUs are skipped.
+# An id that is "cuda" alone would make conftest.py skip the test where no GPU is.
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", "cuda:999"], ids="device {}".format)
 def test_cuda_without_a_device_is_named(device, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

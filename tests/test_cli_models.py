@@ -1,29 +1,24 @@
-"""What a command's MODEL may be: a timm name, a folder, an exported file; and how classes look."""
+"""A command takes a timm name, a folder or an exported file, and prints names of classes."""
 
 import json
 
 import pytest
 import torch
+from commands import run
 from models import create, small
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import dsm_ext
-from dsm_ext.cli import main
 from dsm_ext.cli.classify import beside, short_names
 
 NAME = "vit_tiny_patch16_224"
 QUICK = ["--batch", "1", "--rounds", "1"]
 
 
-def run(capsys, *arguments, status=0):
-    assert main([str(a) for a in arguments]) == status, capsys.readouterr().err
-    return capsys.readouterr()
-
-
 @pytest.fixture
 def exported(tmp_path):
-    """A folder that timm knows too, with a schedule of its own."""
+    """An exported folder with a schedule; its config names an architecture of timm."""
     model = create(NAME, depth=3, num_classes=4, in_chans=1, img_size=96)
     dsm_ext.export(dsm_ext.from_timm(model, "tome:r=3"), tmp_path / "model", model)
     return tmp_path / "model"
@@ -31,7 +26,7 @@ def exported(tmp_path):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A folder that names no architecture."""
+    """An exported folder whose config names no architecture of timm."""
     dsm_ext.export(dsm_ext.from_timm(small(), "dsm:r=2,local=1"), tmp_path / "foreign")
     return tmp_path / "foreign"
 
@@ -93,7 +88,7 @@ def test_every_command_takes_a_folder_and_an_exported_file(part, exported, pictu
 
 
 def test_eval_of_a_folder_is_that_of_its_timm_name(exported, pictures, capsys):
-    """The same answers, whether timm or the folder says how to prepare a picture."""
+    """The preprocessing of the folder gives the same answers as that of timm."""
     path = exported.parent / "three"
     model = create(NAME, num_classes=3)
     dsm_ext.export(dsm_ext.from_timm(model, "dense"), path, model)

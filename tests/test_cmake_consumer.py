@@ -1,101 +1,63 @@
-"""Separate C++ projects, built against the installed package: Python's logits, without Python."""
+"""C++ projects that use the installed package give the logits of Python, without Python."""
 
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from cmake_projects import (
+    TORCH,
+    build_folder,
+    command,
+    compile_project,
+    configure,
+    example,
+    forget_where_it_was_built,
+    run,
+)
+from commands import ROOT
+from features import build
 from models import create, images_for
 from safetensors.torch import save_file
-from test_features import build
 from tolerance import assert_close
 
 import dsm_ext
 
-ROOT = Path(__file__).parent.parent
-TORCH = Path(torch.__file__).parent
 
-
-def command(*arguments, **kwargs):
-    done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, **kwargs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def bare_environment(folder):
-    """One without an activated Python environment: no Python on the PATH has torch."""
-    tools = folder / "tools"
-    if not tools.exists():
-        tools.mkdir(parents=True)
-        for tool in ("cmake", "ninja"):
-            (tools / tool).symlink_to(shutil.which(tool))
-    compilers = [p for p in ("/usr/local/bin", "/usr/bin", "/bin") if Path(p).is_dir()]
-    dropped = ("PYTHON", "LD_", "VIRTUAL_ENV", "CONDA")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return kept | {"PATH": os.pathsep.join([str(tools), *compilers])}
-
-
-def configure(source, folder, prefix, *arguments):
-    for tool in ("cmake", "ninja"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    return subprocess.run(
-        [
-            *("cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)),
-            *(f"-DCMAKE_PREFIX_PATH={prefix}", *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        env=bare_environment(Path(folder).parent),
-    )
-
-
-def compile_project(source, folder, prefix=dsm_ext.cmake_prefix_path):
-    done = configure(source, folder, prefix)
-    assert done.returncode == 0, done.stderr
-    command("cmake", "--build", folder)
-
-
-def run(program, *arguments, **kwargs):
-    """With nothing of Python's environment."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_"))}
-    return subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, env=clean, **kwargs
-    )
-
-
-def build_folder():
-    folder = Path(os.environ.get("DSM_EXT_BUILD_DIR", "unset"))
-    if not (ROOT / folder / "CMakeCache.txt").is_file():
-        pytest.skip("DSM_EXT_BUILD_DIR, as `make test` sets it, names no build folder")
-    return ROOT / folder
-
-
-def installed(where, tmp_path):
-    """The prefix of the package as pip installs it, in this checkout or anywhere, or as CMake."""
-    if where == "editable":
-        return dsm_ext.cmake_prefix_path
-    if where == "cmake":
-        command(
-            "cmake", "--install", build_folder(), "--component", "core", "--prefix", tmp_path / "p"
-        )
-        return tmp_path / "p"
+def installed_by_pip(folder):
+    """The package as pip unpacks a wheel, beside torch; the place of its build is gone."""
     variables = os.environ | {"DSM_EXT_BUILD_DIR": str(build_folder())}
     pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
-    command(*pip, "--target", tmp_path / "site", ROOT, env=variables)
-    return tmp_path / "site" / "dsm_ext"
+    command(*pip, "--target", folder / "site", ROOT, env=variables)
+    forget_where_it_was_built(folder / "site" / "dsm_ext")
+    (folder / "site" / "torch").symlink_to(TORCH)
+    return folder / "site" / "dsm_ext"
 
 
-@pytest.fixture(scope="module", params=["editable", "pip", "cmake"])
+def installed_by_cmake(folder):
+    prefix = folder / "prefix"
+    command("cmake", "--install", build_folder(), "--component", "core", "--prefix", prefix)
+    return prefix
+
+
+@pytest.fixture(scope="module", params=["pip", "cmake"])
 def consumer(request, tmp_path_factory):
+    """A program that was compiled against the package as pip or CMake installs it.
+
+    Without a build folder pip would have to compile the library. The program is then compiled
+    against the package in this checkout.
+    """
     folder = tmp_path_factory.mktemp("consumer")
-    compile_project(
-        ROOT / "tests" / "cmake_consumer", folder / "build", installed(request.param, folder)
-    )
+    if build_folder() is None and request.param == "cmake":
+        pytest.skip("DSM_EXT_BUILD_DIR, as `make test` sets it, names no build folder")
+    elif build_folder() is None:
+        prefix = dsm_ext.cmake_prefix_path
+    else:
+        prefix = installed_by_pip(folder) if request.param == "pip" else installed_by_cmake(folder)
+    compile_project(ROOT / "tests" / "cmake_consumer", folder / "build", prefix)
     return folder / "build" / "consumer"
 
 
@@ -119,7 +81,6 @@ def test_faults_are_named(consumer, tmp_path):
 
 
 def test_the_readmes_program_and_its_cmake_lines(tmp_path):
-    """Both as they stand."""
     readme = (ROOT / "README.md").read_text()
     for language, name in (("cpp", "main.cpp"), ("cmake", "CMakeLists.txt")):
         block = re.search(rf"```{language}\n(.*?)```", readme, re.DOTALL)[1]
@@ -134,12 +95,12 @@ def test_the_readmes_program_and_its_cmake_lines(tmp_path):
 
 
 def test_example_serve_threads(tmp_path):
-    compile_project(ROOT / "examples" / "cpp" / "serve_threads", tmp_path / "build")
+    program = example("serve_threads", tmp_path / "build")
     dsm_ext.export(dsm_ext.from_timm(create("vit_tiny_patch16_224", depth=6)), tmp_path / "model")
-    done = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 3, 30)
+    done = run(program, tmp_path / "model", 3, 30)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"30 requests by 3 threads: [\d.]+ images/s, 0 wrong\n", done.stdout)
-    none = run(tmp_path / "build" / "dsm_ext_serve_threads", tmp_path / "model", 0)
+    none = run(program, tmp_path / "model", 0)
     assert (none.returncode, none.stderr[:6]) == (2, "usage:")
 
 
@@ -167,7 +128,7 @@ def test_symbols_are_hidden_but_for_the_api():
     found = command("nm", "--dynamic", "--defined-only", "--demangle", library).splitlines()
     names = [line.split(maxsplit=2)[2] for line in found]
     ours = [name for name in names if "dsm_ext::" in name]
-    # What templates of others make of our classes is weak and carries our names too.
+    # Templates of other libraries make weak symbols that have the names of our classes in them.
     foreign = [
         line for line, name in zip(found, names, strict=True)
         if name not in ours and line.split()[1] not in "VWu"

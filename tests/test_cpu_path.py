@@ -1,4 +1,4 @@
-"""The CPU's fast path as a whole: batches, threads, weights that change, memory."""
+"""The CPU's fast path compared with the ATen path: batches, threads, changed weights, memory."""
 
 import copy
 import threading
@@ -15,7 +15,7 @@ from dsm_ext.timm_models.from_timm import from_timm
 
 def both(model, schedule="dsm:r=16"):
     fast, plain = from_timm(model, schedule), from_timm(model, schedule)
-    plain.cpu_path = "reference"
+    plain.cpu_path = "aten"
     return fast, plain
 
 
@@ -28,14 +28,14 @@ def threads():
 
 def test_environment_chooses_the_path(monkeypatch):
     assert from_timm(small(), "dense").cpu_path == "fast"
-    monkeypatch.setenv("DSM_EXT_CPU", "reference")
+    monkeypatch.setenv("DSM_EXT_CPU", "aten")
     model = from_timm(small(), "dense")
-    assert model.cpu_path == "reference"
-    assert copy.deepcopy(model).cpu_path == "reference"
-    with pytest.raises(ValueError, match="cpu_path to be fast or reference, got quick"):
+    assert model.cpu_path == "aten"
+    assert copy.deepcopy(model).cpu_path == "aten"
+    with pytest.raises(ValueError, match="cpu_path to be fast or aten, got quick"):
         model.cpu_path = "quick"
     monkeypatch.setenv("DSM_EXT_CPU", "quick")
-    with pytest.raises(ValueError, match="DSM_EXT_CPU to be fast or reference, got quick"):
+    with pytest.raises(ValueError, match="DSM_EXT_CPU to be fast or aten, got quick"):
         from_timm(small(), "dense")
 
 
@@ -151,7 +151,7 @@ def test_models_in_threads_do_not_disturb_each_other():
         for _ in range(30):
             try:
                 assert_close(fast(images[:batch]), wanted[:batch], wanted.abs().max().item())
-            except Exception as error:  # raised in the test's thread below
+            except Exception as error:  # the test's own thread reports it below
                 faults.append(error)
 
     workers = [
@@ -178,7 +178,9 @@ def test_nothing_but_the_result_is_allocated(schedule):
     allocated = sum(
         event.cpu_memory_usage for event in profile.events() if event.cpu_memory_usage > 0
     )
-    assert 0 < allocated <= 2 * max(64, logits.nbytes)  # each is counted with its operator
+    assert (
+        0 < allocated <= 2 * max(64, logits.nbytes)
+    )  # the profiler counts each twice: alone and with its operator
 
 
 def test_frozen_model_runs_and_refuses_the_rest():
@@ -190,14 +192,14 @@ def test_frozen_model_runs_and_refuses_the_rest():
     assert torch.equal(fast(images), expected)
     assert fast.trace(images).logits.shape == expected.shape
     fast.schedule = "dense"
-    assert_close(fast(images), model(images).detach())  # timm's own weights are still there
+    assert_close(fast(images), model(images).detach())  # timm's model keeps its weights
     assert sum(p.numel() for p in fast.parameters()) < sum(p.numel() for p in model.parameters())
     for act in (
         fast.state_dict,
         fast.half,
         lambda: fast.load_state_dict(model.state_dict()),
         lambda: copy.deepcopy(fast),
-        lambda: setattr(fast, "cpu_path", "reference"),
+        lambda: setattr(fast, "cpu_path", "aten"),
     ):
         with pytest.raises(RuntimeError, match="the model is frozen"):
             act()

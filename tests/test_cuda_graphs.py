@@ -1,4 +1,4 @@
-"""Forwards on a GPU that are recorded and replayed: the same bits as those that are not."""
+"""A recorded forward on a GPU gives the same bits as a forward that is not recorded."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -10,18 +10,18 @@ from timm.models.vision_transformer import Block, ParallelScalingBlock
 
 import dsm_ext
 
-CALLS = 4  # plain, recorded, replayed twice
+CALLS = 4  # one plain call, one that is recorded, two replays
 
 
 @pytest.fixture(autouse=True)
 def all_were_recorded(capfd):
-    """A model that cannot record says so and goes on without, which nothing else would show."""
+    """Fail if a model could not record: it prints a warning and goes on without a recording."""
     yield
     assert "could not be recorded" not in capfd.readouterr().err
 
 
 def pair(schedule="dsm:r=16", dtype=torch.float32, **kwargs):
-    """A model that records, one that does not, and images for them."""
+    """A model that records, a model that does not, and images for both."""
     model = small(**kwargs).to("cuda", dtype)
     recording, plain = (dsm_ext.from_timm(model, schedule) for _ in range(2))
     plain.cuda_graphs = False
@@ -29,7 +29,7 @@ def pair(schedule="dsm:r=16", dtype=torch.float32, **kwargs):
 
 
 def recorded():
-    """The same, the call already recorded."""
+    """``pair`` after the first model has recorded the call."""
     recording, plain, images = pair()
     for _ in range(CALLS):
         recording(images)
@@ -68,7 +68,7 @@ def test_replays_have_the_same_bits(schedule, dtype):
 @pytest.mark.cuda
 @pytest.mark.parametrize("block", [Block, ParallelScalingBlock])
 def test_matching_beside_attention(block):
-    """On a stream of its own while it is recorded, all steps of a block."""
+    """Matching is recorded on the side stream, for each step of a block."""
     steps = [dsm_ext.Local(16, 7), dsm_ext.Global(8)]
     schedule = dsm_ext.Schedule([None, steps, dsm_ext.Global(8), None])
     recording, plain, images = pair(schedule, block_fn=block)
@@ -91,7 +91,7 @@ def test_results_are_the_callers():
 @pytest.mark.cuda
 def test_values_of_weights_are_seen_and_so_is_their_moving():
     recording, plain, images = recorded()
-    with torch.no_grad():  # both share them
+    with torch.no_grad():  # both models share the weights
         recording.get_parameter("blocks.1.attn.qkv.weight").mul_(0.5)
     assert torch.equal(recording(images), plain(images))
     recording.to("cpu")
@@ -118,7 +118,7 @@ def test_schedules_and_sizes_change():
 
 @pytest.mark.cuda
 def test_many_windows_can_be_recorded():
-    # 256 windows of 4 tokens: more than one launch takes
+    # 256 windows of 4 tokens need more than one launch
     recording, plain, images = pair("dsm:r=256,skip=0,local=2,window=2", img_size=128)
     for _ in range(CALLS):
         assert torch.equal(recording(images), plain(images))
@@ -197,15 +197,17 @@ def test_usable_after_out_of_memory():
 @pytest.mark.parametrize("first", [True, False])
 def test_a_recording_that_fails_is_tried_again(first, capfd):
     recording, plain, images = pair()
-    images = images[:1].repeat(16, 1, 1, 1)  # more than a pool has left of a smaller one's
+    images = images[:1].repeat(
+        16, 1, 1, 1
+    )  # needs more memory than the pool of a smaller batch has left
     if not first:
         for _ in range(CALLS):
             recording(images[:1])
     expected = plain(images)
-    for _ in range(2):  # what a call takes is cached from here on
+    for _ in range(2):  # the allocator keeps the memory of these calls
         plain(images)
     recording(images)
-    torch.cuda.set_per_process_memory_fraction(1e-9)  # a graph's own memory cannot be had
+    torch.cuda.set_per_process_memory_fraction(1e-9)  # so that a graph gets no memory
     try:
         assert torch.equal(recording(images), expected)
     finally:
@@ -215,7 +217,9 @@ def test_a_recording_that_fails_is_tried_again(first, capfd):
     assert "out of memory" in said
     for _ in range(CALLS):
         assert torch.equal(recording(images), expected)
-    assert len(torch.randn(4, device="cuda").unique()) == 4  # the generator is in no capture
+    assert (
+        len(torch.randn(4, device="cuda").unique()) == 4
+    )  # fails if the generator is still being captured
 
 
 @pytest.mark.cuda
@@ -229,7 +233,7 @@ def test_models_that_end_while_others_record():
                 model.schedule = f"tome:r={r}"
             for _ in range(CALLS):
                 assert torch.equal(recording(images), plain(images))
-            recording.cuda_graphs = False  # ends what there is
+            recording.cuda_graphs = False  # drops the recordings
             recording.cuda_graphs = True
 
     with ThreadPoolExecutor(len(models)) as pool:

@@ -1,4 +1,4 @@
-"""torch's default dtype and device are the caller's: nothing here follows them."""
+"""Results do not depend on torch's default dtype and default device."""
 
 import copy
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def default(request):
 
 
 def flat(*values):
-    """All tensors in tuples and lists."""
+    """All tensors of nested tuples and lists."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -75,7 +75,7 @@ def assert_same_bits(actual, expected):
 
 
 def calls_of(timm_model, images, dtype):
-    """All that a model can be asked, from making it on."""
+    """Make a model and call each of its methods."""
     fast = dsm_ext.from_timm(timm_model, SCHEDULE, dtype=dtype)
     other = fast(images[:, :, :28]) if fast.config.dynamic_img_size else None
     assert fast.profile(images)["wall"] > 0
@@ -178,6 +178,7 @@ def test_operators(default):
     assert_same_bits(actual, expected)
 
 
+@pytest.mark.parametrize("default", ["float64", "with torch.device"], indirect=True)
 @pytest.mark.parametrize("name", ["class token", "average"])
 def test_exported_programs(name, default):
     model = small(**MODELS[name])

@@ -1,4 +1,4 @@
-"""Features of every patch under merging: unmerging, and the tokens behind each block."""
+"""Features of every patch of a merging model, and the tokens after each block."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def model(request, device):
 
 
 def clear_images(model, schedule, count=6):
-    """Images none of whose merges is a matter of rounding."""
+    """Images in which rounding cannot change a merge."""
     images = images_for(model, 2 * count).to(next(model.parameters()).device)
     with recorded_margins() as margins:
         reference.forward(model, images, schedule)
@@ -45,8 +45,8 @@ def test_every_block_equals_the_reference(model):
         assert found[i].source.dtype == torch.int32
         assert fast.plan.blocks[i].tokens_out == size.shape[1]
     storages = {t.data_ptr() for block in found for t in block}
-    assert len(storages) == 12  # nobody's memory is another's
-    for chosen in ([0], [1, 3], [2]):  # those alone are the same
+    assert len(storages) == 12  # no two results share memory
+    for chosen in ([0], [1, 3], [2]):  # fewer blocks give the same results
         for i, block in zip(chosen, fast.forward_intermediates(images, chosen), strict=True):
             assert torch.equal(block.tokens, found[i].tokens)
             assert torch.equal(block.source, found[i].source)
@@ -54,7 +54,7 @@ def test_every_block_equals_the_reference(model):
 
 @pytest.mark.parametrize("batch", [0, 1, 40])
 def test_any_number_of_images(batch):
-    """40 images are more than go through the model together."""
+    """A model computes 40 images in more than one part."""
     model = small()
     fast = dsm_ext.from_timm(model, SCHEDULE)
     images = images_for(model, batch)
@@ -108,7 +108,7 @@ def test_dense_features_hold_each_group_s_value(model):
 
 
 def test_a_segmentation_head_takes_merged_features():
-    """A linear head on each patch, then upsampled: the shapes of dense, values near them."""
+    """A linear head gives maps of the shape that the dense model gives, with similar values."""
     model = small()
     images = images_for(model, 2)
     head = torch.nn.Conv2d(32, 5, 1)

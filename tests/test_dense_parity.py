@@ -1,4 +1,4 @@
-"""With nothing merged the logits are timm's. Start reading here."""
+"""A model that merges nothing gives timm's logits. Start reading the tests here."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""examples/cpp/classify: the answers of ``dsm-ext classify``, and JPEG files of any kind."""
+"""examples/cpp/classify gives the answers of ``dsm-ext classify``, and takes any JPEG file."""
 
 import io
 import shutil
@@ -8,16 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmake_projects import example, run
 from models import create
 from pictures import TAKEN, taken
 from PIL import Image
-from test_cmake_consumer import compile_project, run
 
 import dsm_ext
 from dsm_ext.cli import main
 from dsm_ext.images import find_images
-
-SOURCE = Path(__file__).parent.parent / "examples" / "cpp" / "classify"
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +24,14 @@ def program(tmp_path_factory):
         ["pkg-config", "--exists", "libturbojpeg"]
     ):
         pytest.skip("libturbojpeg's headers are not installed")
-    build = tmp_path_factory.mktemp("classify")
-    compile_project(SOURCE, build)
-    return build / "dsm_ext_classify"
+    return example("classify", tmp_path_factory.mktemp("classify") / "build")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
     timm_model = create("vit_tiny_patch16_224", num_classes=20)
-    timm_model.head.weight.data.normal_()  # answers that differ from picture to picture
+    timm_model.head.weight.data.normal_()  # so that each picture has another answer
     dsm_ext.export(dsm_ext.from_timm(timm_model), folder, timm_model)
     return folder
 
@@ -46,7 +42,7 @@ def test_answers_are_those_of_the_command(program, tmp_path, data, capsys):
     assert main([*export, str(tmp_path / "model")]) == 0
     capsys.readouterr()
     pictures = list(map(str, find_images(data)[::10]))
-    for i, path in enumerate(pictures):  # half of them turned by a tag
+    for i, path in enumerate(pictures):  # every second picture has an orientation tag
         exif = Image.Exif()
         exif[274] = 1 + i % 8
         if i % 2:
@@ -63,11 +59,11 @@ def test_answers_are_those_of_the_command(program, tmp_path, data, capsys):
     merged = [line for line in expected if "%" in line]
     assert len(answers) == len(merged) == 5 * len(pictures)
     same = [m.endswith(a.strip()) for a, m in zip(answers, merged, strict=True)]
-    # The JPEG decoders of Pillow and of the system need not be of one version.
+    # Pillow and the system may have different versions of the JPEG decoder.
     assert sum(same) >= 0.98 * len(same)
 
 
-# Flat squares of 16 pixels, which JPEG keeps as they are, however they are turned.
+# Squares of 16 x 16 pixels of one colour: JPEG keeps them exactly, in each orientation.
 SQUARES = np.random.default_rng(0).integers(0, 256, (7, 10, 1), dtype=np.uint8).repeat(3, 2)
 PICTURE = Image.fromarray(SQUARES).resize((160, 112), Image.Resampling.NEAREST)
 
@@ -79,12 +75,12 @@ def jpeg(picture):
 
 
 def tagged(content, exif):
-    """A JPEG file with an APP1 segment right behind its start."""
+    """A JPEG file with an APP1 segment after its start marker."""
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
 
 
 def tags(order, orientation, kind=3, count=1):
-    """EXIF of two tags; order: "<" or ">"."""
+    """An EXIF segment with two tags; ``order`` is "<" for little-endian or ">" for big-endian."""
     value = struct.pack(order + ("H2x" if kind == 3 else "I"), orientation)
     return (
         (b"Exif\0\0II*\0" if order == "<" else b"Exif\0\0MM\0*")
@@ -97,7 +93,7 @@ def tags(order, orientation, kind=3, count=1):
 
 
 def answers(program, model, *contents, folder, status=0):
-    """What the program prints of each file's content."""
+    """The text that the program prints for each file, and its lines on stderr."""
     files = [folder / f"{i}.jpg" for i in range(len(contents))]
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
@@ -134,7 +130,7 @@ def test_broken_tags_are_ignored(program, model, tmp_path):
         b"Exif\0\0II*\0" + struct.pack("<I", len(whole) - 6) + whole[14:],
         b"Exif\0\0II*\0" + struct.pack("<I", len(whole) - 8) + whole[14:-2] + b"\xff\xff",
         b"Exif\0\0II+\0" + whole[10:], b"Exif\0\0IM*\0" + whole[10:], b"EXIF\0\0" + whole[6:],
-        whole[:14] + b"\xff\xff" + whole[16:28],  # more tags than there are
+        whole[:14] + b"\xff\xff" + whole[16:28],  # says that it has more tags than it has
         b"http://ns.adobe.com/xap/1.0/\0tiff:Orientation",
     ):  # fmt: skip
         contents.append(tagged(contents[0], broken))
@@ -147,7 +143,9 @@ def test_broken_tags_are_ignored(program, model, tmp_path):
 def test_the_first_exif_segment_counts(program, model, tmp_path):
     straight = jpeg(PICTURE)
     other = tagged(jpeg(taken(PICTURE, 6)), tags("<", 6))
-    comment = other[:2] + b"\xff\xfe\x00\x06abcd\xff\xff" + other[2:]  # filled up with FF
+    comment = (
+        other[:2] + b"\xff\xfe\x00\x06abcd\xff\xff" + other[2:]
+    )  # FF bytes between two segments
     texts, _ = answers(program, model, straight, other, comment, folder=tmp_path)
     assert len({text.strip() for text in texts}) == 1
 

@@ -1,4 +1,4 @@
-"""Folders for C++: what Python writes, C++ loads, to the last digit."""
+"""C++ and Python load an exported folder and give the logits of the model that was exported."""
 
 import copy
 import json
@@ -7,9 +7,9 @@ import os
 import pytest
 import timm
 import torch
+from features import FEATURES, build
 from models import create, images_for, small
 from safetensors.torch import load_file, save_file
-from test_features import FEATURES, build
 from tolerance import assert_close
 
 import dsm_ext
@@ -34,7 +34,7 @@ def test_cpp_and_python_give_the_same_logits(name, tmp_path):
     assert core.config == again.config == file.config == model.config
     assert core.schedule == again.schedule == file.schedule == model.schedule
     expected = model(images)
-    # One and the same code; but products with a single row may depend on where weights lie.
+    # The code is the same. But a product with one row may depend on the address of the weights.
     scale = 0.1 * expected.abs().max().item()  # 1e-6 of the largest
     for logits in (core.forward(images), again(images), file(images)):
         assert_close(logits, expected, scale)
@@ -51,7 +51,7 @@ def test_every_tensor_is_read_as_it_was_written(folder):
 
 
 def test_timm_s_own_weight_file_loads(tmp_path):
-    """As timm publishes it: no config of ours beside it."""
+    """A weight file of timm has no config of ours."""
     model = create_model()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     fast = dsm_ext.from_timm(model, "dense")
@@ -176,7 +176,7 @@ def test_loading_in_inference_mode_keeps_the_fast_path(folder, dtype):
         model = dsm_ext.load(folder, dtype=dtype)
         model(torch.randn(1, 3, 56, 56))
         assert not model.head.weight.is_inference()
-        model.freeze()  # on the fast path alone
+        model.freeze()  # works on the fast path only
 
 
 def test_nan_is_refused(folder):
@@ -188,7 +188,7 @@ def test_nan_is_refused(folder):
         dsm_ext.load(folder)
     assert (
         _C.load_with_info(str(folder))[0].config.depth == 4
-    )  # C++ does not look, unless it is asked to
+    )  # C++ looks for NaN only when it is asked to
 
 
 def test_files_can_be_read_by_whoever_may_read_the_folder(folder):
@@ -203,9 +203,9 @@ def test_a_model_outlives_that_its_folder_is_written_anew(folder):
     inode = (folder / "model.safetensors").stat().st_ino
     model.schedule = "dense"
     dsm_ext.export(model, folder)
-    assert (folder / "model.safetensors").stat().st_ino != inode  # replaced, not overwritten
+    assert (folder / "model.safetensors").stat().st_ino != inode  # a new file replaces it
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
-    model.cpu_path = "fast"  # reads the weights again
+    model.cpu_path = "fast"  # packs the weights again
     model.schedule = "dsm:r=8"
     assert torch.equal(model(images), expected)
     assert dsm_ext.load(folder).schedule == dsm_ext.Schedule.dense(4)

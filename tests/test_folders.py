@@ -1,4 +1,4 @@
-"""Folders of pictures: what is found in them, and which class each picture has."""
+"""Which pictures ``find_images`` finds in a folder, and which class ``label_images`` gives them."""
 
 import os
 import random
@@ -14,7 +14,7 @@ TENCH, SHARK = "n01440764", "n01484850"  # classes 0 and 2 of ImageNet-1k
 
 
 def put(root, *names):
-    """Empty files, which is enough to be found."""
+    """Make empty files: ``find_images`` does not open them."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -25,13 +25,10 @@ def found(root):
 
 
 def labels(root, num_classes, label_names=None):
-    """By the folders that lead to a picture."""
+    """The class of the pictures in each folder."""
     paths = find_images(root)
     given = label_images(paths, root, num_classes, label_names)
     return {str(p.relative_to(root).parent): k for p, k in zip(paths, given, strict=True)}
-
-
-# Finding.
 
 
 def test_endings_are_those_that_pillow_reads(tmp_path, capsys):
@@ -65,7 +62,7 @@ def test_files_passed_over_are_counted(tmp_path, capsys):
 
 
 def test_hidden_names_are_passed_over(tmp_path, capsys):
-    root = tmp_path / ".cache"  # above the pictures it does not matter
+    root = tmp_path / ".cache"  # a hidden folder above the pictures does not hide them
     put(root, "a/1.png", "a/._1.png", "a/.hidden.png", ".ipynb_checkpoints/1-checkpoint.png")
     put(root, "a/.ipynb_checkpoints/1.png", "__MACOSX/a/1.png", "b/2.png", ".DS_Store")
     assert found(root) == ["a/1.png", "b/2.png"]
@@ -97,7 +94,7 @@ def test_links_that_lead_back_are_not(tmp_path, capsys):
     (root / "nothing").symlink_to("nothing")
     assert [name for name in found(root) if name.endswith(".png")] == ["a/1.png", "b/2.png"]
     assert capsys.readouterr().err.count("leads back") == 3
-    # Two that lead to each other.
+    # Two folders that link to each other.
     for name in ("self", "parent", "above"):
         (root / "a" / name).unlink()
     (root / "a" / "b").symlink_to("../b")
@@ -106,7 +103,7 @@ def test_links_that_lead_back_are_not(tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_listed_ends_the_run(tmp_path, monkeypatch):
-    """Without its pictures the other classes would get other numbers."""
+    """Without the pictures of this folder, the other classes would get other numbers."""
     put(tmp_path, "a/1.png", "b/1.png")
     real = folders.os.scandir
 
@@ -118,9 +115,6 @@ def test_a_folder_that_cannot_be_listed_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(folders.os, "scandir", scandir)
     with pytest.raises(PermissionError, match=r"dsm_ext: .*a cannot be listed: Permission denied"):
         find_images(tmp_path)
-
-
-# Labels.
 
 
 @pytest.mark.parametrize(
@@ -167,7 +161,7 @@ def test_numbers_that_are_no_classes(names, num_classes, message, tmp_path):
 def test_other_names_are_in_timms_order(names, tmp_path):
     root = tmp_path / "root"
     put(root, *(f"{name}/{i}.png" for i, name in enumerate(names)))
-    if "\u00b2" in names:  # timm takes a raised 2 for a digit, and fails
+    if "\u00b2" in names:  # timm takes a superscript 2 for a digit, and fails
         ours = labels(root, 10)
         assert sorted(ours, key=ours.get) == ["2\u00b2", "\u0663", "4", "a\u00b2", "\u00b2"]
         return
@@ -232,13 +226,13 @@ def test_a_models_own_names(tmp_path, capsys):
     assert labels(tmp_path, 3, ["dog", "bird", "cat"]) == {"bird": 1, "cat": 2, "dog": 0}
     assert capsys.readouterr().err == ""
     assert labels(tmp_path, 3, ["Hund", "Vogel", "Katze"]) == {"bird": 0, "cat": 1, "dog": 2}
-    assert "no folder in" in capsys.readouterr().err  # has the name of a class
+    assert "no folder in" in capsys.readouterr().err  # the message goes on: has the name of a class
     assert labels(tmp_path, 3, ["dog", "cat"]) == {"bird": 0, "cat": 1, "dog": 2}
     assert "2 label names are not used: the model has 3 classes" in capsys.readouterr().err
     with pytest.raises(ValueError, match="folder bird in .* is not one of the model's label names"):
         labels(tmp_path, 4, ["dog", "cat", "cow", "pig"])
     with pytest.raises(ValueError, match="folder dog in .* is not one of the model's label names"):
-        labels(tmp_path, 4, ["dog", "cat", "bird", "dog"])  # which of them?
+        labels(tmp_path, 4, ["dog", "cat", "bird", "dog"])  # two classes are named dog
 
 
 def test_what_people_call_a_class(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Weights by other projects' names, which timm converts to its own."""
+"""Weights with the names of other projects, which timm converts to its own names."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def check(name, state, model, tmp_path, **kwargs):
 
 
 def clip_names(state, prefix="visual."):
-    """timm's tensors by OpenAI's names."""
+    """timm's tensors with the names of OpenAI's CLIP."""
     out = {}
     for name, tensor in state.items():
         for old, new in (
@@ -46,7 +46,7 @@ def clip_names(state, prefix="visual."):
 
 def clip_model(**kwargs):
     model = create(CLIP, num_classes=24, **kwargs)
-    torch.nn.init.zeros_(model.head.bias)  # there is none in CLIP
+    torch.nn.init.zeros_(model.head.bias)  # CLIP's head has no bias
     return model
 
 
@@ -112,7 +112,7 @@ def test_dinov2_with_registers(tmp_path):
     model = create(name, img_size=56)
     state = dinov2_names(model.state_dict())
     state["register_tokens"] = state.pop("reg_token")
-    first = torch.randn(1, 1, 384)  # the class token's position
+    first = torch.randn(1, 1, 384)  # the position embedding of the class token
     state["pos_embed"] = torch.cat([first, state["pos_embed"]], 1)
     state["cls_token"] = state["cls_token"] - first
     check(name, state, model, tmp_path, img_size=56)
@@ -145,7 +145,7 @@ def test_halves_of_a_conversion_are_refused(tmp_path):
 
 
 def jax_names(model):
-    """timm's tensors as Google's training saves them."""
+    """timm's tensors with the names and layouts of Google's JAX checkpoints."""
     state, heads = model.state_dict(), model.blocks[0].attn.num_heads
     out = {
         "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0),

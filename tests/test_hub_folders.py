@@ -1,11 +1,11 @@
-"""Folders as the model hub lays them out, written by timm: loaded without timm, in C++."""
+"""Folders of the model hub, written by timm, load in C++, without timm."""
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
+import architectures
 import pytest
 import timm
 import torch
@@ -19,20 +19,17 @@ from dsm_ext import _C
 from dsm_ext.model.class_names import class_names
 from dsm_ext.timm_features import config_of
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "cmake"))
-import architectures
-
 SMALL = "vit_wee_patch16_reg1_gap_256"
 
 
 @pytest.fixture(scope="module")
 def shapes():
-    """Every supported model of this timm, without weights, by its name."""
+    """Each supported model of this timm by its name, on the meta device."""
     return architectures.shapes()
 
 
 def write_hub(folder, model):
-    """What timm pushes to the hub."""
+    """Write the folder that timm pushes to the hub."""
     folder.mkdir(exist_ok=True)
     save_for_hf(model, folder, safe_serialization=True)
     return folder
@@ -45,7 +42,7 @@ def change(folder, **fields):
 
 
 def write_header(path, model):
-    """A safetensors file of a model's names and shapes; its tensors are a hole in the file."""
+    """Write a safetensors file with a model's names and shapes, and a hole for the tensors."""
     entries, end = {}, 0
     for name, tensor in model.state_dict().items():
         begin, end = end, end + 4 * tensor.numel()
@@ -53,21 +50,21 @@ def write_header(path, model):
             "dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end],
         }  # fmt: skip
     header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)  # else every tensor would be copied
+    header += b" " * (-len(header) % 8)  # tensors that are not aligned would be copied
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + end)
 
 
 def test_every_supported_architecture_is_known(shapes, tmp_path):
-    """The weights' names and shapes, and the table for the rest, give timm's model."""
+    """Names and shapes of weights, with the table, give the config of timm's model."""
     wrong = []
     for name, model in shapes.items():
         write_header(tmp_path / "model.safetensors", model)
         (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
         expected = config_of(model).to_dict()
         if model.num_prefix_tokens == 0:
-            expected["no_embed_class"] = False  # without prefix tokens it means nothing
+            expected["no_embed_class"] = False  # has no meaning without prefix tokens
         found = dsm_ext.model_info(tmp_path).config.to_dict()
         wrong += [
             (name, field, found[field], value)
@@ -253,7 +250,7 @@ def test_weights_that_do_not_fit_are_named(change_weights, fault, tmp_path):
 
 @pytest.fixture
 def nobody():
-    """Someone who may not read everything, as root may."""
+    """Run the test as a user who may not read every file."""
     if os.geteuid() != 0:
         yield
         return
@@ -266,7 +263,7 @@ def nobody():
 
 @pytest.fixture
 def open_folder():
-    """Unlike pytest's own, for everyone to enter."""
+    """A folder that every user may enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

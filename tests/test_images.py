@@ -1,28 +1,13 @@
-"""Pictures decoded as a viewer shows them: turned by their tag, of 16 bits, broken, not there."""
-
-import io
-import struct
-import zlib
+"""Picture files are decoded as a viewer shows them, or refused by a message that names the file."""
 
 import numpy as np
 import pytest
 import torch
 from models import prepared
-from pictures import colours, tag, taken
+from pictures import colours, equal, png16, reopened, tag, taken
 from PIL import Image
 
 from dsm_ext.images import Batches, find_images, read_image, to_rgb, transform_for
-
-
-def reopened(picture, kind, **options):
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return Image.open(file)
-
-
-def equal(picture, pixels, within=0):
-    ours = np.asarray(picture).astype(int)
-    return ours.shape == pixels.shape and np.abs(ours - pixels).max() <= within
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -47,7 +32,7 @@ def test_pictures_are_turned_by_their_tag(kind, options, orientation, tmp_path):
         assert equal(to_rgb(image.convert("RGB")), pixels)
     with Image.open(path) as image:
         assert equal(to_rgb(image), pixels)
-        assert equal(to_rgb(image), pixels)  # whoever asks again gets the same
+        assert equal(to_rgb(image), pixels)  # a second call gives the same
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -69,7 +54,7 @@ def test_every_mode_is_turned(mode):
         else picture.convert(mode)
     )
     straight = np.asarray(to_rgb(picture))
-    # Pillow 10.1 does not turn 16 bits.
+    # Pillow 10.1 cannot turn pictures of 16 bits.
     turned = np.ascontiguousarray(np.rot90(np.asarray(picture)))
     camera = Image.fromarray(turned) if mode == "I;16" else taken(picture, 6)
     assert equal(to_rgb(reopened(camera, "PNG", exif=tag(6))), straight)
@@ -89,89 +74,15 @@ def test_other_orientations_are_ignored(value):
         b"Exif\0\0garbage, not tags at all",
         b"Exif\0\0II*\0\xff\xff\xff\x7f",
         b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff",
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0",  # as text
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0six\0\0\0\0\0",  # text
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # Pillow tells of broken tags
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of broken tags
 def test_broken_tags_do_not_cost_the_picture(exif):
     pixels = colours()
     assert equal(to_rgb(reopened(Image.fromarray(pixels), "PNG", exif=exif[6:])), pixels)
     image = reopened(Image.new("RGB", (8, 4), (9, 9, 9)), "JPEG", exif=exif)
     assert to_rgb(image).size == (8, 4)
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png16(values, kind):
-    """A PNG of 16 bits from [height, width, channels] uint16, which Pillow cannot write."""
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + content)
-
-
-@pytest.mark.parametrize("channels, kind", [(1, 0), (2, 4), (3, 2), (4, 6)])
-def test_png_of_16_bits(channels, kind):
-    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), dtype=np.uint16)
-    values[0, 0] = 65535
-    colour = values[..., : 1 if channels < 3 else 3] >> 8
-    expected = np.broadcast_to(colour, (5, 7, 3))
-    assert equal(to_rgb(Image.open(png16(values, kind))), expected)
-
-
-def test_8_bits_stored_as_16_come_back():
-    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    for stored in (levels * 257, levels * 256):
-        ours = to_rgb(Image.open(png16(stored[..., None], 0)))
-        assert equal(ours, np.broadcast_to(levels[..., None], (16, 16, 3)))
-
-
-@pytest.mark.parametrize("mode, dtype", [("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")])
-def test_grey_of_16_bits(mode, dtype):
-    values = np.random.default_rng(0).integers(0, 65536, (5, 7), dtype=np.uint16)
-    picture = Image.frombytes(mode, (7, 5), values.astype(dtype).tobytes())
-    expected = np.broadcast_to(values[..., None] >> 8, (5, 7, 3))
-    assert equal(to_rgb(picture), expected)
-    if mode != "I;16L":
-        assert equal(to_rgb(reopened(picture, "TIFF")), expected)
-    wide = Image.fromarray(values.astype(np.int32))
-    assert wide.mode == "I" and equal(to_rgb(wide), expected)
-
-
-def tiff(values, bits, photometric, data):
-    """One strip of grey, little-endian."""
-    height, width = values.shape
-    tags = [
-        (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
-        (273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, len(data)),
-    ]  # fmt: skip
-    data = data + b"\0" * (len(data) % 2)
-    entries = b"".join(struct.pack("<HHII", number, kind, 1, v) for number, kind, v in tags)
-    table = struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
-    return io.BytesIO(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table)
-
-
-def test_tiff_of_other_scales():
-    values = np.arange(0, 65536, 1365, dtype=np.uint16)[:48].reshape(6, 8)
-    file = tiff(values, 16, 0, values.astype("<u2").tobytes())  # 0 is white
-    assert equal(to_rgb(Image.open(file)), np.repeat((65535 - values)[..., None] >> 8, 3, 2))
-
-    values = np.arange(0, 4096, 85, dtype=np.uint16)[:48].reshape(6, 8)  # of 12 bits
-    pairs = values.reshape(-1, 2).astype(np.uint32)
-    packed = (pairs[:, 0] << 12 | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
-    file = tiff(values, 12, 1, packed.tobytes())
-    assert equal(to_rgb(Image.open(file)), np.repeat(values[..., None] >> 4, 3, 2))
-
-
-def test_a_grey_map_of_16_bits():
-    values = np.array([[0, 255, 256], [1023, 500, 4]], dtype=np.uint16)
-    for top in (1023, 65535):
-        data = b"P5 3 2 %d\n" % top + values.astype(">u2").tobytes()
-        expected = np.round(values / top * 65535).astype(int)[..., None] >> 8
-        assert equal(to_rgb(Image.open(io.BytesIO(data))), np.repeat(expected, 3, 2))
 
 
 @pytest.mark.parametrize(
@@ -203,13 +114,8 @@ def test_floats_saved_as_tiff_are_refused(tmp_path):
         read_image(tmp_path / "x.tiff")
 
 
-def test_dark_png_of_16_bits_is_dark():
-    values = np.full((2, 3, 1), 200, dtype=np.uint16)
-    assert equal(to_rgb(Image.open(png16(values, 0))), np.zeros((2, 3, 3), dtype=int))
-
-
 def test_transparent_pixels_show_the_colour_in_the_file():
-    """As timm and torchvision have it."""
+    """timm and torchvision do so too."""
     pixels = colours(channels=4)
     picture = Image.fromarray(pixels)
     assert equal(to_rgb(picture), pixels[..., :3])
@@ -233,9 +139,6 @@ def test_the_first_frame_of_an_animation(kind, tmp_path):
 def test_other_things_than_pictures(other):
     with pytest.raises(TypeError, match=r"to_rgb: expected a PIL image, got"):
         to_rgb(other)
-
-
-# Files.
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -296,9 +199,6 @@ def test_one_picture_does_not_end_a_run(tmp_path, monkeypatch, capsys):
         ):  # fmt: skip
             assert line.startswith("skipped: ") and text in line
         assert all(line.count(path) == 1 for line, path in zip(said, batches.skipped, strict=True))
-
-
-# Preprocessing.
 
 
 def test_whoever_hands_pictures_over_has_them_turned():

@@ -1,4 +1,4 @@
-"""Ctrl-C, or any signal whose handler raises, ends a call of many images early."""
+"""A signal whose handler raises, such as Ctrl-C's, ends a call of many images early."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from commands import resident_kib
 from models import small
 
 import dsm_ext
@@ -21,10 +22,10 @@ class Enough(Exception):
 
 @pytest.fixture
 def counted():
-    """A timer's signals, counted by their handler, which raises at the last of ``LOOKS``.
+    """A list that grows with each signal of a timer; the handler raises at number ``LOOKS``.
 
-    Signals that wait together are handled once: so several are only counted where the call
-    looks for them several times.
+    Python handles several waiting signals once. So the list reaches ``LOOKS`` only if the call
+    checks for signals that often.
     """
     seen = []
 
@@ -40,13 +41,13 @@ def counted():
 
 
 def tiny(**kwargs):
-    """16 patches an image: many images fit in the memory."""
+    """A model whose images have 16 patches, so that many images fit in memory."""
     arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "depth": 8}
     return small(**(arguments | kwargs))
 
 
 def many(count):
-    """So many that they take far longer than the handler waits, and little memory."""
+    """Images for a call that takes much longer than the timer's interval."""
     return torch.randn(64, 1, 8, 8).repeat(count // 64, 1, 1, 1)
 
 
@@ -78,7 +79,7 @@ def test_a_call_ends_early(method, counted):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_a_call_by_torch_operators_ends_early(dtype, counted):
     fast = dsm_ext.from_timm(tiny(depth=64), "dsm:r=1,skip=56,local=4,window=2", dtype=dtype)
-    fast.cpu_path = "reference"
+    fast.cpu_path = "aten"
     images = many(12_800).to(dtype)
     few = images[:100]
     expected = fast(few)
@@ -91,7 +92,7 @@ def test_a_call_by_torch_operators_ends_early(dtype, counted):
 
 
 def test_the_interrupt_key():
-    """Python's own handler raises KeyboardInterrupt."""
+    """The handler of Python raises KeyboardInterrupt."""
     fast = dsm_ext.from_timm(tiny(), "dense")
     images = many(128_000)
     result = None
@@ -121,7 +122,7 @@ def test_a_handler_that_does_not_raise_changes_nothing():
         signal.signal(signal.SIGALRM, before)
     assert torch.equal(actual, expected)
     assert handled
-    for logits in handled:  # the model was called in the midst of a call
+    for logits in handled:  # the handler called the model during a call
         assert torch.equal(logits, expected[:64])
 
 
@@ -144,9 +145,7 @@ def test_calls_of_other_threads_go_on(counted):
 
 
 def test_interrupted_calls_keep_no_memory(counted):
-    """Each workspace is freed or kept for the next call, and none by two of them."""
-    from test_model import resident_kib
-
+    """After a call ends early, its workspace serves the next call or is freed."""
     fast = dsm_ext.from_timm(tiny(embed_dim=64), "dsm:r=2,window=2")
     images = many(25_600)
 

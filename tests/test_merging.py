@@ -1,4 +1,4 @@
-"""Under a schedule the result is the reference's, and ToMe's is that of plain loops."""
+"""A merging model gives the results of the reference, and ToMe's schedule those of plain loops."""
 
 import pytest
 import torch
@@ -83,7 +83,7 @@ def test_permuted_batch_gives_permuted_result(device):
 
 
 def test_dense_blocks_around_a_merge_leave_the_class_row_alone():
-    """A step in the last block changes no logit."""
+    """A merge step in the last block changes no logit."""
     model = small()
     images = images_for(model, 4)
     last = Schedule([None, None, None, Global(40)])
@@ -92,8 +92,8 @@ def test_dense_blocks_around_a_merge_leave_the_class_row_alone():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_as_exact_as_eager(dtype, device):
-    # Which tokens merge differs between dtypes, so the forwards differ by more than rounding:
-    # compare mean errors over many images.
+    # Other tokens may merge in another dtype, so that results differ by more than rounding. The
+    # test compares mean errors over many images.
     model = create("vit_tiny_patch16_224", depth=6).to(device)
     images = images_for(model, 16).to(device)
     schedule = Schedule.parse("dsm:r=16", 6)

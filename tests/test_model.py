@@ -1,4 +1,4 @@
-"""The model as a citizen of Python: a module among modules, threads, memory, bad input."""
+"""The model as a module of torch: weights, copies, threads, memory, and images that do not fit."""
 
 import copy
 import gc
@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+from commands import resident_kib
 from models import images_for, small
 from tolerance import assert_close
 
@@ -25,17 +26,12 @@ def fast(model):
     return dsm_ext.from_timm(model, "dsm:r=16")
 
 
-def resident_kib():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4
-
-
 def test_is_a_module(model, fast):
     assert not fast.training
     assert all(not p.requires_grad for p in fast.parameters())
     assert fast.state_dict().keys() == model.state_dict().keys()
     assert "schedule=" in repr(fast)
-    fast.train()  # there is nothing to train: the forward stays the same
+    fast.train()  # the model has no training mode
     fast.eval()
 
 
@@ -66,11 +62,11 @@ def test_whatever_changes_the_parameters_is_seen(model, fast):
     with torch.no_grad():
         expected = fast(images) - fast.head.bias
     before = fast.head.bias
-    head.bias = torch.nn.Parameter(zero, requires_grad=False)  # another parameter
+    head.bias = torch.nn.Parameter(zero, requires_grad=False)  # a new parameter
     assert_close(fast(images), expected)
     head.bias = before
     assert_close(fast(images), expected + before)
-    head.bias.data = zero  # other values
+    head.bias.data = zero  # new values in the same parameter
     assert_close(fast(images), expected)
     swapped = {"head.bias": torch.ones(10)}
     assert_close(torch.func.functional_call(fast, swapped, images), expected + 1)
@@ -186,7 +182,7 @@ def test_nothing_is_recorded_and_results_are_ordinary(fast):
     features = fast.forward_features(images)
     assert not features.requires_grad
     head = torch.nn.Linear(32, 5)
-    head(features[:, 0]).sum().backward()  # a head of one's own trains on the trunk's output
+    head(features[:, 0]).sum().backward()  # a user's head can be trained on features
     assert head.weight.grad is not None
     with torch.inference_mode():
         assert torch.equal(fast.forward_features(images), features)

@@ -1,27 +1,27 @@
-"""NaN and infinity come out of the model as such, and of no image but their own.
+"""NaN and infinity in an image or a weight: every path gives what timm or the reference gives.
 
-Values that overflow are where float32 has no answer: where timm, or under a schedule the reference,
-gives NaN or infinity, so must every path, and where they give numbers, the same ones. Beyond about
-1e19 a layer norm's variance overflows; from there to about 1e24 torch may still give numbers, which
-are its bias and wrong, and the fast path gives NaN. So what is compared here is beyond that.
+A dense model is compared with timm, a merging model with the reference. Where they give NaN or
+infinity, each path must give NaN or infinity, and elsewhere the same numbers. NaN in one image must
+not reach another image. A layer norm's variance overflows for values above 1e19. From 1e19 to 1e24
+torch may return the norm's bias, which is wrong, and the fast path returns NaN. So these tests use
+larger values.
 """
 
 import math
 
 import pytest
 import torch
+from features import FEATURES, build
 from models import images_for, small
-from test_features import FEATURES, build
 from timm.layers import get_act_layer
 from tolerance import assert_close
 
 import dsm_ext
 from dsm_ext import reference
-from dsm_ext._native import _C
 
 SCHEDULES = ["dense", "dsm:r=8,skip=1,local=2,window=5"]
 VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e36]
-# Its square is so far beyond what float32 holds that no order of adding keeps a sum finite.
+# Its square is far above float32's range, so that a sum overflows in each order of additions.
 WEIGHT = 1e28
 
 
@@ -33,14 +33,14 @@ def expected_of(model, images, schedule):
 
 
 def paths(model, schedule):
-    for path in ("fast", "reference"):
+    for path in ("fast", "aten"):
         fast = dsm_ext.from_timm(model, schedule)
         fast.cpu_path = path
         yield fast
 
 
 def assert_as_finite(actual, expected):
-    """Finite where the other is, and there the same, image by image, whose scales differ."""
+    """Both are finite at the same places and equal there. Each image has a scale of its own."""
     assert actual.shape == expected.shape
     assert torch.equal(actual.isfinite(), expected.isfinite())
     for one, other in zip(actual, expected, strict=True):
@@ -49,7 +49,7 @@ def assert_as_finite(actual, expected):
 
 
 def spoil(images, value, everywhere):
-    """Image 1 has a pixel of that value, or nothing else."""
+    """Put the value into one pixel of image 1, or into all its pixels."""
     images = images.clone()
     if everywhere:
         images[1] = value
@@ -124,10 +124,10 @@ def test_huge_weights(name, schedule):
 
 @pytest.mark.parametrize("norm", ["norm1", "norm2", "attn.q_norm", "attn.k_norm"])
 def test_a_norm_whose_variance_overflows_is_nan(norm):
-    """Also where torch still gives numbers: the bias alone, whatever went in."""
+    """torch may return the norm's bias here; the fast path returns NaN."""
     model = small(qk_norm=True)
     with torch.no_grad():
-        if "attn" in norm:  # what it takes is the product's
+        if "attn" in norm:  # the input of these norms is the output of qkv
             model.blocks[1].attn.qkv.weight.mul_(1e20)
         else:
             model.blocks[0].mlp.fc2.weight.mul_(1e22)
@@ -145,7 +145,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_activations_at_their_ends(act):
-    """By a model of one patch, all zeros but for one value of its MLP's hidden layer."""
+    """The model has one patch, and all its values are 0 but one of the MLP's hidden layer."""
     model = small(
         img_size=4, depth=1, class_token=False, global_pool="avg", fc_norm=False, final_norm=False,
         num_classes=0, act_layer=get_act_layer(act),
@@ -172,7 +172,7 @@ def test_activations_at_their_ends(act):
 @pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("sized", [False, True])
-def test_attention(which, value, sized):
+def test_attention(which, value, sized, cpu_parts):
     qkv = torch.randn(2, 37, 3, 2, 32)
     qkv[1, 5, which, 0, 7] = value
     size = torch.randint(1, 9, (2, 37)).float() if sized else None
@@ -180,7 +180,7 @@ def test_attention(which, value, sized):
     scores = q @ k.transpose(-1, -2) / math.sqrt(32)
     scores = scores + (size.log()[:, None, None, :] if sized else 0)
     expected = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
-    actual = _C.attention(qkv, size)
+    actual = cpu_parts.attention(qkv, size)
     assert torch.equal(actual.isfinite(), expected.isfinite())
     finite = expected.isfinite()
     assert_close(actual[1:][finite[1:]], expected[1:][finite[1:]])

@@ -1,4 +1,4 @@
-"""Every way in which torch records or transforms a program refuses the model in one sentence."""
+"""A model refuses with one sentence to be traced, exported or transformed by torch."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SENTENCE = (
 
 
 class Larger(nn.Module):
-    """A model with ours inside."""
+    """A model that contains a model of ours."""
 
     def __init__(self, fast):
         super().__init__()
@@ -61,7 +61,7 @@ WAYS = {
 
 @pytest.mark.parametrize("larger", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.filterwarnings("ignore")  # torch's own, of ways that it will give up
+@pytest.mark.filterwarnings("ignore")  # torch warns that some of these ways are deprecated
 def test_tracing_is_refused(cpu_path, way, larger):
     images = torch.randn(1, 3, 56, 56)
     fast = dsm_ext.from_timm(small(), "dsm:r=16")
@@ -70,11 +70,11 @@ def test_tracing_is_refused(cpu_path, way, larger):
     with pytest.raises(Exception) as caught:
         WAYS[way](model, images)
     error, said = caught.value, []
-    while error is not None:  # strict export wraps what it meets
+    while error is not None:  # strict export wraps the error
         said.append(str(error))
         error = error.__cause__
     assert any(SENTENCE[1:-1] in text for text in said), said
-    assert torch.equal(fast(images), expected)  # and afterwards all is as before
+    assert torch.equal(fast(images), expected)  # the refusal changes nothing
 
 
 @pytest.mark.parametrize("larger", [False, True])

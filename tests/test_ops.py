@@ -1,4 +1,4 @@
-"""The operators against the reference, against loops, and against their own properties."""
+"""The operators equal the reference and the loops, and have the properties of their definition."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_every_token_has_a_place(case, device):
 
 
 def test_ties_go_to_the_lower_index(device):
-    # Signs over 4 channels: unit rows and products are exact, so equal similarities are equal.
+    # Rows of four signs: norms and products are exact, so that similarities are exactly equal.
     signs = torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
     index = torch.randint(4, (8, 31), generator=torch.Generator().manual_seed(1))
     metric = signs[index].to(device)
@@ -86,20 +86,22 @@ def test_ties_go_to_the_lower_index(device):
 
 
 def rows_of_kinds(tokens, dim, kinds):
-    """Some rows many times. Those at even places are others than those at odd ones: the cosines of
-    equal rows, all of them 1, would be rounded differently from kind to kind."""
+    """Each row occurs many times, but no row occurs in both A and B.
+
+    Equal rows in A and B would have the cosine 1, which rounding changes from row to row.
+    """
     rows = torch.randn(3, 2 * kinds, dim)
     index = 2 * torch.randint(kinds, (3, tokens)) + torch.arange(tokens) % 2
     return rows.gather(1, index[..., None].expand(-1, -1, dim))
 
 
-# Odd numbers of tokens and channels: what a library computes apart, behind its whole vectors.
+# With odd numbers of tokens and channels a library computes the last values by other code.
 @pytest.mark.parametrize("dim", [1, 5, 64, 67])
 @pytest.mark.parametrize("tokens", [7, 64, 131, 197])
 @pytest.mark.parametrize("kinds", [1, 7])
 def test_identical_rows_go_to_the_lower_index(tokens, dim, kinds, device):
     metric = rows_of_kinds(tokens, dim, kinds).to(device)
-    if dim == 1:  # where all cosines are 1 or -1, and exact
+    if dim == 1:  # all cosines are then exactly 1 or -1
         metric = metric.sign()
     windows = [tokens // 3, tokens - 1 - tokens // 3]
     for r in {1, tokens // 5, (tokens - 1) // 2}:
@@ -112,7 +114,7 @@ def test_identical_rows_go_to_the_lower_index(tokens, dim, kinds, device):
 
 
 def match_one_by_kind(metric, r, prefix):
-    """``match_one`` with equal rows made equally similar, which sums of another order are not."""
+    """``match_one`` that computes one similarity for all equal rows, so that ties are exact."""
     kinds, index = metric.unique(dim=0, return_inverse=True)
     similarity = [[cosine(a, b) for b in kinds] for a in kinds]
     a = [i for i in range(prefix, len(metric)) if i % 2 == 0]
@@ -147,13 +149,13 @@ def test_bad_rows_are_matched_last_and_poison_nothing(value, device):
     metric = metric_for(33, device=device)
     good = dsm_ext.match(metric, 5, prefix=1)
     bad = metric.clone()
-    bad[:, 4] = value  # of A
-    bad[:, 9] = value  # of B
+    bad[:, 4] = value  # in A
+    bad[:, 9] = value  # in B
     destination = dsm_ext.match(bad, 5, prefix=1)
     assert torch.equal(destination.long(), reference.match(bad, 5, 1))
     places = destination[:, 9:10]
     assert (destination == places).sum(1).tolist() == [1] * 4  # nothing merged with token 9
-    assert ((destination == destination[:, 4:5]).sum(1) == 1).all()  # nor token 4 with another
+    assert ((destination == destination[:, 4:5]).sum(1) == 1).all()  # token 4 merged with no other
     assert good.shape == destination.shape
     everything = torch.full_like(metric, value)
     assert torch.equal(

@@ -1,4 +1,4 @@
-"""Every argument that does not fit is refused, with what was expected and what was given."""
+"""The operators refuse bad arguments and say what they expected and what they got."""
 
 import pytest
 import torch

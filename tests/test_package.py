@@ -1,18 +1,16 @@
-"""Importing, versions, pictures, and what the operators promise to torch.compile."""
+"""The version, the public names, the README's examples, and operators under torch.compile."""
 
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 
 import dsm_ext
 from dsm_ext._native import check_torch
 from dsm_ext.cli import main
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_one_version():

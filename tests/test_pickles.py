@@ -1,4 +1,4 @@
-"""Everything public can be pickled and copied, so that it can be sent to other processes."""
+"""All public objects can be pickled and copied, so that other processes can take them."""
 
 import copy
 import pickle
@@ -49,7 +49,7 @@ NAMES = [
 
 
 def state_of(thing):
-    """All that can be read of it."""
+    """The values of all properties."""
     if isinstance(thing, tuple):
         return [value.tolist() for value in thing]
     names = [n for n in dir(type(thing)) if isinstance(getattr(type(thing), n), property)]
@@ -67,7 +67,7 @@ def test_a_pickle_has_the_same_values(things, name, protocol):
     ):
         assert type(twin) is type(thing)
         before, after = state_of(thing), state_of(twin)
-        if name.startswith("ModelInfo"):  # the parts have values, not texts, of their own
+        if name.startswith("ModelInfo"):  # its text has the addresses of its parts
             before.pop("text"), after.pop("text")
         if name in ("Plan", "PlannedBlock", "BuildInfo"):
             before.pop("text", None), after.pop("text", None)
@@ -76,7 +76,7 @@ def test_a_pickle_has_the_same_values(things, name, protocol):
 
 def test_every_public_class_is_tried():
     classes = {n for n in dsm_ext.__all__ if isinstance(getattr(dsm_ext, n), type)}
-    assert classes - {"VisionTransformer"} <= set(NAMES)  # whose copies test_model.py compares
+    assert classes - {"VisionTransformer"} <= set(NAMES)  # test_model.py copies the model
 
 
 def test_a_spawned_process_takes_preprocessing(things):

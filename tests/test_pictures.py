@@ -1,11 +1,11 @@
-"""Pictures of what merged, and ``dsm-ext show``, which draws them."""
+"""Pictures of merged patches, and ``dsm-ext show``, which draws them."""
 
 import numpy as np
 import pytest
 import torch
-from models import create, prepared
+from commands import run
+from models import prepared
 from PIL import Image
-from safetensors.torch import save_file
 
 import dsm_ext
 from dsm_ext.cli import main, model_arguments
@@ -15,7 +15,7 @@ from dsm_ext.pictures import enlarge, filmstrip, sheet, to_image, visualize
 
 NAME = "vit_tiny_patch16_224"
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
-SIDE, FRAME = 448, 336  # of the pictures that the command draws
+SIDE, FRAME = 448, 336  # sides of the pictures that the command draws
 
 
 def plain(color, height, width):
@@ -23,7 +23,7 @@ def plain(color, height, width):
 
 
 def cells(color, grid, patch, border):
-    """Patches of one colour, all apart, with two pixels between them, drawn with loops."""
+    """Patches of one colour that did not merge, with lines of two pixels between them."""
     pixels = np.full((grid[0] * patch, grid[1] * patch, 3), color, dtype=np.uint8)
     for row in range(1, grid[0]):
         pixels[row * patch - 1 : row * patch + 1] = border
@@ -143,15 +143,9 @@ def test_filmstrip_refuses_what_does_not_fit(titles, columns, source, message):
         filmstrip(torch.zeros(3, 4, 4), [source], titles, (2, 2), columns=columns)
 
 
-# The command.
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(create(NAME).state_dict(), path)
-    return path
+@pytest.fixture
+def weights(vit_tiny_file):
+    return vit_tiny_file
 
 
 @pytest.fixture
@@ -166,17 +160,12 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Makes the command take this model instead of the one that is named."""
+    """A function that makes the command take this model in place of the named one."""
 
     def use(model):
         monkeypatch.setattr(model_arguments, "trained_model", lambda args: model)
 
     return use
-
-
-def show(capsys, *arguments, status=0):
-    assert main(["show", *(str(a) for a in arguments)]) == status
-    return capsys.readouterr()
 
 
 def size_of(path):
@@ -186,7 +175,7 @@ def size_of(path):
 
 
 def cut(path, column, row=0, size=(SIDE, SIDE)):
-    """A picture out of a sheet."""
+    """One picture of a sheet."""
     left, top = GAP + column * (size[0] + GAP), HEAD + row * (size[1] + GAP)
     with Image.open(path) as image:
         return np.array(image.crop((left, top, left + size[0], top + size[1])))
@@ -194,9 +183,9 @@ def cut(path, column, row=0, size=(SIDE, SIDE)):
 
 def test_show(capsys, weights, pictures, tmp_path):
     out = tmp_path / "new" / "out"
-    printed = show(
-        capsys, NAME, *pictures, "--weights", weights, "--schedule", "dense dsm:r=16 tome:r=13",
-        "-o", out,
+    printed = run(
+        capsys, "show", NAME, *pictures, "--weights", weights, "--schedule",
+        "dense dsm:r=16 tome:r=13", "-o", out,
     ).out  # fmt: skip
     names = [f"{i}-{s}.png" for i in (0, 1) for s in ("dense", "dsm_r=16", "tome_r=13")]
     assert {p.name for p in out.iterdir()} == {"sheet.png", *names}
@@ -214,7 +203,7 @@ def test_show_draws_the_groups_that_the_model_makes(capsys, tiny, tmp_path):
     color = (200, 100, 50)
     Image.new("RGB", (90, 60), color).save(tmp_path / "x.png")
     out = tmp_path / "out"
-    show(capsys, "any", tmp_path / "x.png", "--schedule", "dense tome:r=2", "-o", out)
+    run(capsys, "show", "any", tmp_path / "x.png", "--schedule", "dense tome:r=2", "-o", out)
     size = (450, 270)  # patches of 90 x 90
     image, dense, merged = (cut(out / "sheet.png", column, size=size) for column in range(3))
     assert (image == color).all()
@@ -234,7 +223,8 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     out = tmp_path / "out"
-    output = show(capsys, "any", broken, pictures[0], tmp_path / "none.png", "-o", out, status=1)
+    given = [broken, pictures[0], tmp_path / "none.png"]
+    output = run(capsys, "show", "any", *given, "-o", out, status=1)
     assert "broken.png cannot be decoded" in output.err
     assert "no such picture" in output.err
     assert "2 of 3 pictures could not be used" in output.err
@@ -242,14 +232,14 @@ def test_show_names_what_cannot_be_decoded(capsys, tiny, pictures, tmp_path):
     assert size_of(out / "sheet.png")[1] == HEAD + SIDE + GAP
 
     nothing = tmp_path / "nothing"
-    assert show(capsys, "any", broken, "-o", nothing, status=1).out == ""
+    assert run(capsys, "show", "any", broken, "-o", nothing, status=1).out == ""
     assert list(nothing.iterdir()) == []
 
 
 def test_show_splits_sheets_and_tells_pictures_of_one_name_apart(capsys, tiny, pictures, tmp_path):
     tiny(prepared())
     out = tmp_path / "out"
-    show(capsys, "any", *[pictures[0]] * 9, "--schedule", "dense dense", "-o", out)
+    run(capsys, "show", "any", *[pictures[0]] * 9, "--schedule", "dense dense", "-o", out)
     strips = {"0-dense.png", *(f"0-{i}-dense.png" for i in range(2, 10))}
     assert {p.name for p in out.iterdir()} == {"sheet-1.png", "sheet-2.png", *strips}
     assert size_of(out / "sheet-1.png")[1] == HEAD + 8 * (SIDE + GAP)
@@ -264,18 +254,18 @@ def test_show_refuses_before_it_writes(capsys, tiny, pictures, tmp_path):
         (["--weights", "none.pt"], "timm has no model named 'any'"),
         (["--threads", "0"], "--threads to be positive"),
     ]:
-        output = show(capsys, *command, out, *arguments, status=2)
+        output = run(capsys, "show", *command, out, *arguments, status=2)
         assert message in output.err
         assert len(output.err.splitlines()) == 1
     tiny(prepared())
-    assert "r of block 0" in show(
-        capsys, *command, out, "--schedule", "dense tome:r=150", status=2
+    assert "r of block 0" in run(
+        capsys, "show", *command, out, "--schedule", "dense tome:r=150", status=2
     ).err  # fmt: skip
     assert not out.exists()
     file = tmp_path / "file"
     file.write_text("")
     for blocked in (file, file / "below"):
-        output = show(capsys, *command, blocked, status=2)
+        output = run(capsys, "show", *command, blocked, status=2)
         assert str(file) in output.err
         assert len(output.err.splitlines()) == 1
 

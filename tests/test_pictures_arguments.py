@@ -1,4 +1,4 @@
-"""What ``visualize`` and its relatives take and refuse, and the grid that they find themselves."""
+"""The arguments that ``visualize`` and the other drawing functions take, and the default grid."""
 
 import numpy as np
 import pytest

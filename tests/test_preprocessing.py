@@ -1,4 +1,4 @@
-"""Pictures as a model wants them: timm's evaluation transform, computed in C++."""
+"""Preprocessing in C++ gives the tensors of timm's evaluation transform."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CASES = [
     {},
     {"interpolation": "bilinear"},
     {"crop_pct": 1.0},
-    {"crop_pct": 1.2},  # the crop is wider than the picture: a black frame
+    {"crop_pct": 1.2},  # the crop is larger than the picture and gets a black frame
     {"size": (256, 160)},
     {"size": (160, 256), "crop_pct": 1.0},
     {"size": (37, 37)},
@@ -28,7 +28,7 @@ CASES = [
 
 
 def picture(width, height):
-    """Smooth, with edges, in all three channels."""
+    """A picture with smooth waves and sharp edges in three channels."""
     y, x = np.mgrid[:height, :width]
     waves = [127 + 120 * np.sin(x / (7 + c) + y / (11 - c)) for c in range(3)]
     pixels = np.stack(waves, -1)
@@ -37,7 +37,7 @@ def picture(width, height):
 
 
 def both(image, case):
-    """timm's and ours, in levels of 256."""
+    """timm's tensor and ours, in levels from 0 to 255."""
     case = {"size": (224, 224), "interpolation": "bicubic", "crop_pct": 0.9} | case
     case = {"crop_mode": "center"} | case
     size = case.pop("size")
@@ -49,7 +49,7 @@ def both(image, case):
 
 @pytest.fixture
 def rows_first(monkeypatch):
-    """Makes Pillow resize rows first, then columns, as it always did before version 13."""
+    """Make Pillow resize rows before columns; Pillow 13 may choose the other order."""
     resize = F.resize
 
     def in_two_steps(image, size, *args, **kwargs):
@@ -80,7 +80,7 @@ def test_equals_timm_s_on_photographs(case, rows_first, data):
 
 
 def test_answers_are_those_of_timm_s_pictures(data):
-    """Whatever the order in which this Pillow resizes."""
+    """The answers do not depend on the order in which Pillow resizes rows and columns."""
     model = dsm_ext.from_timm(
         "deit_tiny_patch16_224", "dsm", weights=data / "deit_tiny_patch16_224.safetensors"
     )

@@ -1,4 +1,4 @@
-"""Preprocessing and labels: carried from wherever a model comes from, and never guessed."""
+"""A model keeps the preprocessing and labels of its source. Unknown ones are not guessed."""
 
 import copy
 import inspect
@@ -81,8 +81,8 @@ def test_what_is_not_known_is_not_guessed(picture, tmp_path):
         with pytest.raises(ValueError, match="how pictures are prepared for this .* not known"):
             use()
     assert repr(fast.pretrained_cfg) == "<unknown>"
-    inspect.getmembers(fast)  # tools that look at every attribute go on
-    assert label_names(None, 1000) is None  # no thousand classes are ImageNet's by their number
+    inspect.getmembers(fast)  # tools that read every attribute must work
+    assert label_names(None, 1000) is None  # 1000 classes need not be ImageNet's
     dsm_ext.export(fast, tmp_path)
     info = dsm_ext.model_info(tmp_path)
     assert (info.labels, info.preprocessing.known) == ([], False)

@@ -1,4 +1,4 @@
-"""Where the time of a forward goes, on every path."""
+"""``profile`` gives the time of each stage of a forward, on every path."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from dsm_ext import from_timm
 USUAL = {"norm1", "qkv", "attention", "proj", "norm2", "fc1", "fc2"}
 
 
-ROUNDING = 0.05  # a GPU's events lie on a grid of half a microsecond
+ROUNDING = 0.05  # the events of a GPU have a resolution of half a microsecond
 
 
 def check_sum(profile):
@@ -33,23 +33,23 @@ def test_on_the_fast_path(schedule):
     merging = {"match", "merge"} if schedule != "dense" else set()
     assert set(profile["blocks"][0]) == USUAL
     assert set(profile["blocks"][1]) == USUAL | merging
-    assert set(profile["blocks"][-1]) == USUAL  # for logits its merge steps are not run
+    assert set(profile["blocks"][-1]) == USUAL  # logits do not need the last merge
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("schedule", ["dsm:r=16,skip=1,local=2", "tome:r=8", "dense"])
 def test_by_operators(device, dtype, schedule, monkeypatch):
-    monkeypatch.setenv("DSM_EXT_CPU", "reference")
+    monkeypatch.setenv("DSM_EXT_CPU", "aten")
     model = small(global_pool="avg").to(device, dtype)
     own, images = from_timm(model, schedule), images_for(model, 2).to(device, dtype)
     profile = own.profile(images)
     assert profile["threads"] == 1
-    # Nothing lies between one stage and the next.
+    # The stages follow one another without a gap.
     assert check_sum(profile) == pytest.approx(profile["wall"], rel=ROUNDING)
-    merging = USUAL - {"norm2"} | {"match", "merge"}  # norm2 is in one with merging
+    merging = USUAL - {"norm2"} | {"match", "merge"}  # one kernel merges and computes norm2
     for block, part in zip(own.plan.blocks, profile["blocks"], strict=True):
         assert set(part) == (merging if block.tokens_out < block.tokens_in else USUAL)
-    assert torch.equal(own(images), own(images))  # it leaves nothing behind
+    assert torch.equal(own(images), own(images))  # profile leaves nothing behind
 
 
 def test_of_parallel_blocks(device):

@@ -1,4 +1,4 @@
-"""How much float32 rounds away: no more on the fast path than in eager PyTorch."""
+"""The fast path's rounding errors in float32 are no larger than those of eager PyTorch."""
 
 import copy
 import math
@@ -15,20 +15,19 @@ from tolerance import (
 )
 
 import dsm_ext
-from dsm_ext._native import _C
 
 HEADS = 3
 
 
 def spread(b, n, dim, largest):
-    """Queries and keys whose scores are of both signs, and the largest about ``largest``."""
+    """Queries and keys with scores of both signs, the largest about ``largest``."""
     q, k, v = torch.randn(3, b, HEADS, n, dim).unbind()
     scores = q @ k.transpose(-1, -2) / math.sqrt(dim)
     return q * (largest / scores.abs().amax((2, 3), keepdim=True)), k, v
 
 
 def alike(b, n, dim, largest):
-    """All scores of a query are near ``largest``, where each is rounded coarsely."""
+    """Queries and keys with scores near ``largest``, where float32 rounds coarsely."""
     q, k, v = torch.randn(3, b, HEADS, n, dim).unbind()
     shared = torch.randn(b, HEADS, 1, dim)
     shared *= math.sqrt(largest) * dim**0.25 / shared.norm(dim=-1, keepdim=True)
@@ -40,7 +39,7 @@ def alike(b, n, dim, largest):
 @pytest.mark.parametrize("dim", [32, 48, 64, 128])
 @pytest.mark.parametrize("largest", [1, 20, 90])
 @pytest.mark.parametrize("sized", [False, True])
-def test_attention(kind, tokens, dim, largest, sized):
+def test_attention(kind, tokens, dim, largest, sized, cpu_parts):
     b = max(1, 6000 // (tokens * HEADS))
     q, k, v = kind(b, tokens, dim, largest)
     size = torch.randint(1, 9, (b, tokens)).float() if sized else None
@@ -49,35 +48,35 @@ def test_attention(kind, tokens, dim, largest, sized):
     bias = size.double().log()[:, None, None, :] if sized else None
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=bias)
     qkv = torch.stack([q, k, v], 2).permute(0, 3, 2, 1, 4)  # [B, N, 3, H, D]
-    actual = _C.attention(qkv, size).unflatten(2, (HEADS, dim)).transpose(1, 2)
+    actual = cpu_parts.attention(qkv, size).unflatten(2, (HEADS, dim)).transpose(1, 2)
     if tokens > 16:
         assert_as_exact_as_eager(actual, eager, exact)
-    else:  # eager adds few products in 16 sums, whose number is its own affair
+    else:  # eager adds few products in up to 16 sums
         assert_error_at_most_twice(actual, eager, exact)
 
 
 @pytest.mark.parametrize("inputs", [32, 192, 384, 768, 1024, 3072])
 @pytest.mark.parametrize("rows", [64, 197])
-def test_linear_layers(rows, inputs):
+def test_linear_layers(rows, inputs, cpu_parts):
     x, weight = torch.randn(rows, inputs), torch.randn(512, inputs) / math.sqrt(inputs)
     bias = torch.randn(512)
     exact = F.linear(x.double(), weight.double(), bias.double())
-    actual, eager = _C.PackedLinear(weight, bias).forward(x), F.linear(x, weight, bias)
+    actual, eager = cpu_parts.PackedLinear(weight, bias).forward(x), F.linear(x, weight, bias)
     factor = FLOAT32_ERROR if inputs < 768 else FLOAT32_ERROR_OF_LONG_SUMS
     assert_as_exact_as_eager(actual, eager, exact, factor)
 
 
-def test_exponentials_are_rounded_once_or_twice():
-    """By attention with two keys: the one's share is exp(s) / (1 + exp(s)) of a score s <= 0."""
+def test_exponentials_are_rounded_once_or_twice(cpu_parts):
+    """Of two keys with scores s <= 0 and 0, attention gives the first exp(s) / (1 + exp(s))."""
     s = torch.linspace(-80, 0, 200_001)
     qkv = torch.zeros(1, 2, 3, len(s), 1)
     qkv[0, :, 0] = 1
     qkv[0, 0, 1, :, 0] = s
     qkv[0, 0, 2] = 1
-    share = _C.attention(qkv, None)[0, 0].double()
+    share = cpu_parts.attention(qkv, None)[0, 0].double()
     expected = s.double().exp() / (1 + s.double().exp())
     error = ((share - expected) / expected).abs() / 2.0**-23
-    assert error.max() < 2.5  # of units in the last place; three roundings follow the exponential
+    assert error.max() < 2.5  # units in the last place; three roundings follow the exponential
     assert error.mean() < 0.5
 
 
@@ -99,7 +98,7 @@ def test_models_with_large_scores(name, batch, scale):
         for block in model.blocks:
             if name == "q/k norm":
                 block.attn.q_norm.weight.mul_(scale)
-            else:  # their weights are of 0.02, which makes scores small
+            else:  # timm's initial weights of about 0.02 make small scores
                 block.attn.qkv.weight[: 2 * model.embed_dim].mul_(4 * math.sqrt(scale))
     images = images_for(model, 32)
     fast = dsm_ext.from_timm(model, "dense")

@@ -1,4 +1,4 @@
-"""Schedules: builders, strings, errors, and the arithmetic against the papers' figures."""
+"""Schedules: builders, strings, errors, and multiply-adds, which equal those of the papers."""
 
 import copy
 import json
@@ -183,11 +183,11 @@ def test_token_counts():
     assert [b.tokens_in for b in plan.blocks] == [197, 197, *range(181, 21, -16)]
     assert plan.tokens_out == 21
     assert [b.kind for b in plan.blocks] == ["dense"] + ["local"] * 6 + ["global"] * 5
-    # 16 tokens a block from 20 patches, in halves: 10, 5, 2, 1, 1 and then one is left
+    # Each block merges half of its patches at most: of 20 patches 10, 5, 2, 1 and 1 merge.
     small = Config(img_size=(64, 80), depth=6)
     counts = [b.tokens_out for b in Schedule.tome(6, 10).plan(small).blocks]
     assert counts == [11, 6, 4, 3, 2, 2]
-    # 5 x 7 patches in windows of 3: rows 3 and 2, columns 3, 2 and 2
+    # 5 x 7 patches in windows of 3 x 3: rows of 3 and 2 patches, columns of 3, 2 and 2.
     ragged = Schedule([Local(8, 3), None]).plan(Config(img_size=(80, 112), depth=2))
     assert ragged.tokens_out == 36 - sum(min(2, t // 2) for t in (9, 6, 6, 6, 4, 4))
     assert sorted(ragged.window_order) == list(range(35))
@@ -218,7 +218,7 @@ def test_arithmetic_is_the_papers(schedule, config, published, tolerance):
 
 
 def test_dense_arithmetic_is_what_torch_counts():
-    """Against an independent count of the products that timm runs."""
+    """torch's counter sees the products that timm runs."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -227,7 +227,7 @@ def test_dense_arithmetic_is_what_torch_counts():
         model(torch.zeros(1, 3, 224, 224))
     counted = counter.get_total_flops() / 2
     plan = Schedule.dense(12).plan(config_of(model))
-    # torch's counter may leave out attention on the CPU: its two products are 2 N^2 C a block
+    # The counter may leave out the two products of attention on the CPU: 2 N^2 C in a block.
     attention = 12 * 2 * 197 * 197 * 192
     assert plan.multiply_adds in (counted, counted + attention)
     assert plan.multiply_adds_dense == plan.multiply_adds

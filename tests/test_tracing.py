@@ -1,4 +1,4 @@
-"""torch.compile and torch.export: what can be traced, and what says that it cannot."""
+"""torch.compile and torch.export take the reference with our operators, and not the model."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_compiles_without_a_graph_break(merging):
 
 
 def test_the_reference_compiles_whole(device):
-    """Else a benchmark that compiles it would measure its pieces."""
+    """Benchmarks compile the reference; a graph break would cost it speed."""
     model = small().to(device)
     images = images_for(model, 2).to(device)
     compiled = torch.compile(
@@ -53,7 +53,7 @@ def test_the_reference_compiles_whole(device):
 
 
 class OnGpu(TorchDispatchMode):
-    """Whatever is computed, it is on a GPU."""
+    """Fail if an operator gives a tensor that is not on a GPU."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -65,14 +65,14 @@ class OnGpu(TorchDispatchMode):
 @pytest.mark.cuda
 @pytest.mark.parametrize("window", [4, 7])
 def test_the_reference_leaves_the_gpu_for_nothing(window):
-    """torch.compile makes no CUDA graph of what does."""
+    """torch.compile makes no CUDA graph of a function that computes on the CPU."""
     model = small().cuda()
     images = images_for(model, 2).cuda()
     with OnGpu():
         reference.forward(model, images, Schedule.dsm(4, 16, 1, 2, window))
 
 
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11's own
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11 warns
 def test_exports(merging, tmp_path):
     images = images_for(merging.model, 2).to(merging.model.cls_token.device)
     program = torch.export.export(merging, (images,))
@@ -85,7 +85,7 @@ def test_exports(merging, tmp_path):
 
 
 def test_the_compiled_model_runs_inside_torch_compile():
-    """As a call that is not looked into."""
+    """torch.compile calls the model and does not trace it."""
     model = small()
     fast = dsm_ext.from_timm(model, SCHEDULE)
     images = images_for(model, 2)

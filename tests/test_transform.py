@@ -1,4 +1,4 @@
-"""The tensor that a model takes of a picture: as timm makes it, turned, in float32."""
+"""``transform_for`` makes the tensor of timm's transform, from a picture turned by its tag."""
 
 import copy
 import pickle
@@ -38,7 +38,7 @@ def test_our_models_are_taken_too():
     image = transform_for(ours)(picture)
     assert image.shape == (3, 24, 40)
     assert torch.equal(image, transform_for(timm_model)(picture))
-    line = Image.new("RGB", (1, 40_000))  # squashed, it needs no more memory than others
+    line = Image.new("RGB", (1, 40_000))  # squashing it takes no more memory than another picture
     assert transform_for(ours)(line).shape == (3, 24, 40)
 
 
@@ -102,7 +102,7 @@ def test_wrapped_models_are_looked_into():
 
 
 def test_turned_photographs_have_the_answers_of_straight_ones(data, tmp_path):
-    """Pixels turned without loss, and the tag that turns them back."""
+    """The test turns the pixels without loss, and writes the tag that turns them back."""
     from timm import create_model
 
     timm_model = create_model("deit_tiny_patch16_224")

@@ -1,4 +1,4 @@
-"""Hostile config.json files of transformers: each a named error, fast and in little memory."""
+"""Hostile config.json files of transformers give errors that name the field."""
 
 import json
 import math
@@ -28,7 +28,7 @@ BERT = {
 
 
 def vit_state(kind):
-    """A small checkpoint of 28 x 28 images in patches of 14, by the names in files."""
+    """The tensors of a small checkpoint: images of 28 x 28 pixels, patches of 14 x 14."""
     dinov2, clip = "dinov2" in kind, "clip" in kind
     if clip:
         layers, norm = "vision_model.encoder.layers", "vision_model.post_layernorm"
@@ -92,7 +92,7 @@ HOSTILE = {
     "[0, 28]": [0, 28], "nested": [[28, 28]], "{}": {}, "{...}": {"height": 28, "width": 28},
     "deep": [[[[[[[[]]]]]]]],
 }  # fmt: skip
-# What is right as it is, or describes the same tensors.
+# Hostile values that are valid for the field, or that describe the same tensors.
 RIGHT = {
     ("image_size", "[28, 28]"), ("num_attention_heads", "one"), ("layer_norm_eps", "one"),
     ("layer_norm_eps", "seven"), ("layer_norm_eps", "300"), ("layer_norm_eps", "65536"),
@@ -134,7 +134,7 @@ def test_hostile_configs_of_clip(key):
             to_timm(state, good | {key: value})
             continue
         if isinstance(value, dict) or value is None:
-            continue  # a dict, whose keys are tried elsewhere
+            continue  # other tests try the keys of a dict
         with pytest.raises(ValueError, match=f"expected {key} in its config to be an object") as e:
             to_timm(state, good | {key: value})
         assert len(str(e.value)) < 300, name
@@ -153,7 +153,7 @@ def test_hostile_values_in_the_config_of_a_half(inner):
 
 
 def test_a_remainder_of_the_image_is_left_out():
-    """As transformers' and timm's convolutions do."""
+    """The convolutions of transformers and timm leave it out too."""
     config = {"model_type": "vit", **SHAPES, "image_size": 30}
     architecture, state = to_timm(vit_state("vit"), config)
     architecture.build().load_state_dict(state, strict=True)

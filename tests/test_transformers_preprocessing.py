@@ -1,4 +1,4 @@
-"""Preprocessing and labels of transformers' checkpoints, beside transformers' own processors."""
+"""Preprocessing and labels of transformers' checkpoints equal those of transformers' processors."""
 
 import json
 
@@ -32,7 +32,7 @@ def dinov2(folder):
 
 
 def processors():
-    """Processors as the families have them, and the model beside each."""
+    """For each family of models: a function that saves a model, and its processor."""
     vits, deits = transformers.ViTImageProcessor, transformers.DeiTImageProcessor
     bits = transformers.BitImageProcessor
     full, half = {"height": 64, "width": 64}, {"height": 32, "width": 32}
@@ -60,7 +60,7 @@ def test_pictures_are_prepared_as_transformers_does(tmp_path, name):
     assert ours.shape == expected.shape
     std = torch.tensor([1.0] * 3 if name == "not normalised" else STD)[:, None, None]
     levels = (ours - expected).abs() * std * 255
-    assert levels.max() <= 5 * PIXEL_LEVELS  # Pillow and torchvision resize apart
+    assert levels.max() <= 5 * PIXEL_LEVELS  # Pillow and torchvision resize differently
     assert levels.mean() <= 20 * PIXEL_LEVELS_MEAN
     assert timm.data.resolve_model_data_config(fast)["input_size"] == (3, 64, 64)
 
@@ -137,7 +137,7 @@ def test_labels(tmp_path):
     assert class_names(fast.pretrained_cfg, 3) == ["zero", "one", "two"]
     dsm_ext.export(fast, tmp_path / "exported")
     assert dsm_ext.model_info(tmp_path / "exported").labels == ["zero", "one", "two"]
-    fast = written(tmp_path / "b", OLD, num_labels=3)()  # LABEL_0 and so on
+    fast = written(tmp_path / "b", OLD, num_labels=3)()  # transformers names them LABEL_0 and so on
     assert class_names(fast.pretrained_cfg, 3) is None
     fast = written(tmp_path / "c", OLD, num_labels=1000)()
     assert class_names(fast.pretrained_cfg, 1000) is None

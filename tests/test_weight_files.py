@@ -1,4 +1,4 @@
-"""Weight files of every format: read whole, and refused by what they are."""
+"""Weight files of each format are read whole; for other files an error says what the file is."""
 
 import argparse
 import gzip
@@ -33,7 +33,7 @@ def test_tensors_come_back_as_they_were(kind, tmp_path):
     path = tmp_path / "file"
     tensors = dict(TENSORS)
     if kind == "legacy":
-        del tensors["h"]  # torch itself does not read float8 back from it
+        del tensors["h"]  # torch cannot read float8 from this format
     if kind == "safetensors":
         save_file(TENSORS, path, metadata={"format": "pt"})
         assert {n: t.dtype for n, t in load_file(path).items()} == {
@@ -78,7 +78,7 @@ for change in (overwrite, lambda: os.truncate(path, 0), path.unlink):
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
 def test_a_file_that_changes_afterwards_is_not_seen(kind, tmp_path):
-    """In a process of its own, which a mapped file that is cut short would kill."""
+    """Runs in a process of its own: reading a mapped file that was cut short would kill it."""
     path = tmp_path / f"model.{kind}"
     state = create(NAME).state_dict()
     save_file(state, path) if kind == "safetensors" else torch.save(state, path)
@@ -110,7 +110,7 @@ def test_there_are_never_two_copies_in_memory(kind, tmp_path):
 
 
 def scripted():
-    with warnings.catch_warnings(action="ignore"):  # torch says that scripting is old
+    with warnings.catch_warnings(action="ignore"):  # torch warns that scripting is deprecated
         return torch.jit.script(torch.nn.Linear(2, 2))
 
 

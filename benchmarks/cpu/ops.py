@@ -23,17 +23,18 @@ from benchmarks.common import RESULTS
 from benchmarks.cpu.job import Job
 from benchmarks.cpu.peers import CEILINGS, PEERS, onednn_linear
 from dsm_ext import reference
-from dsm_ext._native import _C
 from dsm_ext.cli.output import table, write_json
 from dsm_ext.environment import environment
 from dsm_ext.timing import time_in_turn
 from dsm_ext_cli import integers
+from tools import cpu_parts
 
 RESULT = RESULTS / "cpu_ops.json"
 GRID, DIM = (14, 14), 64
 TOKENS = GRID[0] * GRID[1] + 1
 LATER = 117  # tokens after half of the blocks of dsm:r=16
 OURS = "dsm_ext"
+PARTS = cpu_parts.load()
 
 
 class Case(NamedTuple):
@@ -95,7 +96,7 @@ def attentions(batch: int, channels: int) -> Iterator[Case]:
             return out.transpose(1, 2).flatten(2).contiguous()
 
         calls: dict[str, Callable[[], Any]] = {
-            OURS: lambda q=qkv, s=size: _C.attention(q, s),
+            OURS: lambda q=qkv, s=size: PARTS.attention(q, s),
             "PyTorch": sdpa,
         }
         yield Case(
@@ -123,7 +124,7 @@ def products(batch: int, channels: int) -> Iterator[Case]:
         ) -> Tensor:
             return F.gelu(F.linear(x, w, b)) if gelu else F.linear(x, w, b)
 
-        ours = _C.PackedLinear(weight, bias)
+        ours = PARTS.PackedLinear(weight, bias)
         calls: dict[str, Callable[[], Any]] = {
             OURS: lambda p=ours, x=x, gelu=gelu: p.forward(x, gelu),
             "PyTorch": linear,

@@ -1,4 +1,4 @@
-"""Loads the stand-in into pytest; `tests/stand_in/run.sh` names this plugin."""
+"""A plugin of pytest that loads the stand-in. tests/stand_in/run.sh passes it to pytest."""
 
 import os
 

@@ -12,8 +12,12 @@ from types import ModuleType
 _ROOT = Path(__file__).parents[2]
 
 
-def load() -> ModuleType | None:
-    """The compiled module, with ``PackedLinear`` and ``attention``; None when it is not built."""
+def load() -> ModuleType:
+    """The compiled module, with ``PackedLinear`` and ``attention``.
+
+    Raises:
+        ImportError: the module is not compiled.
+    """
     import torch  # noqa: F401  (loads the libraries that the module needs)
 
     import dsm_ext  # noqa: F401
@@ -25,4 +29,4 @@ def load() -> ModuleType | None:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
-    return None
+    raise ImportError(f"tools/cpu_parts is not compiled in {build}; run: make build")

@@ -1,9 +1,11 @@
-"""Walk timm's registry: every plain Vision Transformer with random weights, dense against timm and
-merging against the reference, or refused by name.
+"""Checks every plain Vision Transformer in timm's registry, with random weights.
 
-    python tests/registry.py [--output FILE] [--only PART]...
+    PYTHONPATH=tests python tools/registry.py [--output FILE] [--only PART]...
 
-About 15 minutes on two cores. The README's table of support is drawn from what this writes.
+Each supported model is compared with timm (dense) and with the reference (merging). Each other
+model must be refused with a message that names the unsupported feature. A walk takes about 15
+minutes on two cores. The README's table of supported models is drawn from the file that this tool
+writes. PYTHONPATH names the folder of the helper modules that this tool shares with the tests.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import dsm_ext
 from dsm_ext import reference
 
 MODULES = ("vision_transformer", "deit")
-MOST_PARAMETERS = 150e6  # of a model at full depth; larger ones lose blocks
+MOST_PARAMETERS = 150e6  # a larger model is built with fewer blocks
 LEAST_DEPTH = 4
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "registry.json"
 
@@ -34,7 +36,7 @@ def names() -> list[str]:
 
 
 def depth_for(name: str) -> tuple[int, int]:
-    """The model's depth, and how many of its blocks are built here."""
+    """The depth of the model, and the number of blocks to build."""
     with torch.device("meta"):
         model = timm.create_model(name)
     depth = len(model.blocks)
@@ -43,7 +45,7 @@ def depth_for(name: str) -> tuple[int, int]:
 
 
 def walk(name: str) -> dict[str, Any]:
-    """Largest differences, in units of the output's scale; or why the model is refused."""
+    """One row of the result: the largest relative differences, or why the model is refused."""
     depth, built = depth_for(name)
     row: dict[str, Any] = {"model": name, "depth": depth, "built": built}
     arguments = {} if built == depth else {"depth": built}
@@ -65,7 +67,7 @@ def walk(name: str) -> dict[str, Any]:
 
 
 def filled(model: torch.nn.Module) -> torch.nn.Module:
-    """A model on the meta device with weights: timm's own way to draw them takes far longer."""
+    """Give a model on the meta device random weights; timm's initialisation takes far longer."""
     model = model.to_empty(device="cpu")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -77,7 +79,10 @@ def filled(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def merged_difference(model: Any, fast: Any, images: torch.Tensor) -> tuple[float, int]:
-    """Of the first of some images none of whose merges was decided by rounding alone."""
+    """The relative difference of the logits, and how many images were passed over.
+
+    An image is passed over when rounding alone could decide one of its merges.
+    """
     for passed_over in range(8):
         with recorded_margins() as margins:
             expected = reference.forward(model, images, fast.schedule)
@@ -104,7 +109,7 @@ def main() -> int:
         torch.manual_seed(0)
         try:
             rows.append(walk(name))
-        except Exception as error:  # a row like any other, and a status
+        except Exception as error:  # the walk goes on; main returns 1
             rows.append({"model": name, "failed": f"{type(error).__name__}: {error}"})
         print(rows[-1], flush=True)
     versions = {"timm": timm.__version__, "torch": torch.__version__}
