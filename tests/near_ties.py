@@ -47,9 +47,9 @@ def recorded_margins():
     """Inside this context, each call of ``reference.match`` appends its margins [B] to the list."""
     match, margins = reference.match, []
 
-    def recording(metric, r, prefix=0, windows=(), order=None):
+    def recording(metric, r, prefix=0, windows=(), order=None, score="similarity"):
         margins.append(decision_margin(metric, r, prefix, windows, order))
-        return match(metric, r, prefix, windows, order)
+        return match(metric, r, prefix, windows, order, score)
 
     reference.match = recording
     try:
