@@ -2,7 +2,7 @@
 # make test   pytest, the C++ tests, and the fuzzers for a minute
 # make check  formatters and types, changing nothing
 # make format
-# make stand-in  the tests that need a GPU, on a stand-in for one
+# make stand-in  the tests that need a GPU, on a stand-in for one; skipped for a torch it does not know
 # make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers
 # make fuzz   fuzzers on the readers of files, for an hour
 # make bench  speed and memory beside peers, and the README's tables of it: about two hours
@@ -10,8 +10,9 @@
 # make gpu-report  tests, a memory check and speed on a GPU, in ten minutes, with the Python, torch and
 #             CUDA compiler at hand: nothing is downloaded
 #
-# Each other one makes what it needs: a virtual environment, the packages, the build; a second run reuses it.
-# VENV=DIR puts the environment elsewhere, PYTHON=... makes it with another Python (3.11 or newer).
+# Every target but gpu-report makes what it needs: a virtual environment, the packages and the build. A
+# second run reuses them. VENV=DIR puts the environment into another folder. PYTHON=... makes it with
+# another Python, 3.11 or newer.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -76,7 +77,7 @@ build: $(VENV)/.packages
 	  { cat build/install.log; exit 1; }
 	@sed -n 's/^ *-- \(dsm_ext: CUDA\)/\1/p' build/install.log
 
-# Everything that pyproject.toml asks for, before the project itself: the build needs torch.
+# Install the packages that pyproject.toml asks for before the project itself: the build needs torch.
 $(VENV)/.packages: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dsm_ext needs Python 3.11 or newer; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }

