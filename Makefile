@@ -1,18 +1,19 @@
-# make demo   the methods side by side on handwritten digits
-# make test   pytest, the C++ tests, and the fuzzers for a minute
-# make check  formatters and types, changing nothing
-# make format
-# make stand-in  the tests that need a GPU, on a stand-in for one; skipped for a torch it does not know
-# make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers
-# make fuzz   fuzzers on the readers of files, for an hour
-# make bench  speed and memory beside peers, and the README's tables of it: about two hours
+# make demo        compares the merging methods on pictures of handwritten digits
+# make test        runs pytest, the C++ tests, and the fuzzers for a minute
+# make check       checks format, lint and types; changes no file
+# make format      formats all files
+# make stand-in    runs the tests that need a GPU on a stand-in for a GPU; skips them for a torch that the
+#                  stand-in does not know
+# make sanitize    runs the C++ tests with the address, undefined-behaviour and thread sanitizers
+# make fuzz        runs the fuzzers of the file readers for an hour
+# make bench       measures speed and memory beside other libraries and writes the README's tables:
+#                  about two hours
+# make gpu-report  runs tests, a memory check and benchmarks on a GPU: ten minutes. It uses the installed
+#                  Python, torch and CUDA compiler, and downloads nothing
 #
-# make gpu-report  tests, a memory check and speed on a GPU, in ten minutes, with the Python, torch and
-#             CUDA compiler at hand: nothing is downloaded
-#
-# Every target but gpu-report makes what it needs: a virtual environment, the packages and the build. A
-# second run reuses them. VENV=DIR puts the environment into another folder. PYTHON=... makes it with
-# another Python, 3.11 or newer.
+# All other targets first create what they need: a virtual environment with the packages, and the build.
+# A second run reuses them. VENV=DIR puts the environment into another folder. PYTHON=... makes it with
+# another Python (3.11 or newer).
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -55,9 +56,9 @@ fuzz: $(VENV)/.packages
 	bash tests/fuzz/run.sh $(or $(FUZZ_SECONDS),1800)
 
 bench: build
-	python -m pip install --quiet "pip>=25.1"  # the first that knows --group
+	python -m pip install --quiet "pip>=25.1"  # older versions do not know --group
 	python -m pip install --quiet --group bench
-	@echo "about two hours on two cores, which nothing else should use meanwhile"
+	@echo "this takes about two hours on two cores; run nothing else on the machine meanwhile"
 	python -m benchmarks.cpu.models
 	python -m benchmarks.cpu.ops
 	python -m benchmarks.embed.embed
@@ -70,19 +71,19 @@ gpu-report:
 
 build: $(VENV)/.packages
 	@mkdir -p build
-	@echo "building dsm_ext: some minutes the first time (log: build/install.log)"
+	@echo "building dsm_ext: a few minutes the first time (log: build/install.log)"
 	@pip install --verbose --no-build-isolation --no-deps --editable . > build/install.log 2>&1 || \
 	  { cat build/install.log; exit 1; }
 	@cmake --build $(BUILD) --target _cpu_parts >> build/install.log 2>&1 || \
 	  { cat build/install.log; exit 1; }
 	@sed -n 's/^ *-- \(dsm_ext: CUDA\)/\1/p' build/install.log
 
-# Install the packages that pyproject.toml asks for before the project itself: the build needs torch.
+# Installs everything that pyproject.toml requires. The build of dsm_ext needs torch to be installed.
 $(VENV)/.packages: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dsm_ext needs Python 3.11 or newer; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(bin)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the packages, torch among them: some GB, once"
+	@echo "installing packages, with torch: a few GB, only once"
 	python cmake/requirements.py pyproject.toml > $(VENV)/requirements.txt
 	python -m pip install --quiet --requirement $(VENV)/requirements.txt
 	touch $@

@@ -1,4 +1,4 @@
-"""Drives CMake, which knows how the compiled part is built; metadata is in pyproject.toml."""
+"""Build the compiled part with CMake. pyproject.toml has the metadata of the package."""
 
 import os
 import shlex
@@ -13,15 +13,15 @@ ROOT = Path(__file__).parent.resolve()
 
 
 class CMakeBuild(build_ext):
-    """Configure, build and install into the package's folder.
+    """Configure, build and install into the folder of the package.
 
-    The environment: CMAKE_ARGS is passed on, DSM_EXT_BUILD_DIR keeps one build folder over several
-    calls.
+    Environment variables: CMAKE_ARGS has more arguments for CMake. DSM_EXT_BUILD_DIR names a build
+    folder, which later calls reuse.
     """
 
     def build_extension(self, ext):
         packages = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
-        if self.editable_mode:  # setuptools would bring back only the extension itself
+        if self.editable_mode:  # setuptools copies only the extension
             packages.append(ROOT / "dsm_ext")
         build = Path(os.environ.get("DSM_EXT_BUILD_DIR", self.build_temp)).resolve()
         arguments = [
@@ -31,7 +31,7 @@ class CMakeBuild(build_ext):
         ]
         if not (build / "CMakeCache.txt").exists():
             arguments = ["-G", "Ninja", *arguments]
-        parts = ("python", "core")  # the second is what C++ programs use too
+        parts = ("python", "core")  # "core": the library, headers and CMake package
         install = ["cmake", "--install", str(build), "--component"]
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *arguments],

@@ -1,8 +1,9 @@
-"""Writes what timm's architectures have that weights do not show.
+"""Write the table of timm's architectures, with the config fields that weights do not show.
 
     python cmake/architectures.py [FILE]
 
-Of every supported Vision Transformer of the installed timm; half a minute.
+The table has every Vision Transformer of the installed timm that dsm_ext supports. It takes half a
+minute.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FIELDS = (
 
 
 def shapes() -> dict[str, Any]:
-    """Every supported model, on the meta device, by its name."""
+    """Make every supported model on the meta device. The keys are timm's names."""
     models = {}
     for module in MODULES:
         for name in timm.list_models(module=module):
@@ -42,13 +43,13 @@ def shapes() -> dict[str, Any]:
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """Those of a config that weights do not show, and that are not the default."""
+    """The fields of a config that weights do not show and that differ from the default."""
     given, usual = config.to_dict(), Config().to_dict()
     return {name: given[name] for name in FIELDS if given[name] != usual[name]}
 
 
 def table(models: dict[str, Any]) -> str:
-    """The file: a line for each architecture."""
+    """The text of the table, with a line for each architecture."""
     rows = [
         f"  {json.dumps(name)}: {json.dumps(fields(config_of(model)))}"
         for name, model in sorted(models.items())

@@ -1,5 +1,5 @@
-# Decides whether the CUDA kernels are built, and says which it was and why in one line. Whether a
-# GPU is present does not matter.
+# Decides whether to build the CUDA kernels, and prints the decision and its reason in one line. The
+# build needs a CUDA compiler that fits torch, but no GPU.
 #
 # In:  DSM_EXT_CUDA (AUTO, ON, OFF), DSM_EXT_TORCH_ROOT, DSM_EXT_TORCH_CUDA
 # Out: DSM_EXT_CUDA_SOURCES_BUILT, DSM_EXT_CUDA_VERSION, target dsm_ext_cuda
@@ -9,7 +9,8 @@ set_property(CACHE DSM_EXT_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(DSM_EXT_CUDA_SOURCES_BUILT OFF)
 set(DSM_EXT_CUDA_VERSION "")
 
-# Whether they can be built; leaves the reason in `why`.
+# Sets DSM_EXT_CUDA_SOURCES_BUILT to ON when the kernels can be built. Sets `why` to the reason why they
+# can or cannot.
 function(dsm_ext_try_cuda)
   if(DSM_EXT_TORCH_CUDA STREQUAL "")
     set(why "torch ${DSM_EXT_TORCH_VERSION} is built without CUDA" PARENT_SCOPE)
@@ -29,8 +30,8 @@ function(dsm_ext_try_cuda)
         PARENT_SCOPE)
     return()
   endif()
-  # cuBLASLt comes with pip's torch, since CUDA 13 in one folder with the rest, or with the toolkit; the
-  # one that torch loads goes first.
+  # Look for cuBLASLt first in pip's packages, because torch loads that one, then in the toolkit. Since
+  # CUDA 13 pip puts all of CUDA's libraries into one folder, nvidia/cu13; before, nvidia/cublas.
   set(from_pip ${DSM_EXT_TORCH_ROOT}/../nvidia/cu${DSM_EXT_TORCH_CUDA}
                ${DSM_EXT_TORCH_ROOT}/../nvidia/cublas)
   cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH toolkit)
@@ -62,7 +63,7 @@ endif()
 
 if(DSM_EXT_CUDA_SOURCES_BUILT)
   if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # and PTX for what is newer
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # with PTX of 90, for newer GPUs
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
@@ -70,7 +71,8 @@ if(DSM_EXT_CUDA_SOURCES_BUILT)
   target_link_libraries(
     dsm_ext_cuda INTERFACE ${DSM_EXT_TORCH_ROOT}/lib/libtorch_cuda.so
                            ${DSM_EXT_TORCH_ROOT}/lib/libc10_cuda.so ${DSM_EXT_CUBLASLT} CUDA::cudart)
-  # Behind the toolkit's own headers: pip's folder holds those of another minor version, too.
+  # Search pip's folder after the toolkit's headers (-idirafter): the folder also has CUDA headers, which
+  # may be of another minor version than the toolkit.
   target_compile_options(
     dsm_ext_cuda INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-idirafter${DSM_EXT_CUBLASLT_INCLUDE}>)
   message(STATUS "dsm_ext: CUDA kernels ON for ${CMAKE_CUDA_ARCHITECTURES}: ${why}")

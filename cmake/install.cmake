@@ -1,5 +1,5 @@
-# Installs the library, its headers and its CMake package below one prefix, which for pip is the
-# folder of the Python package. One component, so that pip brings it along.
+# Installs the library, its headers and its CMake package under one prefix. They are one component,
+# "core". setup.py installs it into the folder of the Python package.
 #
 # In: CMAKE_INSTALL_LIBDIR, CMAKE_INSTALL_INCLUDEDIR
 
@@ -28,8 +28,9 @@ install(
   DESTINATION ${package_dir}
   COMPONENT core)
 
-# torch's libraries, and CUDA's: beside the package where pip puts them, else where they were at the
-# build. dsm_extConfig.cmake looks in the same two places, in this order.
+# The installed library looks for torch's and CUDA's libraries first beside the package, where pip
+# installs them, then where they were during the build. dsm_extConfig.cmake looks in the same two
+# places in the same order.
 cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY /prefix OUTPUT_VARIABLE libraries)
 set(beside /)  # the folder around the prefix
 cmake_path(RELATIVE_PATH beside BASE_DIRECTORY ${libraries})

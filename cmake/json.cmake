@@ -1,5 +1,5 @@
-# Finds nlohmann-json, which is headers alone: its CMake package (Debian: nlohmann-json3-dev), or
-# Python's package nlohmann-json.
+# Finds nlohmann-json, a library of headers: as a CMake package (Debian: nlohmann-json3-dev), or in the
+# Python package nlohmann-json.
 #
 # Out: DSM_EXT_JSON_INCLUDE
 

@@ -1,4 +1,4 @@
-"""Prints every package that pyproject.toml names, the extras among them."""
+"""Print all packages that pyproject.toml requires: for the build, to run, and for every extra."""
 
 import sys
 import tomllib

@@ -1,23 +1,23 @@
-# Finds libtorch: for the build, and for those who use the installed package.
+# Finds libtorch. The build uses this file, and so does find_package(dsm_ext) of an installed package.
 #
-# torch's own TorchConfig.cmake stops with an error where torch was built for CUDA and the machine
-# has no CUDA toolkit, as on most machines that run `pip install torch` for their CPU. The core
-# needs only headers and three libraries, which lie in the same places in a pip package and in an
-# unzipped LibTorch.
+# torch's own TorchConfig.cmake is not used: it stops with an error when torch was built for CUDA and the
+# machine has no CUDA toolkit. This is common, because `pip install torch` on Linux installs a torch for
+# CUDA. The library needs only torch's headers and three of its libraries. They have the same places in
+# a pip package and in an unzipped LibTorch.
 #
-# Nothing here stops CMake: what is wrong is left in DSM_EXT_TORCH_PROBLEM, one sentence, which the
-# build takes for an error and find_package(dsm_ext) for the reason why it found nothing.
+# These functions do not stop CMake. They set DSM_EXT_TORCH_PROBLEM to one sentence that says what is
+# wrong. The build stops with it. find_package(dsm_ext) reports it as the reason why it found nothing.
 
 set(DSM_EXT_TORCH_MINIMUM 2.11)
 
-# Where torch is. DSM_EXT_TORCH_ROOT goes before all else where somebody set it, and whatever is
-# wrong with that folder is said, for a guess in its place would surprise. Otherwise it is the first
-# of the given folders that holds a libtorch, or, where none does, Python's torch package.
+# Finds the folder of torch. If the user set DSM_EXT_TORCH_ROOT, only that folder is tried, so that
+# nobody gets another torch than the one they asked for. Otherwise the first of the given folders that
+# has a libtorch is taken. If none has one, Python is asked for its torch package.
 #
-# Args: folders, in order; they need not exist
+# Args: folders to try in this order; they need not exist
 # In:   DSM_EXT_TORCH_ROOT, Python_EXECUTABLE
 # Out:  DSM_EXT_TORCH_ROOT, DSM_EXT_TORCH_VERSION, DSM_EXT_TORCH_CUDA (major version, or empty),
-#       DSM_EXT_TORCH_PROBLEM (empty where torch was found)
+#       DSM_EXT_TORCH_PROBLEM (empty if torch was found)
 function(dsm_ext_find_torch)
   set(in_torch share/cmake/Torch/TorchConfigVersion.cmake)
   set(problem "")
@@ -58,7 +58,7 @@ function(dsm_ext_find_torch)
   set(DSM_EXT_TORCH_PROBLEM "${problem}" PARENT_SCOPE)
 endfunction()
 
-# Python's torch package: sets `root`, or `problem`, where it is called.
+# Asks Python where its torch package is. Sets `root`, or on failure `problem`, in the caller's scope.
 macro(dsm_ext_ask_python)
   find_package(Python COMPONENTS Interpreter QUIET)
   if(NOT Python_EXECUTABLE)
@@ -79,14 +79,14 @@ macro(dsm_ext_ask_python)
   endif()
 endmacro()
 
-# Makes a target of the torch that was found: headers, libraries and OpenMP.
+# Adds a target for torch, with its headers, libraries and OpenMP.
 #
-# torch's threads are OpenMP's. `at::parallel_for` is a template: compiled without OpenMP it runs on
-# one thread, and linked with another OpenMP than torch's it would start a second set of threads. So
-# the library that torch brings is linked, where it brings one.
+# torch runs its threads with OpenMP. `at::parallel_for` is a template of torch's headers: compiled
+# without OpenMP it runs on one thread. A program that links another OpenMP library than torch's has a
+# second set of threads. So the target links the OpenMP library in torch's package, if there is one.
 #
-# Args: the target's name; IMPORTED, for find_package, where it is to be seen as far as the package is
-# In:   what dsm_ext_find_torch found
+# Args: the name of the target, then options of add_library: find_package passes IMPORTED
+# In:   the results of dsm_ext_find_torch
 # Out:  the target, or DSM_EXT_TORCH_PROBLEM
 function(dsm_ext_add_torch name)
   get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
@@ -122,9 +122,9 @@ function(dsm_ext_add_torch name)
     set(openmp ${OpenMP_CXX_LIBRARIES})
   endif()
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND openmp MATCHES "libgomp")
-    # Clang calls functions that GCC's OpenMP does not have.
+    # Clang's code calls functions that GCC's OpenMP library does not have.
     set(openmp ${OpenMP_CXX_LIBRARIES})
-    message(WARNING "dsm_ext: built by Clang, it has threads of its own beside torch's; GCC shares them")
+    message(WARNING "dsm_ext: a build by Clang starts its own threads beside torch's threads; a build by GCC shares torch's threads")
   endif()
   separate_arguments(flags NATIVE_COMMAND "${OpenMP_CXX_FLAGS}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cmake_projects import example, run
 from models import create
 from pictures import TAKEN, taken
@@ -30,6 +31,7 @@ def program(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
+    torch.manual_seed(0)  # the seed of every test is set later than a fixture of a module
     timm_model = create("vit_tiny_patch16_224", num_classes=20)
     timm_model.head.weight.data.normal_()  # so that each picture has another answer
     dsm_ext.export(dsm_ext.from_timm(timm_model), folder, timm_model)

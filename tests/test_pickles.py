@@ -29,6 +29,7 @@ def things(tmp_path_factory):
         "BuildInfo": dsm_ext.build_info(),
         "Config": fast.config,
         "Intermediate": fast.forward_intermediates(images, [0])[0],
+        "MergeRule": SCHEDULE.rule,
         "ModelInfo": info,
         "ModelInfo, unknown": unknown,
         "Outputs": fast.forward_with_features(images),
@@ -43,8 +44,8 @@ def things(tmp_path_factory):
 
 
 NAMES = [
-    "BuildInfo", "Config", "Intermediate", "ModelInfo", "ModelInfo, unknown", "Outputs", "Plan",
-    "PlannedBlock", "Preprocessing", "Preprocessing, unknown", "Schedule", "Step", "Trace",
+    "BuildInfo", "Config", "Intermediate", "MergeRule", "ModelInfo", "ModelInfo, unknown", "Outputs",
+    "Plan", "PlannedBlock", "Preprocessing", "Preprocessing, unknown", "Schedule", "Step", "Trace",
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// The whole library.
+// Includes every public header of the library.
 #include "dsm_ext/config.h"              // IWYU pragma: export
 #include "dsm_ext/error.h"               // IWYU pragma: export
 #include "dsm_ext/load.h"                // IWYU pragma: export

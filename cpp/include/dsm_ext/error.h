@@ -6,7 +6,7 @@
 
 namespace dsm_ext {
 
-/// A file cannot be used: the message names it and its fault.
+/// Says that a file cannot be used. The message names the file and what is wrong with it.
 class DSM_EXT_API Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -12,12 +12,13 @@
 
 namespace dsm_ext {
 
-/// One merge step of a block: local, inside windows, or global, over the whole sequence.
+/// One merge step of a block. A local step merges tokens within windows, a global step merges
+/// tokens of the whole sequence.
 struct DSM_EXT_API Step {
-  int64_t r = 0;       ///< Tokens to remove from an image.
-  int64_t window = 0;  ///< Side of a window in patches; 0: global.
+  int64_t r = 0;       ///< How many tokens to remove from an image.
+  int64_t window = 0;  ///< The side of a window in patches. 0: a global step.
 
-  /// \throws c10::ValueError for a window that is not positive.
+  /// \throws c10::ValueError when the window is not positive.
   static Step local(int64_t r, int64_t window);
   static Step global(int64_t r) { return {r, 0}; }
   bool is_local() const { return window > 0; }
@@ -25,47 +26,50 @@ struct DSM_EXT_API Step {
   std::string str() const;
 };
 
-/// Which blocks merge how many tokens.
+/// Which blocks merge how many tokens: a list with one entry for each block.
 ///
-/// A list with one entry a block: no step, a local one, a global one, or a local and then a global
-/// one. All builders give the same plain list, so schedules that do the same are equal. Windows
-/// keep one size through a schedule and no local step follows a global one. Where a sequence has
-/// shrunk so far that fewer than r tokens can be removed, half of its patches are.
+/// An entry has no step, a local step, a global step, or a local and then a global step. All
+/// builders make such a list, so schedules that do the same are equal. All windows of a schedule
+/// have one size, and no local step follows a global one.
 ///
-/// Every builder and parser throws c10::ValueError, naming what was expected and what was given.
-/// \source DSM, arXiv 2303.02331; for `tome`, arXiv 2210.09461.
+/// The constructor, every builder and `parse` throw c10::ValueError, which says what was expected
+/// and what was given.
+/// \source DSM, arXiv 2303.02331. For `tome`, arXiv 2210.09461.
 class DSM_EXT_API Schedule {
  public:
-  /// \param blocks       The steps of each block; steps with r = 0 are left out.
-  /// \param proportional Whether attention adds the logarithm of a key's size to its scores.
+  /// \param blocks       The steps of each block. Steps with r = 0 are dropped.
+  /// \param proportional Whether attention adds the log size of each key to the key's scores.
   /// \param rule         How every step decides which tokens merge.
   explicit Schedule(
       std::vector<std::vector<Step>> blocks, bool proportional = true, MergeRule rule = {});
 
-  /// No merging.
+  /// A schedule that merges nothing.
   static Schedule dense(int64_t depth);
 
-  /// `skip` dense blocks, `local` blocks with local steps, then global steps to the end, each
-  /// removing `r`. Left out, they follow the paper: r = 16, skip 1 and local 6 for 12 blocks, which
-  /// reproduces its ViT-S and ViT-B arithmetic; r = 8, skip 4 and local 12 for 24.
+  /// `skip` dense blocks, then `local` blocks with a local step, then blocks with a global step.
+  /// Each step removes `r` tokens. The defaults are the paper's: r = 16, skip 1 and local 6 for 12
+  /// blocks, which reproduces the multiply-adds of its ViT-S and ViT-B; r = 8, skip 4 and local 12
+  /// for 24 blocks.
   static Schedule dsm(
       int64_t depth, std::optional<int64_t> r = {}, std::optional<int64_t> skip = {},
       std::optional<int64_t> local = {}, int64_t window = 7);
 
-  /// Delay only: `skip` dense blocks, then global steps ("DFE" in the paper's figures).
+  /// Delay without local steps: `skip` dense blocks, then blocks with a global step ("DFE" in the
+  /// paper's figures).
   static Schedule dfe(
       int64_t depth, std::optional<int64_t> r = {}, std::optional<int64_t> skip = {});
 
-  /// ToMe: global steps in every block. With `inflection` t, r falls or rises linearly from
-  /// r * (1 - t) in the first block to r * (1 + t) in the last.
+  /// ToMe: a global step in every block. The count goes linearly from r * (1 - inflection) in the
+  /// first block to r * (1 + inflection) in the last block.
   static Schedule tome(int64_t depth, std::optional<int64_t> r = {}, double inflection = 0);
 
-  /// ToMe with an r for each block; blocks beyond the list's end are dense.
+  /// ToMe with an r for each block. Blocks after the end of the list are dense.
   static Schedule tome(int64_t depth, const std::vector<int64_t>& r);
 
-  /// A name and its arguments: "dense", "dsm", "dsm:r=16,skip=2,local=5,window=7",
-  /// "dfe:r=16,skip=2", "tome:r=8,inflection=-0.5", "tome:r=8/8/4"; each also takes
-  /// proportional=true or proportional=false.
+  /// The schedule of a text, which is the name of a builder with its arguments, for example
+  /// "dense", "dsm", "dsm:r=16,skip=2,local=5,window=7", "dfe:r=16,skip=2",
+  /// "tome:r=8,inflection=-0.5" or "tome:r=8/8/4". Every name also takes proportional=true or
+  /// proportional=false.
   static Schedule parse(const std::string& text, int64_t depth);
 
   int64_t depth() const { return static_cast<int64_t>(blocks_.size()); }
@@ -74,13 +78,13 @@ class DSM_EXT_API Schedule {
   Schedule with_proportional(bool on) const { return Schedule(blocks_, on, rule_); }
   const MergeRule& rule() const { return rule_; }
 
-  /// The schedule laid out for a model's shape.
+  /// The plan of this schedule for a model and its image size.
   ///
-  /// A step gives what it can: where fewer than r tokens can be removed from what is left, half of
-  /// each group's are, and windows of one patch, which have no pair, give nothing. Such a step is
-  /// left out.
-  /// \throws c10::ValueError where the depths differ, or a step asks for more than half of the
-  ///         patches that the whole picture (or its windows) has, whose size is then named.
+  /// A step removes at most half of the tokens of a group (an image's or a window's), so a step may
+  /// remove fewer than r tokens. A step that removes nothing is not in the plan.
+  /// \throws c10::ValueError when the depths differ, or when a step removes more than half of the
+  ///         image's patches (a local step: more than half of each window's). The message then
+  ///         names the image size.
   Plan plan(const Config& config) const;
 
   bool operator==(const Schedule&) const = default;

@@ -11,7 +11,7 @@
 namespace dsm_ext {
 namespace {
 
-// In the order of the enumerators.
+// The names of an enumeration's values, in the order of the enumerators.
 const std::vector<std::string>& names(Activation) {
   static const std::vector<std::string> all = {"gelu", "gelu_tanh", "quick_gelu", "silu"};
   return all;
@@ -81,7 +81,8 @@ void Config::validate() const {
         value >= least && value <= most, "dsm_ext.Config: expected ", name, " to be in [", least,
         ", ", most, "], got ", value);
   };
-  // Far beyond any model, and so that no count of tokens, weights or multiply-adds overflows.
+  // The limits are far above the sizes of real models. They keep the counts of tokens, weights and
+  // multiply-adds from overflowing.
   for (const int axis : {0, 1}) {
     within("img_size", img_size[axis], 1, 1 << 16);
     within("patch_size", patch_size[axis], 1, 1 << 16);

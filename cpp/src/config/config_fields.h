@@ -7,7 +7,7 @@
 
 namespace dsm_ext {
 
-/// Calls `visit(name, field)` for each field of a config.
+/// Calls `visit(name, value)` for each field of a config, in the order of the struct.
 template <typename AConfig, typename Visit>
 void for_each_field(AConfig& c, const Visit& visit) {
   visit("img_size", c.img_size);
@@ -45,12 +45,14 @@ void for_each_field(AConfig& c, const Visit& visit) {
   visit("head_bias", c.head_bias);
 }
 
-/// The name of an enumerator of a field of `Config` or `Preprocessing`.
+/// The name of an enumerator. `Enum` is the type of a field of `Config` or `Preprocessing`.
 template <typename Enum>
 DSM_EXT_API std::string name_of(Enum value);
 
-/// The enumerator of that name.
-/// \throws c10::ValueError naming the field, whose it is, and the names it takes.
+/// The enumerator that a name stands for.
+/// \param field  The name of the field, for the message.
+/// \param owner  The class that has the field, for the message.
+/// \throws c10::ValueError for another name. The message lists the names that the field takes.
 template <typename Enum>
 DSM_EXT_API Enum value_of(const char* field, const std::string& name, const char* owner = "Config");
 

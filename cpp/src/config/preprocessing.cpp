@@ -7,18 +7,18 @@
 #include <algorithm>
 #include <cmath>
 
-// Sizes and offsets are rounded as torchvision and timm round them: halves to the even side.
+// Sizes and offsets are rounded as in torchvision and timm: a half goes to the even integer.
 
 namespace dsm_ext {
 namespace {
 
 using Size = std::array<int64_t, 2>;
 
-constexpr int64_t kMostSide = 1 << 16;
+constexpr int64_t kMostSide = 1 << 16;  // pixels
 
 int64_t rounded(double value) { return std::llrint(value); }
 
-// Sides that a picture is scaled to before the crop.
+// The height and width to which a picture is scaled before the crop.
 Size scaled(const Preprocessing& p, Size picture) {
   const auto [height, width] = picture;
   const Size target = {
@@ -48,7 +48,8 @@ at::Tensor resized(const at::Tensor& picture, Size size, Interpolation interpola
              : at::_upsample_bilinear2d_aa(picture, size, /*align_corners=*/false);
 }
 
-// The middle of a picture, in a frame of `fill` [channels] where it is smaller than that.
+// Crops the middle of a picture. A picture that is smaller than the crop first gets a border of the
+// colour `fill` [channels].
 at::Tensor cropped(const at::Tensor& picture, Size size, const at::Tensor& fill) {
   auto x = picture;
   if (x.size(2) < size[0] || x.size(3) < size[1]) {

@@ -10,26 +10,26 @@
 
 namespace dsm_ext {
 
-/// A schedule's plan for one image size, with what executors on one device read of it. It does not
-/// change; executors derive from it what they alone need.
+/// A schedule's plan for one image size, with the tensors that executors on one device read. It
+/// does not change after it is made, so several threads may use it.
 class CompiledPlan {
  public:
-  /// \param config  The model's, with the image size at hand.
+  /// \param config  The model's config with the size of the images to run.
   CompiledPlan(const Config& config, const Schedule& schedule, const at::Device& device);
 
   const Config& config() const { return config_; }
   const Plan& plan() const { return plan_; }
   const at::Device& device() const { return device_; }
 
-  /// Whether attention adds the logarithm of a key's size to its scores.
+  /// Whether attention adds the log size of each key to the key's scores.
   bool proportional() const { return proportional_; }
 
-  /// [gh * gw] int32 on the device: the patch at each window-major place. Undefined where the
-  /// schedule has no local step.
+  /// [gh * gw] int32 on the device: the patch at each place of the window-major order. Undefined
+  /// when no step is local.
   const at::Tensor& window_order() const { return window_order_; }
 
-  /// Says that work on this stream reads the window order: when the plan goes, the allocator keeps
-  /// that memory until this work is done.
+  /// Tells the allocator that work on this stream reads the window order. When the plan is deleted,
+  /// the allocator keeps the memory until the work of the stream up to then has finished.
   void used_on(const c10::Stream& stream) const;
 
  private:

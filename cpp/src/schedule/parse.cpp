@@ -7,7 +7,9 @@
 
 #include "dsm_ext/schedule.h"
 
-// "name:key=value,key=value". Values are integers but for inflection, proportional and ToMe's list.
+// Parses texts of the form "name:key=value,key=value". Values are integers, with three exceptions:
+// `inflection` is a number, `proportional` is true or false, and `r` of ToMe may be a list
+// ("8/8/4").
 
 namespace dsm_ext {
 namespace {
@@ -24,6 +26,7 @@ std::vector<std::string> split(std::string_view text, char separator) {
   }
 }
 
+// The arguments of a text, by name. Its errors quote the whole text.
 class Arguments {
  public:
   Arguments(const std::string& text, const std::vector<std::string>& allowed) : text_(text) {

@@ -11,7 +11,8 @@
 namespace dsm_ext {
 namespace {
 
-// Lengths of the `ceil(length / window)` parts of a side, as even as can be, the longer ones first.
+// Cuts a side of the grid into `ceil(length / window)` parts and gives their lengths. The lengths
+// differ by at most 1, and the longer parts come first.
 std::vector<int64_t> cut(int64_t length, int64_t window) {
   const int64_t parts = 1 + (length - 1) / window;
   std::vector<int64_t> lengths(parts, length / parts);
@@ -19,10 +20,11 @@ std::vector<int64_t> cut(int64_t length, int64_t window) {
   return lengths;
 }
 
+// The windows of a grid.
 struct Windows {
-  std::vector<int64_t> tokens;  // in each window
-  std::vector<int32_t> order;   // [gh * gw], row-major windows, row-major inside a window
-  int64_t most = 0;             // tokens that can be removed from the whole grid in one step
+  std::vector<int64_t> tokens;  // tokens left in each window
+  std::vector<int32_t> order;   // [gh * gw]: the patch at each place of the window-major order
+  int64_t most = 0;             // how many tokens a step can remove from the grid before any merge
 };
 
 Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
@@ -45,8 +47,8 @@ Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
   return windows;
 }
 
-// More than half of a picture's patches is surely a mistake, or the picture is too small for the
-// schedule.
+// Refuses a step that removes more than half of an image's patches. Either r is a mistake or the
+// image is too small for the schedule.
 void check_half(
     int64_t block, int64_t r, int64_t most, const char* of, std::array<int64_t, 2> picture) {
   TORCH_CHECK_VALUE(
@@ -54,7 +56,7 @@ void check_half(
       "], half of ", of, " in a picture of ", picture[0], " x ", picture[1], " pixels, got ", r);
 }
 
-// Lays out one step and takes its tokens off `tokens` and `windows`.
+// Plans one step and subtracts the removed tokens from `tokens` and `windows`.
 PlannedStep plan_step(
     const Step& step, int64_t block, const Config& config, int64_t& tokens, Windows& windows) {
   PlannedStep planned{0, {}, false, tokens, 0};
@@ -64,7 +66,7 @@ PlannedStep plan_step(
       windows = cut_grid(config.grid(), step.window);
     }
     const auto count = static_cast<int64_t>(windows.tokens.size());
-    if (step.window > 1) {  // a window of one patch has no pair, and gives nothing
+    if (step.window > 1) {  // a window of one patch has no pair to merge
       check_half(block, step.r, windows.most, "each window's patches", config.img_size);
     }
     planned.windows = windows.tokens;
@@ -86,7 +88,8 @@ PlannedStep plan_step(
   return planned;
 }
 
-// Rows `q` of the block's output from keys and values of `n` tokens, of which the MLP sees `m`.
+// The multiply-adds of a block: keys and values of `n` tokens, queries of `q` tokens, and the MLP
+// of `m` tokens.
 int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t m) {
   const int64_t c = config.embed_dim;
   const int64_t layers = config.mlp_layer == MlpKind::mlp ? 2 : 3;
@@ -95,7 +98,7 @@ int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t 
          + layers * m * c * config.mlp_dim;
 }
 
-// The attention pool's keys and values of `n` tokens, its one query's way, and the classifier.
+// The multiply-adds of the attention pool, which has one query and `n` keys, and of the classifier.
 int64_t head_multiply_adds(const Config& config, int64_t n) {
   const int64_t c = config.embed_dim;
   const int64_t pool = config.global_pool != Pool::map
@@ -106,7 +109,7 @@ int64_t head_multiply_adds(const Config& config, int64_t n) {
 
 PlannedBlock finish_block(const Config& config, PlannedBlock block, bool last) {
   const int64_t n = block.tokens_in, rows = config.pooled_tokens();
-  const bool parallel = config.block == BlockKind::parallel;  // merges after its MLP
+  const bool parallel = config.block == BlockKind::parallel;  // it merges after the MLP
   block.multiply_adds = block_multiply_adds(config, n, n, parallel ? n : block.tokens_out);
   block.multiply_adds_logits =
       last && rows > 0 ? block_multiply_adds(config, n, rows, rows) : block.multiply_adds;
@@ -144,7 +147,7 @@ Plan Schedule::plan(const Config& config) const {
     PlannedBlock block{{}, tokens, 0, 0, 0};
     for (const auto& step : blocks_[i]) {
       auto planned = plan_step(step, i, config, tokens, windows);
-      if (planned.r > 0) {  // else there is nothing to merge
+      if (planned.r > 0) {  // a step that removes nothing is dropped
         block.steps.push_back(std::move(planned));
       }
     }
@@ -155,7 +158,7 @@ Plan Schedule::plan(const Config& config) const {
     plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
   }
   plan.multiply_adds_head = head_multiply_adds(config, tokens);
-  if (windows.most > 0) {  // else no step regroups
+  if (windows.most > 0) {  // otherwise no step regroups
     plan.window_order = std::move(windows.order);
   }
   return plan;
@@ -209,8 +212,8 @@ std::string Plan::str() const {
   text += line;
   std::snprintf(
       line, sizeof line,
-      "done for logits, the last block for its pooled rows alone: %.3f against %.3f: %.2f times "
-      "fewer\n",
+      "for logits alone, where the last block computes only its pooled rows: %.3f against %.3f: "
+      "%.2f times fewer\n",
       multiply_adds_logits() / 1e9, multiply_adds_dense_logits / 1e9,
       static_cast<double>(multiply_adds_dense_logits) / multiply_adds_logits());
   return text + line;

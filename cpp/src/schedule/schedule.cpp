@@ -9,7 +9,7 @@
 namespace dsm_ext {
 namespace {
 
-constexpr int64_t kMost = 1'000'000'000;  // sums of a few of them stay far from overflow
+constexpr int64_t kMost = 1'000'000'000;  // sums of a few counts cannot overflow
 
 void check_count(const char* name, int64_t value) {
   TORCH_CHECK_VALUE(
@@ -19,7 +19,7 @@ void check_count(const char* name, int64_t value) {
       value);
 }
 
-// The paper removes 16 tokens a block from 12 blocks and 8 from 24: the same in all.
+// The paper removes 16 tokens in each of 12 blocks, or 8 in each of 24: 192 for the whole model.
 int64_t default_r(int64_t depth) {
   return std::clamp<int64_t>(192 / std::max<int64_t>(depth, 1), 1, 16);
 }
@@ -64,7 +64,7 @@ Schedule::Schedule(std::vector<std::vector<Step>> blocks, bool proportional, Mer
     for (const auto& step : steps) {
       TORCH_CHECK_VALUE(
           !(step.is_local() && global_seen), "dsm_ext.Schedule: expected no local step after a ",
-          "global one, whose order has no windows; got one in block ", i);
+          "global one, because a global step does not keep windows; got one in block ", i);
       TORCH_CHECK_VALUE(
           !step.is_local() || window == 0 || step.window == window,
           "dsm_ext.Schedule: expected one window size, got ", window, " and, in block ", i, ", ",

@@ -70,7 +70,7 @@ void check(const std::string& path, const Config& config) {
   }
 }
 
-// A schedule's rule; files that were written for the default rule have none.
+// The merge rule of a schedule. A file without one has the default rule.
 MergeRule rule_from(const std::string& path, const Json& schedule) {
   if (!schedule.contains("rule")) {
     return {};
@@ -90,7 +90,7 @@ Schedule schedule_from(const std::string& path, const Json& value) {
   const auto& entries = field(path, value, "blocks");
   const auto& proportional = field(path, value, "proportional");
   if (!entries.is_array() || !proportional.is_boolean()) {
-    fail(path, "its schedule is no list of blocks with a switch");
+    fail(path, "its schedule needs a list 'blocks' and true or false for 'proportional'");
   }
   check_keys(path, "schedule", value, {"blocks", "proportional", "rule"});
   try {
@@ -118,10 +118,12 @@ Schedule schedule_from(const std::string& path, const Json& value) {
 
 namespace {
 
+// Whether a field is there and not null.
 bool has(const Json& fields, const char* name) {
   return fields.contains(name) && !fields[name].is_null();
 }
 
+// Sets `value` to the enumerator that a field names. A missing field leaves it.
 template <typename Enum>
 void take(const std::string& path, const Json& fields, const char* name, Enum& value) {
   if (const auto given = find_field<std::string>(path, fields, name)) {
@@ -129,7 +131,8 @@ void take(const std::string& path, const Json& fields, const char* name, Enum& v
   }
 }
 
-// A number for each channel; one number stands for all of them.
+// Sets `value` to a field's numbers, one for each channel. A single number holds for all channels.
+// A missing field leaves `value`.
 void take(
     const std::string& path, const Json& fields, const char* name, size_t channels,
     std::vector<double>& value) {
@@ -151,7 +154,7 @@ Preprocessing preprocessing_from(
   const auto channels = static_cast<size_t>(config.in_chans);
   p.size = config.img_size;
   const bool known = has(fields, "mean") || has(fields, "std");
-  if (channels != p.mean.size()) {  // timm has no usual value for these
+  if (channels != p.mean.size()) {  // timm has usual values only for three channels
     p.mean.assign(channels, 0.5);
     p.std.assign(channels, 0.5);
   }

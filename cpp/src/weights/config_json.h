@@ -9,20 +9,25 @@
 
 namespace dsm_ext {
 
-/// Gives a config's fields, by name, the values of an object's.
-/// \throws dsm_ext::Error for unknown fields and other types.
+/// Sets fields of a config to the values that a JSON object has for them. Missing fields stay as
+/// they are.
+/// \param path    The file of the object, for messages.
+/// \param fields  The values by name. An enumerator is its name.
+/// \throws dsm_ext::Error for an unknown field or a value of another type.
 void set_fields(const std::string& path, const nlohmann::json& fields, Config& config);
 
-/// \throws dsm_ext::Error for what `Config::validate` refuses.
+/// Checks a config that was read from a file.
+/// \throws dsm_ext::Error when `Config::validate` throws.
 void check(const std::string& path, const Config& config);
 
-/// A schedule as Python's `Schedule.to_dict` gives it.
-/// \throws dsm_ext::Error.
+/// Reads a schedule that Python's `Schedule.to_dict` wrote.
+/// \throws dsm_ext::Error for an unknown or missing field, a value of another type, and a schedule
+///         that the constructor refuses.
 Schedule schedule_from(const std::string& path, const nlohmann::json& value);
 
-/// What timm's `pretrained_cfg` says of pictures; what it leaves out is as in timm, and the size is
-/// the model's own.
-/// \throws dsm_ext::Error for other types, and what `Preprocessing::validate` refuses.
+/// Reads from timm's `pretrained_cfg` how to prepare pictures. Missing fields have timm's defaults,
+/// except that `mean` and `std` are empty when both are missing. The size is the config's.
+/// \throws dsm_ext::Error for a value of another type, and when `Preprocessing::validate` throws.
 Preprocessing preprocessing_from(
     const std::string& path, const nlohmann::json& fields, const Config& config);
 

@@ -10,6 +10,7 @@
 namespace dsm_ext {
 namespace {
 
+// The shapes of the weights, by name.
 class Shapes {
  public:
   Shapes(const std::string& path, const NamedTensors& weights)
@@ -17,6 +18,7 @@ class Shapes {
 
   bool has(const std::string& name) const { return shapes_.count(name) > 0; }
 
+  // The length of one axis of a weight, which must have this rank.
   int64_t length(const std::string& name, int64_t rank, int64_t axis) const {
     const auto found = shapes_.find(name);
     if (found == shapes_.end()) {
@@ -30,7 +32,7 @@ class Shapes {
     return found->second.size(axis);
   }
 
-  // One more than the largest index behind "blocks.".
+  // The number of blocks: the largest index in names that begin with "blocks.", plus 1.
   int64_t blocks() const {
     int64_t count = 0;
     for (const auto& [name, tensor] : shapes_) {

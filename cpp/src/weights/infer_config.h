@@ -7,11 +7,12 @@
 
 namespace dsm_ext {
 
-/// The shape of a timm Vision Transformer from the names and shapes of its weights.
-/// \param path    The weights' file, for messages.
-/// \param config  Holds what weights do not show and is kept: img_size, num_heads, eps, act_layer,
-///                global_pool (but for attention pooling), pool_include_prefix, dynamic_img_size.
-/// \throws dsm_ext::Error where a weight that every such model has is missing or of another rank.
+/// Gives the config of a timm Vision Transformer from the names and shapes of its weights.
+/// \param path    The file of the weights, for messages.
+/// \param config  Has the fields that weights do not show: img_size, num_heads, eps, act_layer,
+///                global_pool, pool_include_prefix and dynamic_img_size. They are kept, except that
+///                a model with the weights of an attention pool gets `Pool::map`.
+/// \throws dsm_ext::Error when a weight that every such model has is missing or has another rank.
 Config infer_config(const std::string& path, const NamedTensors& weights, Config config);
 
 }  // namespace dsm_ext

@@ -40,7 +40,7 @@ std::string quoted(const std::string& text) {
   constexpr size_t kMost = 100;
   size_t end = std::min(text.size(), kMost);
   while (end > 0 && end < text.size() && (text[end] & 0xC0) == 0x80) {
-    --end;  // not in the middle of a character
+    --end;  // do not cut a UTF-8 character in two
   }
   std::string shown = "'";
   shown.append(text, 0, end);
@@ -67,7 +67,7 @@ Json parse_json(
     const std::string& path, const char* part, const uint8_t* begin, const uint8_t* end,
     int most_depth) {
   const auto complain = [&](const std::string& fault) { fail(path, part + fault); };
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  std::vector<std::set<std::string>> keys;  // the keys so far of each object that is still open
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) {
       keys.emplace_back();
@@ -91,7 +91,7 @@ Json parse_json(
     }
     return json;
   } catch (const Json::exception& e) {
-    std::string why = e.what();  // with bytes of the file, whatever they are
+    std::string why = e.what();  // it may quote any bytes of the file
     std::replace_if(
         why.begin(), why.end(), [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
     complain(" is no JSON: " + why);

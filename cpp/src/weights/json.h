@@ -9,24 +9,28 @@
 
 namespace dsm_ext {
 
-/// What is wrong with a file: its name and the fault. Thrown by whoever looks into it.
+/// Throws dsm_ext::Error with the name of a file and what is wrong with the file.
 [[noreturn]] void fail(const std::string& path, const std::string& fault);
 
-/// The bytes of a file.
-/// \throws dsm_ext::Error where there is none, or it is a directory or the like.
+/// The size of a file in bytes.
+/// \throws dsm_ext::Error when the file does not exist or is not a regular file.
 uint64_t file_size(const std::string& path);
 
-/// A name as a message shows it: in quotes, cut where it is long.
+/// Puts a name in quotes for a message. Cuts it after 100 bytes.
 std::string quoted(const std::string& text);
 
-/// The JSON of a file's bytes: no key twice in an object, and nothing nested deeper.
-/// \param part  Of the file, as messages call it: "its header".
-/// \throws dsm_ext::Error.
+/// Parses bytes of a file as a JSON object.
+/// \param part        What messages call these bytes, for example "its header".
+/// \param most_depth  How deep values may be nested.
+/// \throws dsm_ext::Error for bytes that are not a JSON object, a key that is twice in an object,
+/// and
+///         deeper nesting.
 nlohmann::json parse_json(
     const std::string& path, const char* part, const uint8_t* begin, const uint8_t* end,
     int most_depth);
 
-/// Whether a value is of a type: counts are not negative and fit int64_t; enumerators are strings.
+/// Whether a JSON value has the type of a C++ value. An int64_t must be a count: not negative. An
+/// enumerator must be a string.
 template <typename Value>
 bool is(const nlohmann::json& value) {
   if constexpr (std::is_same_v<Value, bool>) {
@@ -55,16 +59,18 @@ bool is(const nlohmann::json& value) {
   }
 }
 
-/// \throws dsm_ext::Error where an object in a file has another key than these.
+/// Checks that an object in a file has no unknown key.
+/// \param what  What the message calls the object.
+/// \throws dsm_ext::Error that names the first unknown key.
 void check_keys(
     const std::string& path, const char* what, const nlohmann::json& object,
     std::initializer_list<const char*> known);
 
-/// A value for a message: as JSON, cut where it is long.
+/// Gives the JSON of a value for a message. Cuts it after 100 bytes.
 std::string shown(const nlohmann::json& value);
 
-/// A field of an object in a file; none where it is missing or null.
-/// \throws dsm_ext::Error where it is of another type.
+/// The value of a field of an object in a file. No value when the field is missing or null.
+/// \throws dsm_ext::Error when the field has another type.
 template <typename Value>
 std::optional<Value> find_field(
     const std::string& path, const nlohmann::json& object, const std::string& name) {

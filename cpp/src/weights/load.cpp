@@ -47,7 +47,7 @@ LoadedModel load_with_info(
     const std::string& path, const std::optional<std::string>& schedule,
     const LoadOptions& options) {
   check(options);
-  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
+  const c10::InferenceMode ordinary(false);  // the weights stay after the caller's inference mode
   auto file = open_model(path);
   auto model = make(file, schedule);
   for (auto& [name, tensor] : file.weights) {

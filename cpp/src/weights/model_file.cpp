@@ -15,9 +15,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kMostConfig = 16'000'000;  // bytes; with names for 21,841 classes it has two
-constexpr int kMostDepth = 16;                // of what else may stand in it
-constexpr int64_t kMostSide = 1 << 16;        // of an image in pixels, as `Config::validate` says
+constexpr uint64_t kMostConfig = 16'000'000;  // bytes; names of 21,841 classes take 2,000,000
+constexpr int kMostDepth = 16;                // allows nested fields that are not read here
+constexpr int64_t kMostSide = 1 << 16;        // pixels, the limit of `Config::validate`
 constexpr const char* kInMetadata = "config.json";
 
 Json parse_config(const std::string& path, const std::string& text) {
@@ -49,13 +49,14 @@ const Json& object_in(const std::string& path, const Json& json, const char* nam
   return json[name];
 }
 
-// timm keeps what a checkpoint is in "pretrained_cfg", and once kept it at the top.
+// The fields that describe the checkpoint. timm writes them in "pretrained_cfg". Older versions of
+// timm wrote them at the top level.
 const Json& pretrained_in(const std::string& path, const Json& json) {
   return json.contains("pretrained_cfg") ? object_in(path, json, "pretrained_cfg") : json;
 }
 
-// What timm was told when it built the model, beside the architecture's name: the fields of a
-// config that weights do not show. Those that they do show are taken from them.
+// The config fields in "model_args", the arguments with which timm built the model. Only fields
+// that weights do not show are taken: the weights give the others.
 Json fields_of(const std::string& path, const Json& arguments) {
   static const std::set<std::string> taken = {
       "num_heads", "dynamic_img_size", "global_pool", "pool_include_prefix"};
@@ -63,7 +64,7 @@ Json fields_of(const std::string& path, const Json& arguments) {
       "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "mlp_ratio", "qkv_bias",
       "qk_norm", "proj_bias", "scale_attn_norm", "scale_mlp_norm", "init_values", "class_token",
       "pos_embed", "no_embed_class", "reg_tokens", "pre_norm", "final_norm", "fc_norm",
-      // of training, or of timm's own checks
+      // these concern training or timm's own checks
       "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate",
       "drop_path_rate", "weight_init", "fix_init", "strict_img_size"};
   Json fields = Json::object();
@@ -82,7 +83,7 @@ Json fields_of(const std::string& path, const Json& arguments) {
   return fields;
 }
 
-// The config of a folder as the hub lays it out.
+// The config of a folder from the model hub.
 Config hub_config(
     const std::string& path, const Json& json, const std::string& weights_path,
     const NamedTensors& weights) {
@@ -105,7 +106,8 @@ Config hub_config(
   if (const auto size = find_field<std::array<int64_t, 3>>(path, pretrained, "input_size")) {
     config->img_size = {(*size)[1], (*size)[2]};
   }
-  for (const auto* source : {&pretrained, &json}) {  // the last one wins
+  for (const auto* source :
+       {&pretrained, &json}) {  // the top level comes last and wins, as in timm
     if (const auto pool = find_field<std::string>(path, *source, "global_pool")) {
       set_fields(path, {{"global_pool", *pool}}, *config);
     }
@@ -120,7 +122,7 @@ Config hub_config(
   return *config;
 }
 
-// A list of names, or an object with an index before each.
+// The names of the classes. The value is a list of names, or an object of names by index.
 std::vector<std::string> names_in(const std::string& path, const Json& value) {
   if (!value.is_object()) {
     return *find_field<std::vector<std::string>>(path, {{"label_names", value}}, "label_names");
@@ -136,8 +138,9 @@ std::vector<std::string> names_in(const std::string& path, const Json& value) {
   return names;
 }
 
-// timm's "label_names", once "labels", spelt out by its "label_descriptions" where it has them. As
-// in timm, a field at the top goes before the same one of the checkpoint.
+// The names of the classes: timm's "label_names", which older versions of timm call "labels". When
+// "label_descriptions" has a description of a name, the description is taken. As in timm, a field
+// at the top level goes before the checkpoint's.
 std::vector<std::string> labels_in(
     const std::string& path, const Json& json, const Json& pretrained, int64_t num_classes) {
   const auto holder = [&](const char* name) -> const Json& {
@@ -162,12 +165,12 @@ std::vector<std::string> labels_in(
   return labels;
 }
 
-// The config of a folder or file that `dsm-ext export` wrote.
+// The config in the section "dsm_ext", which `dsm-ext export` wrote.
 Config own_config(const std::string& path, const Json& section) {
   check_keys(path, "section 'dsm_ext'", section, {"version", "config", "schedule"});
   const auto& fields = object_in(path, section, "config");
   for (const char* name : {"img_size", "num_heads", "eps", "act_layer", "global_pool"}) {
-    if (!fields.contains(name)) {  // which no weight would contradict
+    if (!fields.contains(name)) {  // weights do not show it
       fail(path, std::string("its config has no field '") + name + "'");
     }
   }
@@ -177,7 +180,7 @@ Config own_config(const std::string& path, const Json& section) {
   return config;
 }
 
-// What it says of the model. The weights are those of `weights_path`.
+// What a model's config.json and the weights of `weights_path` say about the model.
 ModelInfo info_from(
     const std::string& path, const Json& json, const std::string& weights_path,
     const NamedTensors& weights) {
@@ -219,7 +222,7 @@ ModelFile open_model(
 }  // namespace
 
 ModelFile open_model(const std::string& path, bool values) {
-  std::error_code error;  // then it is no folder, and what opens it says why
+  std::error_code error;  // on an error, opening the path as a file says what is wrong
   if (!std::filesystem::is_directory(path, error)) {
     auto file = open_safetensors(path, values);
     const auto found = file.metadata.find(kInMetadata);

@@ -7,16 +7,18 @@
 
 namespace dsm_ext {
 
-/// A model's folder or file, read.
+/// What was read from a model's folder or file.
 struct ModelFile {
   std::string config_path, weights_path;  // for messages
   ModelInfo info;
-  bool own_schedule;  // the file's, not the default
+  bool own_schedule;  // whether the file has a schedule
   NamedTensors weights;
 };
 
-/// What `model_info` says, with the weights.
-/// \param values  Whether the weights are read; else they have shapes and dtypes alone.
+/// Reads what `model_info` gives, and the weights.
+/// \param values  Whether to read the values of the weights. When false, the weights are on the
+/// meta
+///                device, with shapes and dtypes only.
 ModelFile open_model(const std::string& path, bool values = true);
 
 }  // namespace dsm_ext

@@ -14,8 +14,9 @@
 
 #include "json.h"
 
-// A file is: the length of the header, 8 bytes, little-endian; the header, a JSON object that gives
-// each tensor's dtype, shape and place behind the header; the tensors. Nothing in it is believed.
+// A safetensors file has three parts: the length of the header (8 bytes, little-endian); the
+// header, a JSON object with the dtype, shape and offsets of each tensor; and the bytes of the
+// tensors. The reader checks everything that the file says before using it.
 
 namespace dsm_ext {
 namespace {
@@ -24,21 +25,22 @@ using Json = nlohmann::json;
 
 constexpr size_t kLengthBytes = 8;
 constexpr uint64_t kMostHeader = 100'000'000;  // as in the reference implementation
-constexpr int kMostDepth = 3;                  // header, tensor, shape
+constexpr int kMostDepth = 3;                  // the header has tensors, a tensor has a shape
 
+// What the header says about a tensor.
 struct Place {
   std::string name;
   at::ScalarType dtype;
   std::vector<int64_t> shape;
-  uint64_t begin, end;  // bytes behind the header
+  uint64_t begin, end;  // offsets in bytes from the end of the header
 };
 
 at::TensorOptions cpu_options(at::ScalarType dtype) {
   return at::TensorOptions().dtype(dtype).device(at::kCPU);
 }
 
-// A file that is open for reading. Nothing of it is mapped: what has been read stays as it was,
-// whatever happens to the file afterwards.
+// A file that is open for reading. The file is copied, not mapped into memory, so later changes of
+// the file do not change the tensors.
 class File {
  public:
   explicit File(const std::string& path) : path_(path) {
@@ -91,7 +93,7 @@ class File {
     return places;
   }
 
-  // The tensors of these places, read by torch's threads.
+  // Reads tensors. Torch's threads share the tensors among themselves.
   std::vector<at::Tensor> read_tensors(const std::vector<Place>& places) const {
     const auto before = state();
     std::vector<at::Tensor> tensors;
@@ -124,8 +126,10 @@ class File {
       fail("tensor " + quoted(name) + " has a dtype that is no string");
     }
     Place place{name, read_dtype(name, field("dtype").get<std::string>()), {}, 0, 0};
-    uint64_t extent = c10::elementSize(place.dtype);  // with lengths of 0 taken for 1: strides too
-    bool empty = false;                               // must not overflow
+    // Bytes of the tensor, where lengths of 0 count as 1: the strides of an empty tensor must not
+    // overflow either.
+    uint64_t extent = c10::elementSize(place.dtype);
+    bool empty = false;
     for (const uint64_t length : read_numbers(name, "shape", field("shape"))) {
       if (__builtin_mul_overflow(extent, std::max<uint64_t>(length, 1), &extent) ||
           extent > INT64_MAX) {
@@ -179,7 +183,7 @@ class File {
 
   std::vector<uint64_t> read_numbers(
       const std::string& name, const char* key, const Json& numbers) const {
-    constexpr size_t kMost = 64;  // dimensions that torch takes
+    constexpr size_t kMost = 64;  // the most dimensions of a torch tensor
     const auto is_number = [](const Json& n) { return n.is_number_unsigned(); };
     if (!numbers.is_array() || numbers.size() > kMost ||
         !std::all_of(numbers.begin(), numbers.end(), is_number)) {
@@ -188,8 +192,8 @@ class File {
     return numbers.get<std::vector<uint64_t>>();
   }
 
-  // In the order of their places, each must begin where the one before ends, and the last must end
-  // with the file.
+  // Checks that the tensors fill the file: in the order of their offsets, each begins where the one
+  // before it ends, and the last ends at the end of the file.
   void check_places(const std::vector<Place>& places) const {
     std::vector<const Place*> ordered;
     for (const auto& place : places) {
@@ -215,9 +219,10 @@ class File {
     }
   }
 
+  // The size and time of the file. They change when somebody writes to it.
   struct State {
     uint64_t size;
-    int64_t seconds, nanoseconds;  // when it was last written to
+    int64_t seconds, nanoseconds;  // the time of the last write
     bool operator==(const State&) const = default;
   };
 
@@ -229,6 +234,7 @@ class File {
     return {static_cast<uint64_t>(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
   }
 
+  // Copies `bytes` bytes from the offset `begin` of the file to `to`.
   void read(uint64_t begin, uint64_t bytes, void* to) const {
     auto* next = static_cast<uint8_t*>(to);
     while (bytes > 0) {
@@ -249,14 +255,14 @@ class File {
 
   std::string path_;
   int descriptor_ = -1;
-  uint64_t size_ = 0;  // of the whole file
-  uint64_t data_ = 0;  // where the tensors begin
+  uint64_t size_ = 0;  // of the whole file, in bytes
+  uint64_t data_ = 0;  // the offset in bytes where the tensors begin
 };
 
 }  // namespace
 
 SafetensorsFile open_safetensors(const std::string& path, bool values) {
-  const c10::InferenceMode ordinary(false);  // tensors outlive the caller's inference mode
+  const c10::InferenceMode ordinary(false);  // the tensors stay after the caller's inference mode
   File file(path);
   SafetensorsFile content;
   const auto places = file.read_header(content.metadata);

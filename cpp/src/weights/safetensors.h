@@ -9,14 +9,14 @@ namespace dsm_ext {
 
 /// What a safetensors file holds.
 struct SafetensorsFile {
-  NamedTensors tensors;  ///< As `read_safetensors` gives them.
-  std::map<std::string, std::string> metadata;
+  NamedTensors tensors;                         ///< As `read_safetensors` gives them.
+  std::map<std::string, std::string> metadata;  ///< The file's "__metadata__", or empty.
 };
 
-/// `read_safetensors`, and the file's metadata.
-/// \param values  Whether the tensors are read; else they have their shapes and dtypes alone, on
-/// the
-///                meta device.
+/// Reads the tensors and the metadata of a safetensors file. Throws as `read_safetensors` does.
+/// \param values  Whether to read the values of the tensors. When false, the tensors are on the
+/// meta
+///                device, with shapes and dtypes only.
 SafetensorsFile open_safetensors(const std::string& path, bool values);
 
 }  // namespace dsm_ext
