@@ -38,8 +38,8 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
       " on the meta device");
   TORCH_CHECK_NOT_IMPLEMENTED(
       is_plain(weight) && weight.layout() == at::kStrided,
-      "dsm_ext.VisionTransformer: expected weights to be dense, ordinary tensors; tensors of "
-      "torch's tracing and transforms and tensor subclasses are not supported; got ",
+      "dsm_ext.VisionTransformer: expected weights to be dense tensors with values of their own, "
+      "not tensors of torch's tracing or transforms and not tensor subclasses; got ",
       name);
   const auto dtype = weight.scalar_type();
   TORCH_CHECK_TYPE(
