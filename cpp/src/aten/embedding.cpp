@@ -9,7 +9,8 @@ namespace dsm_ext::aten {
 Embedding::Embedding(torch::nn::Module& model, const Config& config) : config_(config) {
   const int64_t c = config.embed_dim;
   const int64_t positions = config.patches() + (config.no_embed_class ? 0 : config.prefix());
-  const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // ignore torch's default dtype
+  const auto options =
+      at::TensorOptions(at::kMeta).dtype(at::kFloat);  // ignore torch's default dtype
   for (auto& [name, tensor] : own_tokens()) {
     const int64_t rows = tensor == &pos_embed_   ? positions
                          : tensor == &reg_token_ ? config.reg_tokens

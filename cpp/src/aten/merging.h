@@ -32,9 +32,9 @@ class SideStream {
   bool joined_ = false;
 };
 
-/// How the tokens of a block merge. When `side_stream` is set, matching may still run there. In that
-/// case keep the keys alive until `merge_steps` has been called, and do not read the destinations
-/// before that.
+/// How the tokens of a block merge. When `side_stream` is set, matching may still run there. In
+/// that case keep the keys alive until `merge_steps` has been called, and do not read the
+/// destinations before that.
 struct Matched {
   std::vector<at::Tensor> destinations;     // for each step [B, N] int32
   std::unique_ptr<SideStream> side_stream;  // null if matching ran on the current stream
@@ -51,8 +51,8 @@ void merge_steps(
     TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps,
     const RunContext& run);
 
-/// Merges the tokens of a block by its steps, and normalizes the result. The last merge and the norm
-/// are one operator, which is one kernel on a GPU.
+/// Merges the tokens of a block by its steps, and normalizes the result. The last merge and the
+/// norm are one operator, which is one kernel on a GPU.
 /// \return  The norm of the tokens that remain, [B, M, C].
 at::Tensor merge_steps_and_normalize(
     TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps, const Norm& norm,

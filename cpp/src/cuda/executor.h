@@ -10,8 +10,8 @@ namespace dsm_ext::cuda {
 /// Runs forwards on a GPU. It records the second call of a kind as a CUDA graph, and replays the
 /// graph for later calls of that kind. All other calls run by ATen's operators. Calls may come from
 /// several threads and on several streams. On the device, replays run one after the other, so that
-/// recordings can share the memory of their intermediate results. Each recording has its own patches
-/// and outputs, and reads the model's weights and window orders in place.
+/// recordings can share the memory of their intermediate results. Each recording has its own
+/// patches and outputs, and reads the model's weights and window orders in place.
 class Executor final : public dsm_ext::Executor {
  public:
   /// \param aten     Runs each forward that is captured or that is not recorded.

@@ -15,8 +15,8 @@
 namespace dsm_ext::cuda {
 namespace {
 
-// A thread holds this mutex while it captures or destroys a recording. Torch's list of graphs has no
-// lock of its own, and a thread that waits for a stream under capture would end that capture.
+// A thread holds this mutex while it captures or destroys a recording. Torch's list of graphs has
+// no lock of its own, and a thread that waits for a stream under capture would end that capture.
 std::mutex& capturing() {
   static auto& mutex = *new std::mutex();
   return mutex;
@@ -31,9 +31,9 @@ void check_memory_for_capture(const at::TensorOptions& options) {
   const auto seed = at::empty({1}, number), offset = at::empty({1}, number);
 }
 
-// When the end of a capture fails, these versions of torch leave the memory pool open and the random
-// number generator in the state of a capture. This function closes the pool. Then it makes a small
-// capture that succeeds, which resets the generator.
+// When the end of a capture fails, these versions of torch leave the memory pool open and the
+// random number generator in the state of a capture. This function closes the pool. Then it makes a
+// small capture that succeeds, which resets the generator.
 void clean_up_after_failed_capture(MemoryPool pool, const at::TensorOptions& options) {
   const auto index = options.device().index();
   auto* host = at::getHostAllocator(at::kCUDA);

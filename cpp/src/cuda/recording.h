@@ -26,7 +26,8 @@ struct SharedByRecordings {
 /// A CUDA graph of one forward, with its patches and outputs.
 struct Recording {
   explicit Recording(std::shared_ptr<SharedByRecordings> shared);
-  /// Does not wait for the last replay. The recording's memory is used again only after that replay.
+  /// Does not wait for the last replay. The recording's memory is used again only after that
+  /// replay.
   ~Recording();
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;

@@ -8,11 +8,11 @@
 
 namespace dsm_ext::cuda {
 
-/// Two streams of a device for the recordings of one model: the forward runs on the main stream, and
-/// matching on the side stream. Recordings need streams of their own, because libraries keep state
-/// for each stream, for instance workspaces, and recordings must not share this state with other
-/// work. When a `StreamPair` ends, another model may get its streams. Streams are never destroyed,
-/// because the allocator remembers on which stream memory was allocated.
+/// Two streams of a device for the recordings of one model: the forward runs on the main stream,
+/// and matching on the side stream. Recordings need streams of their own, because libraries keep
+/// state for each stream, for instance workspaces, and recordings must not share this state with
+/// other work. When a `StreamPair` ends, another model may get its streams. Streams are never
+/// destroyed, because the allocator remembers on which stream memory was allocated.
 class StreamPair {
  public:
   explicit StreamPair(at::Device device);
