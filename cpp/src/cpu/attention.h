@@ -25,7 +25,7 @@ struct Attention {
 /// Computes attention, and at the same time runs other tasks, on the workspace's threads. The other
 /// tasks begin first.
 /// \param other_count  The number of other tasks.
-/// \param other        Runs the other task of an index, on the thread of a number.
+/// \param other        Runs the other task `index`; `thread` is the number of the calling thread.
 void attend(
     const GemmKernel& kernel, const Attention& attention, Workspace& workspace, StageTimer* timer,
     int64_t other_count, c10::function_ref<void(int64_t index, int64_t thread)> other);

@@ -6,8 +6,7 @@
 
 #include "dsm_ext/config.h"
 
-// Functions of one float32 value. They have no calls and no branches that would keep a compiler
-// from vectorizing the loops that use them.
+// Functions of one float32 value, written so that compilers can vectorize the loops that call them.
 
 namespace dsm_ext::cpu {
 
