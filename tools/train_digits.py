@@ -71,8 +71,8 @@ def main() -> None:
     model.pos_embed.data.copy_(
         0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
     )
-    # Neighbouring patches look alike. In the first two thirds of the epochs the model therefore sees
-    # only a random half of the patches, which halves the cost.
+    # Neighbouring patches look alike. In the first two thirds of the epochs the model sees only a
+    # random half of the patches, which halves the cost.
     model.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
 
     decay = [p for p in model.parameters() if p.ndim > 1]

@@ -8,8 +8,8 @@ namespace dsm_ext {
 
 /// Whether a tensor has values in memory and torch computes operators now. False while torch
 /// records or transforms a program (`jit.trace`, `make_fx`, `export`, `vmap`, `functionalize`, fake
-/// tensors). The model reads the tensor's memory directly, so that such a program would miss the
-/// model's work.
+/// tensors). The model reads the tensor's memory directly, so such a program would not contain
+/// the model's work.
 bool is_plain(const at::Tensor& tensor);
 
 /// \param name  The tensor's name in error messages.
