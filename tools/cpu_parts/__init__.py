@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parents[2]
 
 def load() -> ModuleType | None:
     """The compiled module, with ``PackedLinear`` and ``attention``; None when it is not built."""
-    import torch  # noqa: F401  (loads libraries that the module needs)
+    import torch  # noqa: F401  (loads the libraries that the module needs)
 
     import dsm_ext  # noqa: F401
 
