@@ -1,7 +1,8 @@
 #pragma once
 
-// Every class of the core under its own name, tensors through torch's casters, errors as the Python
-// exceptions they stand for. This folder alone knows pybind11. Documentation is in _C.pyi.
+// Declarations for the Python module _C. Classes have the same names as in C++. Tensors are
+// converted by torch's casters, and C++ errors become the matching Python exceptions. Only this
+// folder uses pybind11. The module is documented in _C.pyi.
 
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
@@ -10,7 +11,7 @@
 
 namespace py = pybind11;
 
-/// "Name(field=value, ...)" of a dictionary of fields.
+/// Formats a dictionary of fields as "Name(field=value, ...)".
 inline std::string repr_of(const char* name, const py::dict& fields) {
   std::string text;
   for (const auto& [field, value] : fields) {
@@ -20,8 +21,8 @@ inline std::string repr_of(const char* name, const py::dict& fields) {
   return std::string(name) + "(" + text + ")";
 }
 
-/// Makes instances picklable by every protocol: those below 2 would make them without pybind11.
-/// The class has a py::pickle.
+/// Makes instances picklable by every protocol. Without this, protocols 0 and 1 would create
+/// instances without calling pybind11. The class must also have a py::pickle.
 template <typename Class>
 void pickle_by_every_protocol(Class& cls) {
   cls.def("__reduce_ex__", [](const py::object& self, int) {

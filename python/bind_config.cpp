@@ -8,7 +8,7 @@ using dsm_ext::Config;
 
 namespace {
 
-// A field's value in Python: enumerators by their names, pairs as tuples.
+// Converts a field's value to Python: enumerators become their names, pairs become tuples.
 template <typename Value>
 py::object object_of(const Value& value) {
   if constexpr (std::is_enum_v<Value>) {

@@ -34,7 +34,7 @@ py::dict dict_of(const Preprocessing& p) {
       "mean"_a = py::tuple(py::cast(p.mean)), "std"_a = py::tuple(py::cast(p.std)));
 }
 
-// Of what `dict_of` gives, whose mean and deviation may be unknown.
+// The inverse of `dict_of`. Mean and standard deviation are empty when they are unknown.
 Preprocessing preprocessing_from(const py::dict& dict) {
   auto mean = dict["mean"].cast<std::vector<double>>();
   auto std = dict["std"].cast<std::vector<double>>();
@@ -147,7 +147,7 @@ void bind_build_info(py::module_& m) {
           [](const BuildInfo& a, const py::object& b) {
             return py::isinstance<BuildInfo>(b) && a.str() == b.cast<BuildInfo>().str();
           })
-      .def(  // a copy is of the build that it is made by
+      .def(  // unpickling gives the build information of the library that unpickles
           "__reduce__",
           [](const BuildInfo&) {
             const auto own = py::module_::import("dsm_ext._C").attr("build_info");

@@ -1,4 +1,3 @@
-
 #include "bind.h"
 
 using namespace py::literals;
@@ -7,7 +6,7 @@ using dsm_ext::Schedule;
 
 namespace {
 
-// Seconds by stage; stages that took none are left out.
+// Converts a profile to dictionaries of seconds by stage, without stages that took no time.
 py::dict dict_of(const dsm_ext::Profile& profile) {
   py::list parts;
   for (const auto& seconds : profile.seconds) {

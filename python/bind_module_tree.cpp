@@ -4,14 +4,15 @@ using namespace py::literals;
 
 namespace {
 
-// Remembers a tree of Python's modules, to see at each call whether somebody has changed it. It
-// compares the parts and parameters of every module, the classes of the parts and the eps of norms.
-// It also sees hooks on parts, and attributes that somebody gave to a part, for instance `forward`.
-// A call looks at about five dictionaries for each module. To be fast, the expected values lie side
-// by side, and each dictionary is walked in its order, which needs no lookups.
+// Remembers the state of a tree of Python modules, so that each call can see whether somebody has
+// changed the tree. It compares the parts and parameters of every module, the classes of the parts
+// and the eps of norms. It also sees hooks on parts, and attributes that somebody added to a part,
+// for instance `forward`. A check looks at about five dictionaries for each module. To make it
+// fast, the expected values lie next to each other in memory, and each dictionary is read in its
+// own order, which needs no lookups.
 class ModuleTree {
  public:
-  // modules: the model, then all its parts. Hooks and attributes of the model itself are allowed.
+  // modules: the model, then all its parts. The model itself may have hooks and new attributes.
   explicit ModuleTree(const std::vector<py::object>& modules) {
     for (const auto& module : modules) {
       const auto dict = [&](const py::object& owner, const char* name) {
@@ -21,7 +22,7 @@ class ModuleTree {
       const py::dict attributes = module.attr("__dict__");
       modules_.push_back(
           {.self = module.ptr(),
-           .attributes = part ? keep(attributes) : nullptr,  // those of the model hold this tree
+           .attributes = part ? keep(attributes) : nullptr,  // of the model: would make a cycle
            .parts = dict(attributes, "_modules"),
            .parameters = dict(attributes, "_parameters"),
            .forward_hooks = part ? dict(attributes, "_forward_hooks") : nullptr,
@@ -35,6 +36,7 @@ class ModuleTree {
     }
   }
 
+  // Whether nothing has changed.
   bool holds() const {
     const auto* expected = values_.data();
     for (const auto& module : modules_) {
@@ -56,10 +58,10 @@ class ModuleTree {
   struct Module {
     PyObject *self, *attributes, *parts, *parameters, *forward_hooks, *forward_pre_hooks;
     PyTypeObject* type;
-    PyObject* eps;  // of a norm, else null
+    PyObject* eps;  // null if the module has none
     Py_ssize_t attribute_count;
     int32_t part_count, parameter_count;
-    bool deletes_parts;  // by an operator of its own, as nn.Sequential does
+    bool deletes_parts;  // whether its class has `__delitem__`, like nn.Sequential
   };
 
   PyObject* keep(py::object object) { return kept_.emplace_back(std::move(object)).ptr(); }
@@ -88,7 +90,8 @@ class ModuleTree {
     return true;
   }
 
-  // nn.Sequential replaces its dictionary of parts when a part is deleted (`del blocks[2]`).
+  // Whether the module still has the dictionary of parts that it had. nn.Sequential replaces this
+  // dictionary when somebody deletes a part (`del blocks[2]`).
   static bool has_dict(const Module& module) {
     static PyObject* const name = PyUnicode_InternFromString("_modules");
     return PyDict_GetItemWithError(module.attributes, name) == module.parts;
@@ -100,8 +103,8 @@ class ModuleTree {
   }
 
   std::vector<Module> modules_;
-  std::vector<PyObject*> values_;  // names and values of these dictionaries, one after another
-  std::vector<py::object> kept_;   // owns all of these
+  std::vector<PyObject*> values_;  // names and values of `parts` and `parameters` of all modules
+  std::vector<py::object> kept_;   // keeps all objects that the pointers above point to alive
 };
 
 }  // namespace

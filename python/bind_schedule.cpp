@@ -13,7 +13,7 @@ using Blocks = std::vector<std::vector<Step>>;
 
 namespace {
 
-// An entry of a schedule: None, a Step, or a sequence of Steps.
+// Converts an entry of a schedule: None, a Step, or a sequence of Steps.
 std::vector<Step> steps_from(const py::handle& entry) {
   if (entry.is_none()) {
     return {};
@@ -80,8 +80,9 @@ py::dict dict_of_rule(const MergeRule& rule) {
       "metric"_a = dsm_ext::name_of(rule.metric), "score"_a = dsm_ext::name_of(rule.score));
 }
 
-// The form for JSON: {"blocks": [[{"local": r, "window": w}, {"global": r}], ...],
-// "proportional": b}, and for another rule than the default {"rule": {"metric": m, "score": s}}.
+// Converts a schedule to a dictionary for JSON: {"blocks": [[{"local": r, "window": w}, {"global":
+// r}], ...], "proportional": b}. Unless the rule is the default, the dictionary also has "rule":
+// {"metric": m, "score": s}.
 py::dict dict_of(const Schedule& schedule) {
   py::list blocks;
   for (const auto& steps : schedule.blocks()) {

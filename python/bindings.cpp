@@ -7,14 +7,15 @@ using namespace py::literals;
 
 namespace {
 
-// Every error of torch's that has a Python counterpart; any other becomes RuntimeError.
+// Sets the Python exception for a C++ error. An error of torch without a Python counterpart becomes
+// RuntimeError.
 void translate(std::exception_ptr error) {
   try {
     if (error) {
       std::rethrow_exception(error);
     }
   } catch (const dsm_ext::Error& e) {
-    // Names of files may be of any bytes.
+    // The text may hold the name of a file, which need not be valid UTF-8.
     const auto text = py::reinterpret_steal<py::object>(
         PyUnicode_DecodeUTF8(e.what(), std::strlen(e.what()), "surrogateescape"));
     PyErr_SetObject(PyExc_ValueError, text.ptr());
@@ -36,10 +37,11 @@ void translate(std::exception_ptr error) {
   }
 }
 
-// Python runs the handlers of signals on this thread alone.
+// Python runs signal handlers only on its main thread.
 unsigned long main_thread = 0;
 
-// Lets a signal that waits, such as Ctrl-C, end a long call. Other threads do not wait for the GIL.
+// Lets a pending signal, for instance Ctrl-C, end a long call. On threads other than Python's main
+// thread it does nothing, so that they need not wait for the GIL.
 void check_signals() {
   if (PyThread_get_thread_ident() != main_thread) {
     return;

@@ -1,11 +1,12 @@
-"""Hashes of what models give, to show that a change of the code changes no bit of any result.
+"""Hashes the results of models, to show that a change of the code changes no bit of any result.
 
-    python tools/bits.py write before.json     with the code as it was
-    python tools/bits.py compare before.json   with the code as it is, on the same machine
+    python tools/bits.py write before.json     before the change
+    python tools/bits.py compare before.json   after the change, on the same machine
 
-The models are small, random ones of every kind that the library computes, and DeiT's tiny shape.
-Each is run with several schedules, batch sizes, numbers of threads and dtypes, on both CPU paths.
-The hashes hold on one machine alone: another processor rounds sums in another order.
+The models have random weights: a small model of every kind that the library supports, and one of
+DeiT's tiny shape. Each model runs with several schedules, batch sizes, numbers of threads and
+dtypes, on both CPU paths. Hashes from two machines cannot be compared, because processors may add
+the terms of a sum in different orders.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python tools/train_digits.py [--epochs 45]
 
-This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` sets some digits aside:
-they serve only for the accuracy that is printed after each epoch.
+This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` sets some digits aside for
+testing. They are used only for the accuracy that is printed after each epoch.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ def main() -> None:
     images, labels = digits.load_digits("train")
     test_images, test_labels = digits.load_digits("test")
     model = digits.create_model(pretrained=False)
-    # A few thousand steps are too few to learn the grid's geometry from noise. Start from it.
+    # A few thousand steps are too few to learn the grid's geometry, so start from embeddings that
+    # already describe it.
     model.pos_embed.data.copy_(
         0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
     )
-    # Neighbouring patches show much the same. In two of three epochs the model sees a random half
-    # of them, at half the cost.
+    # Neighbouring patches look alike. In the first two thirds of the epochs the model sees only a
+    # random half of the patches, which halves the cost.
     model.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
 
     decay = [p for p in model.parameters() if p.ndim > 1]

@@ -8,9 +8,9 @@
 
 namespace dsm_ext {
 
-/// Keeps a bounded number of entries and drops the one that was not used for longest. An entry is
-/// used when it is put in and whenever `find` gives it. Its address stays the same until it is
-/// taken, dropped or cleared. A search looks at the entries one by one. Not thread-safe.
+/// Keeps a bounded number of entries, and drops the least recently used one when it is full.
+/// Putting an entry in and finding it count as use. An entry's address stays the same until the
+/// entry is taken, dropped or cleared. A search looks at the entries one by one. Not thread-safe.
 template <typename Entry>
 class BoundedCache {
  public:
@@ -40,7 +40,7 @@ class BoundedCache {
     return taken;
   }
 
-  /// Adds an entry. When the cache is full, the entry that was not used for longest ends first.
+  /// Adds an entry. If the cache is full, first drops the least recently used entry.
   Entry& put(Entry entry) {
     if (entries_.size() >= bound_) {
       entries_.pop_back();
@@ -50,7 +50,7 @@ class BoundedCache {
 
   void clear() { entries_.clear(); }
 
-  // Iteration begins with the entry that was used last. It does not count as use.
+  // Iteration begins with the most recently used entry. It does not count as use.
   auto begin() { return entries_.begin(); }
   auto end() { return entries_.end(); }
   auto begin() const { return entries_.begin(); }
@@ -61,7 +61,7 @@ class BoundedCache {
 
  private:
   size_t bound_;
-  std::list<Entry> entries_;  // the one used last in front
+  std::list<Entry> entries_;  // the most recently used entry comes first
 };
 
 }  // namespace dsm_ext

@@ -1,5 +1,6 @@
-// Bytes as config.json beside the weights of a small model: understood, or refused by a
-// dsm_ext::Error. What is understood can be planned and prepares pictures.
+// Reads a folder that holds the weights of a small model and the fuzzer's bytes as config.json. The
+// library must read the config or throw a dsm_ext::Error. If it reads the config, planning the
+// schedule and preprocessing a picture must work too.
 
 #include <ATen/Functions.h>
 #include <c10/util/Exception.h>
@@ -16,7 +17,7 @@ namespace {
 
 using Shape = std::vector<int64_t>;
 
-// A safetensors file of zeros.
+// The content of a safetensors file whose values are zeros.
 std::string zeros(const std::vector<std::pair<std::string, Shape>>& tensors) {
   std::string header = "{";
   size_t end = 0;
@@ -41,7 +42,7 @@ std::string zeros(const std::vector<std::pair<std::string, Shape>>& tensors) {
   return file + header + std::string(end, '\0');
 }
 
-// A folder whose files are in memory.
+// A folder with links to files that are in memory.
 class Folder {
  public:
   Folder() {

@@ -1,4 +1,5 @@
-// Bytes as a safetensors file: read, or refused by a dsm_ext::Error. Anything else is a crash.
+// Reads the fuzzer's bytes as a safetensors file. The library must read the file or throw a
+// dsm_ext::Error.
 
 #include "dsm_ext/weights.h"
 #include "memory_file.h"
@@ -12,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t count) {
     for (const auto& [name, tensor] : dsm_ext::read_safetensors(file.path())) {
       const auto* values = static_cast<const uint8_t*>(tensor.const_data_ptr());
       for (size_t i = 0; i < tensor.nbytes(); ++i) {
-        sum += values[i];  // every byte that the tensor says it has
+        sum += values[i];  // read every byte, so that the sanitizer checks the bounds
       }
     }
     static volatile uint64_t kept;

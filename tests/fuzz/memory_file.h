@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <string>
 
-// A file that lies in memory and has a path.
+// A file in memory that can be opened by a path.
 class MemoryFile {
  public:
   MemoryFile() : descriptor_(memfd_create("fuzz", 0)) {

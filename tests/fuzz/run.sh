@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the fuzzers and runs each for some seconds: tests/fuzz/run.sh [SECONDS], 30 if not given.
-# Clang comes from the distribution: it is installed where that is possible (Debian, as root);
-# elsewhere the fuzzers count as skipped. A crash stays in build/fuzz/crash-*.
+# Builds the fuzzers and runs each of them for 30 seconds: tests/fuzz/run.sh [SECONDS].
+# If Clang is missing, the script installs it on Debian as root, and elsewhere skips the fuzzers and
+# succeeds. When a fuzzer crashes, it saves the input as build/fuzz/crash-*.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-30}
@@ -34,7 +34,7 @@ cmake -G Ninja -S . -B build/fuzz "-DCMAKE_CXX_COMPILER=$compiler" -DDSM_EXT_CUD
   -DDSM_EXT_FUZZ=ON >build/fuzz/configure.log 2>&1 || { cat build/fuzz/configure.log; exit 1; }
 cmake --build build/fuzz --target fuzz_file fuzz_config
 for name in file config; do
-  found=build/fuzz/found-$name # inputs that reach something new, kept over runs
+  found=build/fuzz/found-$name # inputs that reach new code, kept for the next run
   mkdir -p "$found"
   echo "fuzzing $name for $seconds s"
   build/fuzz/tests/fuzz/fuzz_$name "-max_total_time=$seconds" -max_len=8192 -verbosity=0 \

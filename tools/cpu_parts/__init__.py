@@ -1,7 +1,7 @@
-"""The products and the attention of the CPU's fast path by themselves, for tests and benchmarks.
+"""Gives tests and benchmarks direct access to the fast path's matrix products and attention.
 
-The module is compiled on request: ``cmake --build build/cmake --target _cpu_parts``, which
-``make build`` does. The environment variable DSM_EXT_BUILD_DIR names another build folder.
+``make build`` compiles the module, by ``cmake --build build/cmake --target _cpu_parts``. The
+environment variable DSM_EXT_BUILD_DIR can name another build folder.
 """
 
 import importlib.util

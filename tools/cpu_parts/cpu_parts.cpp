@@ -9,8 +9,8 @@
 #include "cpu/panels.h"
 #include "cpu/tasks.h"
 
-// The products and the attention of the CPU's fast path as functions of their own, for tests and
-// benchmarks. They take float32 tensors on the CPU and check nothing.
+// Binds the matrix products and the attention of the fast path for tests and benchmarks. The
+// functions take float32 tensors on the CPU and do not check their arguments.
 
 namespace dsm_ext::cpu {
 namespace {
@@ -18,14 +18,14 @@ namespace {
 namespace py = pybind11;
 using namespace py::literals;
 
-// A linear layer with its weight packed.
+// A linear layer with a packed weight.
 class PackedLinear {
  public:
   // weight: [N, K]. bias: [N], or none.
   PackedLinear(const at::Tensor& weight, const std::optional<at::Tensor>& bias)
       : panels_(gemm_float32(), weight, bias.value_or(at::Tensor())) {}
 
-  // x weight^T + bias for x [M, K]: [M, N]. With `gelu`, the exact GELU of that.
+  // Gives x weight^T + bias [M, N] for x [M, K]. With `gelu`, applies the exact GELU to it.
   at::Tensor forward(const at::Tensor& x_, bool gelu) const {
     const auto x = x_.contiguous();
     const int64_t k = panels_.inputs, n = panels_.outputs, threads = thread_count();
@@ -50,8 +50,9 @@ class PackedLinear {
   Panels panels_;
 };
 
-// Attention of queries, keys and values qkv [B, N, 3, H, D]: [B, N, H * D]. The logarithms of
-// size [B, N] are added to the scores.
+// Attention of queries, keys and values.
+// qkv: [B, N, 3, H, D]. size: [B, N], whose logarithms are added to the scores, or none.
+// Returns [B, N, H * D].
 at::Tensor attention(const at::Tensor& qkv_, const std::optional<at::Tensor>& size) {
   const int64_t b = qkv_.size(0), n = qkv_.size(1), h = qkv_.size(3), d = qkv_.size(4), c = h * d;
   const auto qkv = qkv_.contiguous();

@@ -31,7 +31,7 @@ struct DSM_EXT_API Intermediate {
   at::Tensor size;    ///< [B, M] float32: how many patches each token stands for.
 };
 
-/// What a forward gives. `VisionTransformer::forward_with_features` fills all fields but
+/// The results of a forward. `VisionTransformer::forward_with_features` fills all fields except
 /// `intermediates`.
 struct DSM_EXT_API Outputs {
   at::Tensor logits;    ///< What `forward` gives.
@@ -44,8 +44,8 @@ struct DSM_EXT_API Outputs {
 
 /// How a float32 model runs on the CPU.
 enum class CpuPath {
-  fast,              ///< Packed weights, fused loops, planned buffers.
-  aten,              ///< ATen's operators, as for other dtypes and devices.
+  fast,              ///< The fast path: packed weights, fused loops, planned buffers.
+  aten,              ///< ATen's operators, which also run other dtypes and devices.
   reference = aten,  ///< The older name of `aten`.
 };
 
@@ -55,65 +55,67 @@ enum class CpuPath {
 /// its weights: float32, bfloat16 or float16. It is for inference: nothing is recorded for a
 /// backward pass.
 ///
-/// Threads: functions that take images may run in several threads at once. Functions that load,
-/// move or convert the weights, and `set_schedule`, must not run while another thread loads, moves
-/// or converts the weights.
+/// Threads: functions that take images may run in several threads at once. While one thread loads,
+/// moves or converts the weights, no other thread may load, move or convert them or call
+/// `set_schedule`.
 ///
-/// CPU, float32: the first call packs the weights. A later call packs them again when the weights
-/// have changed since. Torch does not count changes through `data_ptr`, through `.data` or
-/// `numpy()` in Python, and by fused optimizers, so the model does not see these changes: call
-/// `load_parameters` or `set_cpu_path` after them. Torch does not count changes of weights that
-/// were made in inference mode either; a model with such weights runs by ATen's operators.
+/// CPU, float32: the first call packs the weights. A later call packs them again when torch has
+/// counted a change of the weights since then. Torch does not count changes that are made through
+/// `data_ptr`, through Python's `.data` or `numpy()`, or by fused optimizers. After such a change,
+/// call `load_parameters` or `set_cpu_path`. Torch also counts no changes of tensors that were
+/// created in inference mode. A model with such weights runs by ATen's operators.
 ///
-/// GPU: the second call of a kind is recorded as a CUDA graph, and later calls of that kind replay
-/// the graph, on any stream, one replay after the other. Calls are of one kind when the number and
-/// size of the images, the request (`forward`, `trace`, ...), the memory of the weights, and the
-/// setting of TF32 are the same. A model keeps up to 16 recordings. Together they hold the
-/// activations of one forward; each holds its own patches and outputs besides. CUDA does not allow
-/// other threads to wait for the whole device (`torch.cuda.synchronize()`) during a recording:
-/// call `set_cuda_graphs(false)` in a program whose other threads do. Calls do not wait for the
-/// GPU, except the first call with a schedule or image size; their work runs after the earlier work
-/// of the current stream. When the caller captures a CUDA graph of their own, the model's work
-/// becomes part of that graph: before, call the model once in the same way, and keep its schedule
-/// as long as the graph is replayed.
+/// GPU: the model records the second call of a kind as a CUDA graph, and later calls of that kind
+/// replay the graph. They may come on any stream; replays run one after the other. Calls are of one
+/// kind when the number and size of the images, the request (`forward`, `trace`, ...), the memory
+/// of the weights and the setting of TF32 are the same. A model keeps up to 16 recordings. All
+/// recordings share the memory of one forward's activations. In addition, each recording has memory
+/// for its own patches and outputs. While a call is recorded, CUDA does not allow other threads to
+/// wait for the whole device (`torch.cuda.synchronize()`). A program with such threads must call
+/// `set_cuda_graphs(false)`. The first call with a schedule or image size waits for the GPU; other
+/// calls do not. The work of a call runs after the earlier work of the current stream.
+///
+/// A caller may capture calls of the model in a CUDA graph of their own. Before the capture, call
+/// the model once in the same way. Do not change the model's schedule as long as the graph is
+/// replayed.
 ///
 /// `images` are [B, in_chans, height, width], contiguous or not; B may be 0. Height and width are
-/// the config's, or with `dynamic_img_size` any multiples of the patch size; M, gh and gw are then
-/// those of this image size.
-/// \throws c10::ValueError           for another rank, number of channels, image size or device.
-/// \throws c10::TypeError            for another dtype than the weights', and for sparse or nested
+/// the config's. With `dynamic_img_size` they may be any multiples of the patch size, and M, gh and
+/// gw are the values for this image size.
+/// \throws c10::ValueError           for a wrong rank, number of channels, image size or device.
+/// \throws c10::TypeError            for a dtype that is not the weights', and for sparse or nested
 ///                                   images.
 /// \throws c10::NotImplementedError  for images that require grad, and while torch traces, exports
 ///                                   or transforms a program (jit::trace, vmap, functionalize,
 ///                                   ...).
-/// \source The model: arXiv 2010.11929, and arXiv 2012.12877 where distilled. The merging: DSM,
-///         arXiv 2303.02331.
+/// \source The model: arXiv 2010.11929; distilled models: arXiv 2012.12877. The merging: DSM, arXiv
+///         2303.02331.
 class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
  public:
-  /// The parameters are on the meta device, with shapes and without values, until
-  /// `load_parameters`. Until then no images are taken.
+  /// The parameters have shapes and no values (they are on the meta device) until
+  /// `load_parameters`. Before that, functions that take images throw.
   /// \throws c10::ValueError for a config out of range or a schedule that does not fit it.
   VisionTransformerImpl(Config config, Schedule schedule);
   ~VisionTransformerImpl() override;
 
-  /// \return [B, num_classes], or without classes the pooled tokens: [B, embed_dim], and with
-  ///         `Pool::none` all tokens [B, M, embed_dim]. With `Pool::token` the last block computes
-  ///         the pooled rows alone.
+  /// With `Pool::token` the last block computes only the pooled rows.
+  /// \return [B, num_classes]. A model without classes gives the pooled tokens [B, embed_dim], and
+  ///         a model with `Pool::none` gives all tokens [B, M, embed_dim].
   at::Tensor forward(const at::Tensor& images) const;
 
-  /// \param dense  Whether each patch gets back the value of the token that holds it.
-  /// \return [B, M, embed_dim]: all tokens that remain, prefix first, after the last norm; with
-  ///         `dense` [B, P + gh * gw, embed_dim], patches in the image's order.
+  /// \param dense  Whether to give each patch the value of the token that holds it.
+  /// \return [B, M, embed_dim]: the tokens that remain, prefix first, after the last norm. With
+  ///         `dense`: [B, P + gh * gw, embed_dim], the prefix, then the patches row by row.
   at::Tensor forward_features(const at::Tensor& images, bool dense = false) const;
 
   /// Pools features and applies the head. `forward_head(forward_features(images))` is `forward`.
   /// \param features    [B, M, embed_dim], after the last norm.
   /// \param size        [B, M] float32: how many patches each token stands for, as `trace` gives
-  ///                    it. `avg` and `map` pooling weight tokens by size. It may be left out when
-  ///                    nothing is merged, and for dense features.
+  ///                    it. `avg` and `map` pooling weight tokens by size. No size is needed when
+  ///                    the schedule merges nothing, and for dense features.
   /// \param pre_logits  Whether to return the input of the head: [B, embed_dim].
-  /// \throws c10::ValueError for other shapes or devices, or when a size is needed and missing;
-  ///         c10::TypeError for other dtypes; c10::Error when the model is frozen and the weights
+  /// \throws c10::ValueError for wrong shapes or devices, or when a size is needed and missing;
+  ///         c10::TypeError for wrong dtypes; c10::Error when the model is frozen and the weights
   ///         of the head or of the attention pool are needed.
   at::Tensor forward_head(
       const at::Tensor& features, const std::optional<at::Tensor>& size = std::nullopt,
@@ -126,7 +128,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// The tokens that leave some of the blocks.
   /// \param blocks  Indices in [0, depth), ascending. Later blocks are not computed.
   /// \param norm    Whether to apply the last norm to the tokens.
-  /// \throws c10::ValueError for other indices.
+  /// \throws c10::ValueError for indices that are out of range or not ascending.
   std::vector<Intermediate> forward_intermediates(
       const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm = false) const;
 
@@ -134,48 +136,54 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// its merge steps.
   Trace trace(const at::Tensor& images) const;
 
-  /// Where the time of one `forward` goes, by block and stage. On a GPU no recording is replayed:
-  /// the operators run one directly after the other.
-  /// \throws c10::ValueError where B is 0.
+  /// Measures one `forward` by block and stage. On a GPU the call replays no recording: its
+  /// operators run one directly after the other.
+  /// \throws c10::ValueError when B is 0.
   Profile profile(const at::Tensor& images) const;
 
-  /// Makes tensors the model's own, by timm's names. Nothing is copied.
-  /// \param check_finite Whether to read every weight and refuse NaN and infinity.
-  /// \throws c10::ValueError naming every missing, unexpected, misshapen or non-finite weight, and
-  ///         when the weights are on several devices; c10::TypeError when they are of several
-  ///         dtypes or of a dtype that is not supported. After an error the model has its former
-  ///         weights.
+  /// Replaces the model's parameters by these tensors, without copying them.
+  /// \param weights       All parameters of the model, with timm's names.
+  /// \param check_finite  Whether to read every weight and refuse NaN and infinity.
+  /// \throws c10::ValueError when weights are missing, unexpected, misshapen or not finite (the
+  ///         message names them), and when they are on several devices or without values;
+  ///         c10::TypeError when they have several dtypes or an unsupported one;
+  ///         c10::NotImplementedError when a weight is sparse or belongs to a traced or transformed
+  ///         program; c10::Error when the model is frozen. After an error the model still has its
+  ///         former weights.
   void load_parameters(
       const std::vector<std::pair<std::string, at::Tensor>>& weights, bool check_finite = true);
 
   const Config& config() const;
   Schedule schedule() const;
-  Plan plan() const;  ///< Of the schedule, for the config's image size.
+  Plan plan() const;  ///< The schedule's plan for the config's image size.
 
-  /// Calls that have begun finish with the schedule they began with.
+  /// Calls that run meanwhile finish with the schedule that they began with.
   /// \throws c10::ValueError when the schedule does not fit the model; the model then keeps its
-  ///         schedule.
+  ///         former schedule.
   void set_schedule(const Schedule& schedule);
 
-  /// `fast`, unless the environment variable DSM_EXT_CPU was "aten" when the model was made.
+  /// The path that is set. At first it is `fast`, unless the environment variable DSM_EXT_CPU was
+  /// "aten" when the model was made.
   CpuPath cpu_path() const;
-  /// The next call packs the weights again, also when the path stays the same.
+  /// After this, the next call on the fast path packs the weights again, even when `path` is the
+  /// path that was set before.
   /// \throws c10::Error when the model is frozen.
   void set_cpu_path(CpuPath path);
 
-  /// Whether forwards on a GPU are recorded and replayed: yes, unless the environment variable
-  /// DSM_EXT_CUDA_GRAPHS was 0 when the model was made.
+  /// Whether the model records forwards on a GPU and replays them. At first it does, unless the
+  /// environment variable DSM_EXT_CUDA_GRAPHS was 0 when the model was made.
   bool cuda_graphs() const;
-  /// Forgets all recordings, whether `on` is true or false. Call it after a change of torch's
-  /// settings that a recording keeps, for instance which attention kernels torch may use. A change
-  /// of TF32 needs no call: the model sees it.
+  /// Says whether to record forwards, and forgets all recordings in either case. Recordings keep
+  /// some of torch's settings, for instance which attention kernels torch may use: call this
+  /// function after a change of such a setting. The model itself notices a change of TF32.
   void set_cuda_graphs(bool on);
 
-  /// Packs the weights for the CPU's fast path and frees the originals, half of the memory. The
-  /// tensors of the large parameters become empty, in the model and in the caller's copies of the
-  /// tensors. The model runs as before, on the CPU, and must no longer be moved, converted, loaded
-  /// or saved. `freeze` may run beside `forward`, not beside changes of the weights.
-  /// \throws c10::NotImplementedError when the model does not take the fast path.
+  /// Packs the weights for the CPU's fast path and frees the original weights. The model then needs
+  /// half of the memory. The large parameters become empty tensors, for the model and for everyone
+  /// who shares these tensors. The model gives the same results as before, on the CPU only. It can
+  /// no longer be moved, converted, loaded or saved. Other threads may call `forward` during
+  /// `freeze`, but must not change the weights.
+  /// \throws c10::NotImplementedError when the model does not run on the fast path.
   void freeze();
   bool frozen() const;
 

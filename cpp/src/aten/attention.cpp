@@ -12,7 +12,8 @@ at::Tensor attend(const Heads& heads, const std::optional<at::Tensor>& bias) {
   }
   at::Tensor attended;  // [B, H, rows, D]
   if (mask && q.is_cuda() && q.size(3) % 8 == 0) {
-    // With a mask torch may choose cuDNN, which makes a new plan for each number of tokens.
+    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. This
+    // kernel makes none.
     attended = std::get<0>(
         at::_scaled_dot_product_efficient_attention(q, k, v, mask, /*compute_log_sumexp=*/false));
   } else {

@@ -13,7 +13,7 @@ AttentionPool::AttentionPool(const Config& config) : heads_(config.num_heads) {
   kv_ = add<Linear>(*this, "kv", std::vector{2 * c, c}, true);
   proj_ = add<Linear>(*this, "proj", std::vector{c, c}, true);
   norm_ = add<Norm>(*this, "norm", config, c);
-  auto own = config;  // timm gives the pool's MLP biases and no norm, unlike the blocks' MLPs
+  auto own = config;  // in timm, the pool's MLP always has biases and never a norm
   own.proj_bias = true;
   own.scale_mlp_norm = false;
   mlp_ = add<Mlp>(*this, "mlp", own, MlpKind::mlp, config.mlp_dim);

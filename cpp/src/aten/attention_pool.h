@@ -4,13 +4,13 @@
 
 namespace dsm_ext::aten {
 
-/// timm's `AttentionPoolLatent`: attention of one learned query to all tokens, then an MLP.
+/// timm's `AttentionPoolLatent`: one learned query attends to all tokens; an MLP follows.
 class AttentionPool : public Parameters {
  public:
   explicit AttentionPool(const Config& config);
 
   /// \param tokens  [B, N, C].
-  /// \param bias    [B, 1, 1, N], added to the scores, or none.
+  /// \param bias    [B, 1, 1, N], which is added to the scores, or none.
   /// \return        [B, C].
   at::Tensor operator()(const at::Tensor& tokens, const std::optional<at::Tensor>& bias) const;
 

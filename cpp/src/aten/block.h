@@ -4,13 +4,13 @@
 
 namespace dsm_ext::aten {
 
-/// A block of any kind, merge steps included.
+/// A transformer block with its merge steps.
 class Block : public Parameters {
  public:
   /// \param steps  The merge steps of this block.
-  /// \param rows   kAllRows, or how many of the first rows of the output are computed, for each
-  ///               image. `state.tokens` is then [B, rows, C] afterwards, the rest of the state is
-  ///               as before, and there are no steps.
+  /// \param rows   kAllRows, or how many of the first rows of the output to compute for each image.
+  ///               With a number of rows, `steps` must be empty, and the call changes only
+  ///               `state.tokens`, to [B, rows, C].
   virtual void forward(
       TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows,
       const RunContext& run) const = 0;
@@ -24,7 +24,7 @@ std::shared_ptr<Block> make_sequential_block(const Config& config);
 /// timm's `ParallelScalingBlock`: x + attn(in_norm(x)) + mlp(in_norm(x)), then the merge steps.
 std::shared_ptr<Block> make_parallel_block(const Config& config);
 
-/// The first `rows` tokens of each image [B, rows, C], or all.
+/// The first `rows` tokens of each image [B, rows, C]; all tokens when `rows` is kAllRows.
 inline at::Tensor first_rows(const at::Tensor& tokens, int64_t rows) {
   return rows == kAllRows ? tokens : tokens.narrow(1, 0, rows);
 }

@@ -9,7 +9,8 @@ namespace dsm_ext::aten {
 Embedding::Embedding(torch::nn::Module& model, const Config& config) : config_(config) {
   const int64_t c = config.embed_dim;
   const int64_t positions = config.patches() + (config.no_embed_class ? 0 : config.prefix());
-  const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // not torch's default dtype
+  const auto options =
+      at::TensorOptions(at::kMeta).dtype(at::kFloat);  // ignore torch's default dtype
   for (auto& [name, tensor] : own_tokens()) {
     const int64_t rows = tensor == &pos_embed_   ? positions
                          : tensor == &reg_token_ ? config.reg_tokens
@@ -50,7 +51,7 @@ std::vector<std::pair<const char*, at::Tensor*>> Embedding::own_tokens() {
 at::Tensor Embedding::operator()(const at::Tensor& patches, const CompiledPlan& plan) const {
   const int64_t b = patches.size(0), c = config_.embed_dim, prefix = config_.prefix();
   const auto grid = normalize(norm_, linear(patches, proj_->weight.flatten(1), proj_->bias));
-  at::Tensor positions;  // [1, N, C], or [1, gh * gw, C] where the prefix has none
+  at::Tensor positions;  // [1, N, C]; [1, gh * gw, C] when prefix tokens have no position
   if (config_.pos_embed) {
     positions = resample_positions(pos_embed_, config_, plan.config().grid());
   }

@@ -5,8 +5,8 @@
 
 namespace dsm_ext::aten {
 
-/// From patches to the tokens in front of the first block: the patch embedding, the prefix tokens,
-/// the position embedding, and the norms that some models have there.
+/// Makes the input tokens of the first block from patches: the patch embedding, the prefix tokens,
+/// the position embedding and, in some models, norms.
 class Embedding {
  public:
   /// Registers the parameters in `model` under timm's names.
@@ -16,15 +16,15 @@ class Embedding {
   /// \return         [B, N, C].
   at::Tensor operator()(const at::Tensor& patches, const CompiledPlan& plan) const;
 
-  /// The tensors that are the model's own parameters, which no layer holds, by timm's names.
+  /// The parameters that belong to the model itself and to no layer, with timm's names.
   std::vector<std::pair<const char*, at::Tensor*>> own_tokens();
 
-  /// [C, in_chans, ph, pw].
+  /// The weight of the patch embedding, [C, in_chans, ph, pw].
   const at::Tensor& patch_weight() const { return proj_->weight; }
 
  private:
   Config config_;
-  at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // undefined where there are none
+  at::Tensor cls_token_, dist_token_, reg_token_, pos_embed_;  // undefined if the model has none
   std::shared_ptr<Linear> proj_;
   std::shared_ptr<Norm> norm_, norm_pre_;
 };

@@ -7,7 +7,7 @@
 
 namespace dsm_ext::aten {
 
-// The parts of one forward, as `run_in_order` calls them.
+// One forward; `run_in_order` calls its functions.
 class Executor::Forward {
  public:
   Forward(

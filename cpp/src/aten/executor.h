@@ -7,10 +7,11 @@
 
 namespace dsm_ext::aten {
 
-/// Runs a forward by ATen's operators and this library's, for every model, dtype and device.
+/// Runs forwards by calling operators of ATen and of this library: the ATen path. It can run every
+/// model, dtype and device.
 class Executor final : public dsm_ext::Executor {
  public:
-  /// Makes the model's parameters, on the meta device, and registers them in `model` under timm's
+  /// Creates the model's parameters on the meta device and registers them in `model` under timm's
   /// names.
   Executor(torch::nn::Module& model, const Config& config);
 
@@ -18,9 +19,10 @@ class Executor final : public dsm_ext::Executor {
       const at::Tensor& images, const Request& request,
       const std::shared_ptr<const CompiledPlan>& plan, StageTimer* timer) const override;
 
-  /// Runs a forward of patches, without waiting for the device.
+  /// Runs a forward from patches. It does not wait for the device, so that it can be captured.
   /// \param patches      [B, gh * gw, in_chans * ph * pw], as `cut_into_patches` gives them.
-  /// \param side_stream  Where matching runs beside attention; none: on the current stream.
+  /// \param side_stream  Runs matching in parallel with attention. None: matching runs on the
+  ///                     current stream.
   Outputs run_patches(
       const at::Tensor& patches, const Request& request, const CompiledPlan& plan,
       std::optional<c10::Stream> side_stream, StageTimer* timer = nullptr) const;

@@ -5,18 +5,18 @@
 
 namespace dsm_ext::aten {
 
-/// From the tokens after the last norm to logits: pooling, the norm after it, the classifier.
+/// Makes logits from the tokens after the last norm: pooling, `fc_norm` and the classifier.
 class Head {
  public:
   /// Registers the parameters in `model` under timm's names.
   Head(torch::nn::Module& model, const Config& config);
 
-  /// The input of the classifier: [B, C], or with `Pool::none` all tokens.
-  /// \param state         After the last norm; at least the tokens that are pooled.
+  /// The input of the classifier: [B, C]; with `Pool::none` all tokens.
+  /// \param state         The tokens after the last norm, at least those that are pooled.
   /// \param proportional  Whether the attention pool adds the logarithms of sizes to its scores.
   at::Tensor pooled(const TokenState& state, bool proportional) const;
 
-  /// [B, num_classes], or `pooled` where the model has no classes.
+  /// [B, num_classes]; when the model has no classes, the result of `pooled`.
   at::Tensor logits(const TokenState& state, bool proportional) const;
 
  private:

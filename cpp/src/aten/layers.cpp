@@ -5,7 +5,8 @@
 namespace dsm_ext::aten {
 
 void Parameters::own(const char* name, at::IntArrayRef shape, at::Tensor& tensor) {
-  const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // whatever torch's default
+  const auto options =
+      at::TensorOptions(at::kMeta).dtype(at::kFloat);  // ignore torch's default dtype
   tensor = register_parameter(name, at::empty(shape, options), /*requires_grad=*/false);
   own_.emplace_back(name, &tensor);
 }

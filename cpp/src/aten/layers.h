@@ -9,34 +9,34 @@
 
 namespace dsm_ext::aten {
 
-/// A module whose tensors, under timm's names, can be replaced by others.
+/// A module that registers its parameters under timm's names and can replace their tensors.
 class Parameters : public torch::nn::Module {
  public:
   using Given = std::map<std::string, at::Tensor>;
 
-  /// Makes tensors this module's own: those that `given` holds under `prefix` and a name.
+  /// Replaces each parameter by the tensor that `given` has under `prefix` + the parameter's name.
   void adopt(const std::string& prefix, const Given& given);
 
  protected:
-  /// Registers a parameter on the meta device. `adopt` writes the tensor that replaces it to
-  /// `tensor`, which must live as long as the module.
+  /// Creates a parameter on the meta device, registers it and writes it to `tensor`. `adopt` writes
+  /// to `tensor` again, so `tensor` must live as long as the module.
   void own(const char* name, at::IntArrayRef shape, at::Tensor& tensor);
 
  private:
   std::vector<std::pair<std::string, at::Tensor*>> own_;
 };
 
-/// A linear layer, or a convolution's weights.
+/// A linear layer. It also holds the patch embedding's weight, which has a convolution's shape.
 class Linear : public Parameters {
  public:
   Linear(at::IntArrayRef weight_shape, bool with_bias);
 
   at::Tensor operator()(const at::Tensor& x) const;
 
-  /// The layer's output, added to `addend`.
+  /// addend + the layer's output.
   at::Tensor added_to(const at::Tensor& addend, const at::Tensor& x) const;
 
-  /// `count` of the layer's outputs, from `first` on.
+  /// Computes only the layer's outputs `first` to `first + count - 1`.
   at::Tensor part(const at::Tensor& x, int64_t first, int64_t count) const;
 
   at::Tensor weight, bias;
@@ -64,22 +64,22 @@ class LayerScale : public Parameters {
   at::Tensor gamma;
 };
 
-/// The norm of x; x itself where `norm` is null.
+/// The norm of x; x itself when `norm` is null.
 at::Tensor normalize(const std::shared_ptr<Norm>& norm, const at::Tensor& x);
 
-/// x + scale * y; x + y where `scale` is null.
+/// x + scale * y; x + y when `scale` is null.
 at::Tensor scaled_sum(
     const at::Tensor& x, const at::Tensor& y, const std::shared_ptr<LayerScale>& scale);
 
-/// x + scale * linear(input); x + linear(input) where `scale` is null.
+/// x + scale * linear(input); x + linear(input) when `scale` is null.
 at::Tensor residual(
     const at::Tensor& x, const Linear& linear, const at::Tensor& input,
     const std::shared_ptr<LayerScale>& scale);
 
-/// \param x  Overwritten.
+/// Applies an activation in place.
 at::Tensor activate(Activation activation, at::Tensor x);
 
-/// Registers a layer under timm's name.
+/// Creates a layer and registers it in `to` under timm's name.
 template <typename Layer, typename... Arguments>
 std::shared_ptr<Layer> add(torch::nn::Module& to, const char* name, Arguments&&... arguments) {
   return to.register_module(name, std::make_shared<Layer>(std::forward<Arguments>(arguments)...));

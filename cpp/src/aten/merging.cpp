@@ -11,20 +11,20 @@
 namespace dsm_ext::aten {
 namespace {
 
-// Follows each patch through one more step.
+// Updates `source` after one more merge step.
 at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
   return destination.gather(1, source.to(at::kLong));
 }
 
-// On the current stream.
+// Matches on the current stream.
 std::vector<at::Tensor> match_now(
     const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
     const CompiledPlan& plan) {
   const int64_t prefix = plan.config().prefix();
   const auto& rule = plan.plan().rule;
   std::vector<at::Tensor> destinations;
-  at::Tensor metric;  // [B, N, D] of a later step: the merged metric of the step before
-  at::Tensor size;    // [B, N], of the metric's rows
+  at::Tensor metric;  // [B, N, D] after the first step: the metric of the merged tokens
+  at::Tensor size;    // [B, N], the sizes of the metric's rows
   for (const auto& step : steps) {
     std::optional<at::Tensor> order;
     if (step.regroup) {
@@ -50,7 +50,7 @@ void join(const Matched& matched) {
   }
 }
 
-// Merges the tokens and their sizes, and leaves `log_size` to the caller.
+// Merges the tokens and their sizes. The caller must update `log_size` and `source`.
 void merge_once(TokenState& state, const at::Tensor& destination, int64_t tokens) {
   std::tie(state.tokens, state.size) =
       dsm_ext::merge(state.tokens, state.sizes(), destination, tokens);
@@ -93,8 +93,9 @@ Matched match_steps(
     run.finish(Stage::match);
     return matched;
   }
-  // Tensors allocated under the guard belong to the side stream's memory. The allocator gives that
-  // memory to later work of the side stream only, which runs after this matching.
+  // Under this guard, the allocator takes memory that belongs to the side stream. When a tensor is
+  // freed, only later work of the side stream can get its memory, and that work runs after this
+  // matching.
   auto side_stream = std::make_unique<SideStream>(*run.side_stream);
   const c10::StreamGuard guard(*run.side_stream);
   return {match_now(state, keys, steps, run.plan), std::move(side_stream)};

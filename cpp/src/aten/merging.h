@@ -12,17 +12,19 @@
 
 namespace dsm_ext::aten {
 
-/// Lets work on a side stream run beside later work on the current stream, until `join`.
+/// Until `join`, lets work on a side stream run in parallel with later work on the current stream.
 class SideStream {
  public:
-  /// From now on the side stream waits for the work that the current stream has so far.
+  /// Makes the side stream wait for the work that the current stream has so far.
   explicit SideStream(const c10::Stream& side);
-  /// Joins, also after an error: CUDA ends a capture only when all its streams have joined.
+  /// Joins, also after an error, because CUDA can end a capture only after all its streams have
+  /// joined.
   ~SideStream();
   SideStream(const SideStream&) = delete;
   SideStream& operator=(const SideStream&) = delete;
 
-  /// Makes later work on the former current stream wait for the work of the side stream.
+  /// Makes later work on the main stream wait for the work of the side stream. The main stream is
+  /// the one that was current at construction.
   void join();
 
  private:
@@ -30,25 +32,27 @@ class SideStream {
   bool joined_ = false;
 };
 
-/// How the tokens of a block merge. When `side_stream` is set, matching may still run there: keep
-/// the keys alive until `merge_steps` has been called, and do not read the destinations before.
+/// How the tokens of a block merge. When `side_stream` is set, matching may still run there. In
+/// that case keep the keys alive until `merge_steps` has been called, and do not read the
+/// destinations before that.
 struct Matched {
   std::vector<at::Tensor> destinations;     // for each step [B, N] int32
-  std::unique_ptr<SideStream> side_stream;  // null where matching ran on the current stream
+  std::unique_ptr<SideStream> side_stream;  // null if matching ran on the current stream
 };
 
-/// Matches the tokens for all merge steps of a block, on the run's side stream where it has one.
+/// Matches the tokens for all merge steps of a block, on the run's side stream if it has one.
 /// \param keys  [B, H, N, D].
 Matched match_steps(
     const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
     const RunContext& run);
 
-/// Carries out the merge steps of a block.
+/// Merges the tokens of a block by its steps.
 void merge_steps(
     TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps,
     const RunContext& run);
 
-/// Carries out the merge steps of a block.
+/// Merges the tokens of a block by its steps, and normalizes the result. The last merge and the
+/// norm are one operator, which is one kernel on a GPU.
 /// \return  The norm of the tokens that remain, [B, M, C].
 at::Tensor merge_steps_and_normalize(
     TokenState& state, const Matched& matched, at::ArrayRef<PlannedStep> steps, const Norm& norm,

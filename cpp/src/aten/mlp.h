@@ -9,10 +9,10 @@ class Mlp : public Parameters {
  public:
   Mlp(const Config& config, MlpKind kind, int64_t hidden);
 
-  /// The hidden layer, after its activation, gate and norm: the input of fc2.
+  /// The input of fc2: the hidden layer after activation, gate and norm.
   at::Tensor hidden(const at::Tensor& x) const;
 
-  /// addend + scale * fc2(hidden); addend + fc2(hidden) where `scale` is null.
+  /// addend + scale * fc2(hidden); addend + fc2(hidden) when `scale` is null.
   at::Tensor added_to(
       const at::Tensor& addend, const at::Tensor& hidden,
       const std::shared_ptr<LayerScale>& scale) const;

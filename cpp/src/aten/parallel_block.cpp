@@ -20,10 +20,10 @@ class ParallelBlock : public Block {
   int64_t channels_, hidden_;
   Activation activation_;
   std::shared_ptr<Norm> in_norm_;
-  // The outputs of in_proj are the MLP's hidden layer, queries, keys and values.
+  // The outputs of in_proj are the MLP's hidden layer, then queries, keys and values.
   std::shared_ptr<Linear> in_proj_, attn_out_proj_, mlp_out_proj_;
   std::shared_ptr<LayerScale> ls_;
-  at::Tensor mlp_bias_;  // of the hidden layer, where in_proj has no bias
+  at::Tensor mlp_bias_;  // the hidden layer's bias, if in_proj has no bias
 };
 
 ParallelBlock::ParallelBlock(const Config& config)
@@ -67,8 +67,8 @@ void ParallelBlock::forward(
   run.finish(Stage::proj);
   const auto activated = activate(activation_, hidden);
   run.finish(Stage::fc1);
-  // The outputs of attention and MLP are added to each other first: both are small beside x, so
-  // that this sum loses fewer bits than two sums with x would.
+  // Add the outputs of attention and MLP to each other before adding them to x. Both are small
+  // compared with x, so their sum loses fewer bits than adding each of them to x.
   const auto sum = mlp_out_proj_->added_to(projected, activated);
   state.tokens = scaled_sum(first_rows(state.tokens, rows), sum, ls_);
   run.finish(Stage::fc2);

@@ -10,14 +10,14 @@
 
 namespace dsm_ext::aten {
 
-/// What every layer of one forward may need beside the tokens.
+/// What the layers of one forward need in addition to the tokens.
 struct RunContext {
   const CompiledPlan& plan;
-  StageTimer* timer = nullptr;          // null where nothing is measured
-  InterruptCheck* interrupt = nullptr;  // null on a GPU, where calls do not wait for the work
-  std::optional<c10::Stream> side_stream = std::nullopt;  // where matching runs beside attention
+  StageTimer* timer = nullptr;          // null when nothing is measured
+  InterruptCheck* interrupt = nullptr;  // null on a GPU, because a call ends before its work
+  std::optional<c10::Stream> side_stream = std::nullopt;  // for matching, if there is one
 
-  /// Ends a stage: the timer takes its time, and the call ends here when the user interrupts it.
+  /// Ends a stage: stops its time, and throws when the user has interrupted the call.
   void finish(Stage stage) const {
     if (timer != nullptr) {
       timer->finish(stage);

@@ -6,17 +6,17 @@
 
 namespace dsm_ext::aten {
 
-/// The tokens between two blocks, and all that merging changes with them.
+/// The tokens between two blocks, and everything else that merging changes.
 struct TokenState {
   at::Tensor tokens;    // [B, N, C]
   at::Tensor size;      // [B, N] float32; undefined while every token stands for one patch
-  at::Tensor log_size;  // as `dsm_ext::log_sizes` gives it; undefined while `size` is
-  at::Tensor source;    // [B, gh * gw] int32; undefined where it is not asked for
+  at::Tensor log_size;  // `log_sizes(size)`, which pads its rows; undefined while `size` is
+  at::Tensor source;    // [B, gh * gw] int32; undefined if the request does not need it
 
   /// [B, N] float32: `size`, or ones while it is undefined.
   at::Tensor sizes() const;
 
-  /// What the sizes add to attention's scores: [B, 1, 1, N] in the dtype of the tokens, or nothing.
+  /// The bias that attention adds to its scores: [B, 1, 1, N] in the dtype of the tokens, or none.
   std::optional<at::Tensor> bias(bool proportional) const;
 };
 

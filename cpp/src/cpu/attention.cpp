@@ -26,8 +26,8 @@ void attend(
     const GemmKernel& kernel, const Attention& attention, Workspace& workspace, StageTimer* timer,
     int64_t other_count, c10::function_ref<void(int64_t index, int64_t thread)> other) {
   const int64_t images = attention.images, heads = attention.heads, n = attention.query_count;
-  // The queries of a head are cut into parts where there are too few heads to keep all threads at
-  // work. Each part reads all keys.
+  // When there are too few heads to keep all threads busy, the queries of each head are cut into
+  // parts. Each part packs and reads all keys of its head.
   constexpr int64_t kLeastQueries = 32;
   const int64_t threads = workspace.threads;
   int64_t parts = 1;

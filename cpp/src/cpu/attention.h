@@ -5,35 +5,35 @@
 
 namespace dsm_ext::cpu {
 
-/// Attention of a block, of the last block for some rows, or of the attention pool: where its
-/// queries, keys and values lie, and how much there is of them. The output takes the place of the
-/// queries.
+/// The operands of attention in a block or in the attention pool. In the last block there may be
+/// fewer queries than keys. The output overwrites the queries.
 struct Attention {
   Rows queries;         // [images * query_count, heads * dim]
   int64_t query_count;  // queries of each image
   Rows keys, values;    // [images * key_rows, heads * dim]
-  int64_t key_rows;     // rows between the first keys of two images
-  int64_t token_count;  // keys of each image
+  int64_t key_rows;     // rows from one image's first key to the next image's first key
+  int64_t token_count;  // keys of each image, at most key_rows
   const float* bias;    // [images, padded_tokens(token_count)], see `fill_bias`
   int64_t images, heads, dim;
   int64_t summed = kSummedInAttention;
   Stage stage = Stage::attention;
 
-  /// Some queries of one head.
+  /// One head's attention for `queries` queries of one image, from `first_query` on.
   AttentionHead head(int64_t image, int64_t h, int64_t first_query, int64_t queries) const;
 };
 
-/// Computes attention by the workspace's threads, beside other tasks, which begin first.
-/// \param other_count  Of the other tasks.
-/// \param other        Runs one of them, given its index and the number of its thread.
+/// Computes attention, and at the same time runs other tasks, on the workspace's threads. The other
+/// tasks begin first.
+/// \param other_count  The number of other tasks.
+/// \param other        Runs the other task `index`; `thread` is the number of the calling thread.
 void attend(
     const GemmKernel& kernel, const Attention& attention, Workspace& workspace, StageTimer* timer,
     int64_t other_count, c10::function_ref<void(int64_t index, int64_t thread)> other);
 
-/// What attention adds to its scores, for one image: the logarithms of the sizes, or zeros where
-/// `size` is null, and minus infinity in the columns behind the tokens.
+/// Writes the bias that attention adds to the scores of one image: the logarithms of the sizes,
+/// then minus infinity in the padding.
 /// \param bias  [padded_tokens(tokens)], written.
-/// \param size  [tokens].
+/// \param size  [tokens], or null: all sizes are 1.
 void fill_bias(float* bias, const float* size, int64_t tokens);
 
 }  // namespace dsm_ext::cpu

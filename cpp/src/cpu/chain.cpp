@@ -34,7 +34,7 @@ void run_by_rows(
   });
 }
 
-// How many parts to cut the rows into, so that no thread waits long for the last part.
+// The number of parts to cut the rows into, so that no thread waits long for the last task.
 int64_t row_parts(int64_t rows, int64_t panels, int64_t threads) {
   constexpr int64_t kLeastRows = 24;
   for (int64_t parts = 1;; ++parts) {

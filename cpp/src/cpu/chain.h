@@ -12,14 +12,14 @@
 
 namespace dsm_ext::cpu {
 
-/// The most rows that one thread takes through a chain at once. With more rows a thread reads the
-/// weights less often, but the rows' hidden layer may no longer fit into the second cache.
+/// The most rows that one thread takes through a chain at once. With more rows, a thread would read
+/// the weights less often, but the rows' hidden layer might not fit into the second-level cache.
 constexpr int64_t kRowsAtOnce = 192;
 
 /// Memory for rows between the stages of a chain: kRowsAtOnce rows for each thread.
 struct ChainBuffers {
-  Rows normed;  // rows of embed_dim values
-  Rows hidden;  // rows of as many values as the chain says
+  Rows normed;  // [threads * kRowsAtOnce, embed_dim]
+  Rows hidden;  // [threads * kRowsAtOnce, width]; each chain sets the width
 };
 
 /// The share of a stage that one thread computes.
@@ -30,19 +30,19 @@ struct Piece {
   Rows normed, hidden;  // at the piece's first row
 };
 
-/// A stage of a chain. It treats each row by itself, and either multiplies rows by panels of a
-/// layer (`panels` > 0) or loops over whole rows (`panels` = 0).
+/// A stage of a chain. It computes each row independently of the others. It either multiplies rows
+/// by panels of a layer (`panels` > 0) or loops over whole rows (`panels` = 0).
 struct RowStage {
-  std::optional<Stage> stage;  // none: `run` measures its own time
+  std::optional<Stage> stage;  // counts the time of `run`; none: `run` does so itself
   int64_t panels;
   c10::function_ref<void(const Piece&)> run;
 };
 
-/// Runs stages over all rows, one stage after the other. With enough rows for every thread, each
-/// thread takes some rows through the whole chain, so that the rows between two stages stay in its
-/// cache. With fewer rows, the threads share each stage by its panels, so that every weight is read
-/// once.
-/// \param timer  Null where nothing is measured.
+/// Runs stages over all rows, one stage after the other. When there are enough rows for every
+/// thread, each thread takes some rows through the whole chain, so that the rows stay in the
+/// thread's cache from stage to stage. When there are fewer rows, the threads share the panels of
+/// each stage, so that each weight is read once.
+/// \param timer  Null when nothing is measured.
 void run_chain(
     int64_t rows, int64_t threads, const ChainBuffers& buffers, StageTimer* timer,
     at::ArrayRef<RowStage> stages);

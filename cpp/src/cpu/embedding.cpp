@@ -4,8 +4,9 @@
 
 namespace dsm_ext::cpu {
 
-// Each patch is copied to a row, and the rows are multiplied. The product's addend is the position
-// embedding. Models with a norm between the two add the positions after it, in a second pass.
+// Copies each patch to a row, then multiplies the rows. The product adds the position embedding as
+// its addend. In models with `embed_norm`, a second pass normalizes the product and adds the
+// positions after that.
 void Forward::embed() {
   const int64_t c = config_.embed_dim, p = config_.prefix(), n = config_.tokens();
   const auto [height, width] = config_.img_size;

@@ -8,8 +8,9 @@
 namespace dsm_ext::cpu {
 namespace {
 
-// How many rows go through the model together: enough for the threads to read each weight seldom,
-// few enough for the rows' activations to stay in the third cache.
+// The number of rows that go through the model together, for all threads. More rows mean that the
+// threads read each weight less often. Fewer rows mean that the activations fit into the
+// third-level cache.
 constexpr int64_t kRows = 1024;
 constexpr int64_t kRowsPerThread = 256;
 

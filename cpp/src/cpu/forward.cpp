@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
-// A forward of some images. A block is four passes over the rows: norm1 and the QKV product;
-// attention by head, beside the matching of each image; the projection with the residual; then
-// merging, norm2 and the MLP. The output of attention takes the place of its queries.
+// A block makes four passes over the rows:
+// 1. norm1 and the QKV product;
+// 2. attention of each head and, at the same time, the matching of each image;
+// 3. the projection with the residual;
+// 4. merging, norm2 and the MLP.
+// The output of attention overwrites its queries.
 
 namespace dsm_ext::cpu {
 
@@ -46,7 +49,7 @@ void Forward::block(int64_t i, int64_t rows) {
   add_mlp(block, merges ? images_ * tokens_out(i) : query_rows, merges);
 }
 
-/// Queries, keys and values of all tokens.
+// Projects queries, keys and values of all tokens.
 Attention Forward::project_all(const BlockWeights& block) {
   const int64_t c = config_.embed_dim, n = state_.count;
   const auto qkv = operands(ws_.qkv, 3 * c);
@@ -64,8 +67,8 @@ Attention Forward::project_all(const BlockWeights& block) {
       .dim = config_.head_dim()};
 }
 
-/// Keys and values of all tokens, and queries of the first `rows` tokens of each image. These
-/// tokens move to the other buffer, side by side, which becomes `state_.tokens`.
+// Projects keys and values of all tokens, and queries of the first `rows` tokens of each image.
+// Copies these first tokens next to each other into `next_.tokens`, which becomes `state_.tokens`.
 Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
   const int64_t c = config_.embed_dim, n = state_.count;
   const int64_t width = weights_.kernel.tile_columns;
@@ -92,8 +95,8 @@ Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
       .dim = config_.head_dim()};
 }
 
-/// norm1, then some panels of the QKV product.
-/// \param product  Where its rows go; `x` is filled in here.
+// Computes norm1, then some panels of the QKV product.
+// product: `out` says where the rows go; this function sets `x`.
 void Forward::norm_and_qkv(
     const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
     const Product& product) {
@@ -112,7 +115,7 @@ void Forward::norm_and_qkv(
   chain(rows, {{Stage::norm1, 0, norm1}, {Stage::qkv, panels.end - panels.begin, qkv}});
 }
 
-/// The norm of each head of each row, in place, where the model has such a norm.
+// Normalizes each head of each row in place, if the model has such a norm.
 void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
   if (!norm) {
     return;
@@ -125,7 +128,7 @@ void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
   chain(rows, {{Stage::attention, 0, run}});
 }
 
-/// Adds the projection of attention's output to the tokens.
+// Adds the projection of attention's output to the tokens.
 void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t rows) {
   const int64_t c = config_.embed_dim;
   const bool normed = static_cast<bool>(block.attn_norm);
@@ -151,8 +154,8 @@ void Forward::chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_
   run_chain(rows, ws_.threads, buffers, timer_, stages);
 }
 
-/// \param x    Rows of C, `stride` apart.
-/// \param out  May be `x`. Without a norm, a copy of x.
+// Normalizes rows of C values; without a norm, copies them.
+// x: the rows begin `stride` values apart. out: may be `x`.
 void Forward::normalize(
     const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const {
   const int64_t c = config_.embed_dim;

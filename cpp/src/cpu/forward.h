@@ -9,16 +9,16 @@
 
 namespace dsm_ext::cpu {
 
-/// The images of a batch that go through the model together.
+/// Some images of a batch, which go through the model together.
 struct Part {
   const float* images;   // [count, in_chans, height, width]
-  int64_t first, count;  // of the batch
+  int64_t first, count;  // index of the first image in the batch; number of images
 };
 
-/// A forward of some images in a workspace; `run_in_order` calls its public functions.
+/// One forward of a `Part` in a workspace; `run_in_order` calls its public functions.
 class Forward {
  public:
-  /// \param outputs  Of the whole batch; the rows that belong to these images are written.
+  /// \param outputs  The outputs of the whole batch. The forward writes the rows of its images.
   Forward(
       const Weights& weights, const CompiledPlan& plan, const PlanData& data,
       const Request& request, Workspace& workspace, InterruptCheck& interrupt, StageTimer* timer,
@@ -30,7 +30,7 @@ class Forward {
   void finish();
 
  private:
-  // Attention of a block, with queries, keys and values computed.
+  // Compute queries, keys and values of a block, and give the operands of its attention.
   Attention project_all(const BlockWeights& block);
   Attention project_rows(const BlockWeights& block, int64_t rows);
   void norm_and_qkv(
@@ -48,7 +48,8 @@ class Forward {
   void copy_size(at::Tensor& to) const;
   void copy_source(at::Tensor& to) const;
 
-  /// \param hidden_width  Values in a row of `Piece::hidden`.
+  /// Runs a chain in the workspace.
+  /// \param hidden_width  The number of values in a row of `Piece::hidden`.
   void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width = 0);
   void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const;
   NormWeights weights_of(const Norm& norm) const;

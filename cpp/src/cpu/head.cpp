@@ -4,14 +4,14 @@
 #include "cpu/tasks.h"
 #include "ops/cpu/member_rows.h"
 
-// From the tokens after the last norm to logits: pooling, the norm after it, the classifier.
+// Makes logits from the tokens after the last norm: pooling, `fc_norm` and the classifier.
 
 namespace dsm_ext::cpu {
 
-/// \param tokens  [images, rows, C], after the last norm.
+// tokens: [images, rows, C], after the last norm.
 void Forward::head(const float* tokens, int64_t rows, float* logits) {
   const int64_t c = config_.embed_dim, classes = config_.num_classes;
-  const float* pooled = tokens;  // the class token, and behind it the distillation token
+  const float* pooled = tokens;  // the class token; after it the distillation token, if any
   int64_t stride = rows * c;
   if (config_.global_pool == Pool::avg) {
     average(tokens);
@@ -49,7 +49,7 @@ void Forward::head(const float* tokens, int64_t rows, float* logits) {
   }
 }
 
-// The mean of the pooled tokens of each image, weighted by their sizes.
+// Writes the mean of the pooled tokens of each image, weighted by size, to `ws_.pooled`.
 void Forward::average(const float* tokens) {
   const int64_t c = config_.embed_dim, n = state_.count, begin = config_.first_pooled();
   for_each_task(images_, ws_.threads, [&](int64_t image, int64_t thread) {
@@ -62,8 +62,8 @@ void Forward::average(const float* tokens) {
   });
 }
 
-// The attention pool is like a block with one query for each image, whose output is added to zeros.
-// The result becomes the tokens [images, C].
+// Computes the attention pool as a block with one query for each image. The block adds its output
+// to zeros, because the pool has no residual there. The result becomes `state_.tokens` [images, C].
 void Forward::attention_pool(const float* tokens) {
   const auto& block = weights_.pool.block;
   const int64_t c = config_.embed_dim, n = state_.count, begin = config_.first_pooled();

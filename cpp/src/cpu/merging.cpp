@@ -6,14 +6,15 @@
 
 namespace dsm_ext::cpu {
 
-// Matches one image for all merge steps of a block: the steps are composed into one map, which is
-// inverted, and the sizes and the bias of the merged tokens are written to the next state.
+// Matches the tokens of one image for all merge steps of a block. Composes the steps into one map
+// from tokens to merged tokens, and lists the members of each merged token. Writes the sizes and
+// the bias of the merged tokens to `next_`.
 void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), n = state_.count;
   const auto& steps = plan_.plan().blocks[i].steps;
   int32_t* destination = ws_.destination + image * n;
   const float* image_size = state_.merged ? state_.size + image * n : nullptr;
-  const float* size = image_size;  // of the metric's rows
+  const float* size = image_size;  // the sizes of the metric's rows
   key_metric(operands(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
   for (size_t s = 0; s < steps.size(); ++s) {
     int32_t* step_destination = s == 0 ? destination : own.destination;
@@ -28,7 +29,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
         destination[t] = step_destination[destination[t]];
       }
     }
-    if (s + 1 < steps.size()) {  // the next step compares means of the metric
+    if (s + 1 < steps.size()) {  // the next step compares merged tokens by the mean of their metric
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
       list_members(step_destination, in, out, own.member_begin, own.members);
       for (int64_t m = 0; m < out; ++m) {

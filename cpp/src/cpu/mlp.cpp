@@ -3,8 +3,8 @@
 
 namespace dsm_ext::cpu {
 
-// Merging, norm2 and the MLP of `rows` rows. Merged tokens are written to the other state, which
-// becomes `state_`.
+// Merges tokens if `merges`, then computes norm2 and the MLP of `rows` rows. Writes merged tokens
+// to `next_`, which then becomes `state_`.
 void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
   const int64_t c = config_.embed_dim, n = state_.count, m = rows / images_;
   const int64_t hidden = block.fc2.inputs;

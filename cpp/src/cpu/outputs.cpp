@@ -2,7 +2,7 @@
 
 #include "cpu/forward.h"
 
-// What a forward gives beside logits: the tokens, and which token holds each patch.
+// Writes the outputs of a forward: logits, features, intermediate tokens, sizes and sources.
 
 namespace dsm_ext::cpu {
 

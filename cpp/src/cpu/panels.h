@@ -5,45 +5,47 @@
 
 namespace dsm_ext::cpu {
 
-/// Products of a layer are sums over its inputs. The kernel adds at most so many products one after
-/// the other, and then adds the parts. A smaller number rounds less and visits each tile more
-/// often: 384, which other libraries use, would cost 1 to 3 % of a forward.
+/// An output of a layer is a sum over the layer's inputs. The kernel sums at most this many terms
+/// one after the other, and then adds these partial sums. A smaller number makes smaller rounding
+/// errors, but reads and writes each tile more often: 384, which other libraries use, would make a
+/// forward 1 to 3 % slower.
 constexpr int64_t kSummed = 768;
 
-/// The number of kSummed for layers that see one or two rows of an image. Other libraries sum few
-/// products of such layers in a row, and visiting a small tile often costs little.
+/// Replaces kSummed in layers that compute only one or two rows of each image. Other libraries also
+/// use short partial sums in such layers, and short sums cost little time when a tile is small.
 constexpr int64_t kSummedOfFewRows = 24;
 
-/// A linear layer whose weight is packed in panels of the kernel's tile columns.
+/// A linear layer whose weight is packed in panels, each of the kernel's `tile_columns` outputs.
 struct Panels {
   Panels() = default;
   /// \param weight  [outputs, inputs], float32, any strides.
-  /// \param bias    [outputs] float32, or undefined: zeros.
+  /// \param bias    [outputs] float32, or undefined: all zeros.
   Panels(const GemmKernel& kernel, const at::Tensor& weight, const at::Tensor& bias);
 
-  /// A gated layer. In each panel half of the outputs are gates, the other half their values.
+  /// Packs a gated layer. The first half of each panel holds gates, the second half the values that
+  /// belong to them.
   static Panels gated(
       const GemmKernel& kernel, const at::Tensor& gate, const at::Tensor& gate_bias,
       const at::Tensor& value, const at::Tensor& value_bias);
 
-  int64_t count() const { return divide_up(outputs, kernel->tile_columns); }  // of panels
+  int64_t count() const { return divide_up(outputs, kernel->tile_columns); }  // number of panels
 
   const GemmKernel* kernel = nullptr;
   int64_t outputs = 0, inputs = 0;
-  int64_t summed = kSummed;  // products that are added one after the other
+  int64_t summed = kSummed;  // most terms of a partial sum
   at::Tensor weight;         // as the kernel packs it
   at::Tensor bias;           // [count * tile_columns] float32
 };
 
-/// Some rows of a layer's product: out = finish(x weight^T + bias).
+/// The operands of a layer's product: out = finish(x weight^T + bias).
 struct Product {
   Rows x;
   Rows out;
   Finish finish = {};
-  int64_t columns = -1;  // outputs beyond are not written; -1: all are. Gated: must be given
+  int64_t columns = -1;  // outputs to write, or -1 for all; a gated layer must set it
 };
 
-/// Multiplies `rows` rows by some panels.
+/// Computes the outputs of some panels for `rows` rows.
 /// \param tile  Scratch memory of the kernel's tile_rows * tile_columns floats.
 void multiply(
     const Product& product, int64_t rows, const Panels& weight, Range panels, float* tile);

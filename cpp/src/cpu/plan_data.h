@@ -8,14 +8,15 @@
 
 namespace dsm_ext::cpu {
 
-/// What the fast path derives from a compiled plan.
+/// Data that the fast path derives from a compiled plan.
 struct PlanData {
-  /// \param config  The model's, for its own image size.
+  /// \param config  The model's config, with the image size of the model's position embedding.
   PlanData(const CompiledPlan& plan, const Weights& weights, const Config& config);
 
-  /// The position embedding for the plan's image size: [gh * gw, C], or undefined.
+  /// The position embedding for the plan's image size: [gh * gw, C], or undefined if the model has
+  /// none.
   at::Tensor positions;
-  /// The groups that are matched, by block and merge step.
+  /// The groups to match, by block and merge step.
   std::vector<std::vector<std::vector<MatchGroup>>> groups;
 };
 

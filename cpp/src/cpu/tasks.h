@@ -7,12 +7,12 @@
 
 namespace dsm_ext::cpu {
 
-/// How many threads a forward that is called now may use.
+/// How many threads a forward may use if it is called now.
 inline int64_t thread_count() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
 /// Calls `task(index, slot)` for each index below `count` on up to `threads` of torch's threads.
-/// A thread takes the next index when it has done its last. Tasks that run at once have different
-/// slots, which number the threads.
+/// When a thread has finished a task, it takes the next index. `slot` is the number of the thread,
+/// so tasks that run at the same time have different slots.
 template <typename Task>
 void for_each_task(int64_t count, int64_t threads, const Task& task) {
   std::atomic<int64_t> next{0};

@@ -15,8 +15,8 @@ class Packer {
     return {kernel_, find(name + ".weight").flatten(1), find(name + ".bias")};
   }
 
-  // A linear layer, and LayerScale after it where the model has one: its factors are multiplied
-  // into the weights.
+  // Packs a linear layer. If the model has LayerScale after it, multiplies LayerScale's factors
+  // into the layer's weight and bias.
   Panels scaled_linear(const std::string& name, const std::string& scale) const {
     const auto gamma = find(scale + ".gamma");
     if (!gamma.defined()) {

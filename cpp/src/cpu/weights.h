@@ -10,41 +10,43 @@
 namespace dsm_ext::cpu {
 
 struct Norm {
-  at::Tensor weight, bias;  // both undefined: no norm. An RMS norm has no bias.
+  at::Tensor weight, bias;  // both undefined if there is no norm; an RMS norm has no bias
 
   explicit operator bool() const { return weight.defined(); }
 };
 
-/// The weights of a block. LayerScale's factors are part of `proj` and `fc2`.
+/// The weights of a block. `proj` and `fc2` include LayerScale's factors.
 struct BlockWeights {
   Norm norm1, q_norm, k_norm, attn_norm, norm2, mlp_norm;
   Panels qkv;  // [3 * C, C]: queries, keys, values
   Panels proj, fc1, fc2;
-  bool gated = false;  // whether fc1's panels are
+  bool gated = false;  // whether fc1 is a gated layer
 };
 
-/// The weights of the attention pool: its query, and a block whose `qkv` [2 * C, C] gives keys and
-/// values only and which has no norm1.
+/// The weights of the attention pool. Its block has no norm1, and its `qkv` [2 * C, C] gives only
+/// keys and values.
 struct PoolWeights {
-  at::Tensor q;  // [C]
+  at::Tensor q;  // [C]: the learned query after its projection
   BlockWeights block;
 };
 
-/// A model's weights as the fast path reads them. They are copies: later changes of the parameters
-/// do not reach them.
+/// A model's weights as the fast path reads them. They are copies, so that later changes of the
+/// parameters do not change them.
 struct Weights {
   Weights(const Config& config, const ModelParameters& parameters, const GemmKernel& kernel);
 
   const GemmKernel& kernel;
   Panels patch_embed;    // [C, in_chans * ph * pw]
-  at::Tensor positions;  // [gh * gw, C], or undefined
-  at::Tensor prefix;     // [P, C], with their positions
+  at::Tensor positions;  // [gh * gw, C], without the prefix; undefined if the model has none
+  at::Tensor prefix;     // [P, C]: the prefix tokens plus their positions
   Norm embed_norm, norm_pre;
   std::vector<BlockWeights> blocks;
   Norm norm;
   PoolWeights pool;
   Norm fc_norm;
-  Panels head;  // [num_classes, C]; distilled: [num_classes, 2 * C], the mean of both heads
+  // [num_classes, C]. Distilled: [num_classes, 2 * C], applied to the class and the distillation
+  // token side by side; it gives the mean of both heads.
+  Panels head;
 };
 
 }  // namespace dsm_ext::cpu

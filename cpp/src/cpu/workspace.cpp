@@ -10,8 +10,8 @@
 namespace dsm_ext::cpu {
 namespace {
 
-// Lays out arrays in one block of memory, each from the start of a cache line. The first pass
-// counts the bytes, the second sets the pointers.
+// Places arrays in one block of memory, each at the start of a cache line. It takes two passes over
+// the arrays: the first counts the bytes, `allocate` follows, and the second sets the pointers.
 class Layout {
  public:
   template <typename T>
@@ -75,7 +75,7 @@ Workspace::Workspace(
   memory = layout.allocate();
   advise_large_pages(memory);
   lay_out();
-  next.source = state.source;  // matching rewrites it in place
+  next.source = state.source;  // matching updates it in place
   buffers = {.normed = {normed, c, kernel.element}, .hidden = {hidden, 0, kernel.element}};
 }
 

@@ -15,36 +15,36 @@
 
 namespace dsm_ext::cpu {
 
-/// The scratch memory of one thread.
+/// The scratch memory of one thread. The arrays have room for the N tokens of one image.
 struct Scratch {
-  float* tile;                 // of the kernel's tile_rows * tile_columns
-  std::byte* attention;        // attention_scratch
+  float* tile;                 // [tile_rows * tile_columns] of the kernel
+  std::byte* attention;        // attention_scratch(...) bytes
   float *metric, *new_metric;  // [N, D]
-  // For blocks with several merge steps:
+  // Used by blocks with several merge steps:
   float *size, *new_size;                         // [N]
   int32_t *destination, *member_begin, *members;  // [N], [N + 1], [N]
   Matcher matcher;
 };
 
-/// The memory of a forward of some images at a time, laid out once from the shapes. Merging only
-/// shortens the sequence, so that one layout serves all schedules.
+/// The memory for a forward of up to `images` images with N tokens each. Merging only makes the
+/// sequence shorter, so one workspace serves all schedules.
 struct Workspace {
   Workspace(const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads);
 
   const int64_t images, tokens, threads;
-  at::Tensor memory;  // everything below lies in it
+  at::Tensor memory;  // owns the memory of all pointers below
 
-  TokenState state, next;  // the tokens of the dense sequence; where merged tokens are written
+  TokenState state, next;  // the tokens that a block reads; the merged tokens that it writes
   std::byte* qkv;          // [images * N, 3 * C] operands: queries, keys, values
   std::byte* pooled_q;     // [images * pooled rows, C] operands
   float* pooled;           // [images, C]
-  // How the tokens of a block merge, for each image:
+  // How the tokens of a block merge:
   int32_t *destination, *member_begin, *members;  // [images, N], [images, N + 1], [images, N]
   ChainBuffers buffers;
   std::vector<Scratch> scratch;  // [threads]
 };
 
-/// Workspaces that no call uses now. Calls that run at the same time have one each.
+/// The workspaces that no call uses now. Each running call takes one and gives it back.
 class Workspaces {
  public:
   std::unique_ptr<Workspace> take(

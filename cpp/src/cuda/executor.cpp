@@ -34,9 +34,9 @@ Outputs copy(const Outputs& outputs) {
   return copied;
 }
 
-// Whether calls may be recorded now: the caller captures no graph of their own, and torch's caching
-// allocator is in use. Memory of other allocators moves between replays, or cannot be allocated
-// during a capture.
+// Whether a call may be recorded now. The caller must not be capturing a graph of their own, and
+// torch must use its caching allocator: other allocators cannot allocate during a capture, or their
+// memory moves between replays.
 bool can_record(const at::Device& device) {
   const c10::cuda::CUDAGuard guard(device);
   static const bool uncached = std::getenv("PYTORCH_NO_CUDA_MEMORY_CACHING") != nullptr;
@@ -44,8 +44,8 @@ bool can_record(const at::Device& device) {
          c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
 }
 
-// What all recordings depend on: where and how the weights lie, and how products are rounded. The
-// values of the weights may change.
+// What all recordings depend on: the addresses, dtypes and strides of the weights, and the setting
+// of TF32. Recordings stay right when only the values of the weights change.
 std::vector<int64_t> recordings_key(const ModelParameters& parameters) {
   std::vector<int64_t> key;
   key.reserve(4 * parameters.named.size() + 2);
@@ -66,7 +66,7 @@ std::vector<int64_t> recordings_key(const ModelParameters& parameters) {
 struct Executor::State {
   std::shared_ptr<const aten::Executor> aten_path;
   std::atomic<bool> records;
-  std::mutex mutex{};  // guards what follows; held while a replay is put on its stream
+  std::mutex mutex{};  // guards the members below; held while a replay is put on its stream
   std::shared_ptr<const ModelParameters> parameters{};
   std::shared_ptr<SharedByRecordings> shared{};
   Recordings<Recording> recordings{};
@@ -98,11 +98,11 @@ Outputs Executor::run(
     return run_now();
   }
   if (found.advice == Advice::record) {
-    // This call initialises what the thread and the device need and a graph must not contain.
+    // This call initialises libraries for the thread and the device, which a capture must not do.
     auto outputs = run_now();
     if (!state_->recordings.any()) {
-      // The weights may be on another device now, and a memory pool without graphs cannot be used
-      // again.
+      // Make new streams and a new pool: the weights may be on another device now, and torch does
+      // not let graphs use a pool again after all its graphs have been destroyed.
       state_->shared = std::make_shared<SharedByRecordings>(images.device());
     }
     state_->recordings.keep(record(
@@ -115,10 +115,10 @@ Outputs Executor::run(
   auto& recording = *found.recording;
   auto& done = recording.shared->done;
   done.block(stream);
-  const auto end = c10::make_scope_exit([&] {  // also when there is no memory for the outputs
+  const auto end = c10::make_scope_exit([&] {  // runs also when copying the outputs throws
     try {
       done.record(stream);
-    } catch (const c10::Error&) {  // the device is lost, and the error that says why is on its way
+    } catch (const c10::Error&) {  // the device has failed, and another error already reports it
     }
   });
   aten::copy_patches(images, config, recording.patches);

@@ -1,4 +1,4 @@
-// The functions of this folder for a library that is built without CUDA.
+// Replaces the other files of this folder in a library that is built without CUDA.
 
 #include <c10/util/Exception.h>
 

@@ -4,8 +4,8 @@
 
 namespace dsm_ext::cuda {
 
-/// Keeps the current stream of a GPU occupied for about ten milliseconds. Work that the host puts
-/// on the stream meanwhile then runs without gaps, however slowly the host launches it.
+/// Keeps the current stream of a GPU occupied for about ten milliseconds. The host can put work on
+/// the stream in this time, and the work then runs without waiting for the host.
 void occupy_stream(const at::Device& device);
 
 }  // namespace dsm_ext::cuda

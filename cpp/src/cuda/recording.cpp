@@ -15,28 +15,29 @@
 namespace dsm_ext::cuda {
 namespace {
 
-// Held while something is recorded, and while a recording is destroyed. Torch keeps its list of
-// graphs without a lock, and a wait for a stream that is being captured ends the capture.
+// A thread holds this mutex while it captures or destroys a recording. Torch's list of graphs has
+// no lock of its own, and a thread that waits for a stream under capture would end that capture.
 std::mutex& capturing() {
   static auto& mutex = *new std::mutex();
   return mutex;
 }
 
 #if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 14
-// Before a capture, these versions of torch allocate two numbers. When there is no memory for them,
-// torch ends the process. This function allocates them first, so that the caller gets an error.
+// When a capture begins, these versions of torch allocate two numbers, and end the process if there
+// is no memory for them. This function allocates and frees two numbers, so that the caller gets an
+// error instead.
 void check_memory_for_capture(const at::TensorOptions& options) {
   const auto number = options.dtype(at::kLong);
   const auto seed = at::empty({1}, number), offset = at::empty({1}, number);
 }
 
-// When a capture cannot be ended, these versions of torch leave the memory pool open and the random
-// number generator in the state of a capture. This function closes the pool, and resets the
-// generator by a capture that does end.
+// When the end of a capture fails, these versions of torch leave the memory pool open and the
+// random number generator in the state of a capture. This function closes the pool. Then it makes a
+// small capture that succeeds, which resets the generator.
 void clean_up_after_failed_capture(MemoryPool pool, const at::TensorOptions& options) {
   const auto index = options.device().index();
   auto* host = at::getHostAllocator(at::kCUDA);
-  try {  // the first call throws where torch has closed the pool itself
+  try {  // the first call throws if torch has closed the pool itself
     c10::cuda::CUDACachingAllocator::endAllocateToPool(index, pool);
     host->end_allocate_to_pool(pool);
     c10::cuda::CUDACachingAllocator::releasePool(index, pool);
@@ -64,8 +65,8 @@ Recording::Recording(std::shared_ptr<SharedByRecordings> shared_) : shared(std::
 Recording::~Recording() {
   const std::lock_guard lock(capturing());
   try {
-    // The memory belongs to these streams. When they wait for the last replay, later work that gets
-    // the memory runs after that replay.
+    // The recording's memory belongs to these streams. They wait for the last replay, so that later
+    // work, which may get this memory, runs after that replay.
     shared->done.block(shared->streams.main());
     shared->done.block(shared->streams.side());
   } catch (const c10::Error& error) {
@@ -83,13 +84,14 @@ std::unique_ptr<Recording> record(
   const std::lock_guard lock(capturing());
   const auto& [streams, pool, done] = *recording->shared;
   const c10::StreamGuard guard(streams.main());
-  const c10::InferenceMode ordinary(false);  // later calls write to the tensors
+  const c10::InferenceMode ordinary(false);  // later calls must be able to write to the tensors
   const at::NoGradGuard no_grad;
   auto& graph = *recording->graph;
   bool captures = false;
   try {
     check_memory_for_capture(options);
-    // Thread-local: other threads go on allocating. This thread's memory comes from the pool.
+    // In the thread-local mode other threads may still allocate memory as usual. This thread's
+    // memory comes from the pool.
     graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     captures = true;
     recording->patches = aten::empty_patches(config, images, options);
@@ -101,7 +103,7 @@ std::unique_ptr<Recording> record(
     const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
     TORCH_WARN(
         "dsm_ext.VisionTransformer: a forward of ", images,
-        " images could not be recorded as a CUDA graph, and runs without: ",
+        " images could not be recorded as a CUDA graph, and runs without one: ",
         of_torch != nullptr ? of_torch->what_without_backtrace() : error.what());
   }
   try {

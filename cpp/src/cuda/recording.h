@@ -14,7 +14,7 @@ namespace dsm_ext::cuda {
 
 using MemoryPool = decltype(at::cuda::graph_pool_handle());
 
-/// What the recordings of a model share.
+/// What all recordings of a model share.
 struct SharedByRecordings {
   explicit SharedByRecordings(at::Device device) : streams(device) {}
 
@@ -23,26 +23,28 @@ struct SharedByRecordings {
   c10::Event done{at::kCUDA};  // recorded after each replay of any recording
 };
 
-/// A forward that was captured as a CUDA graph, with its patches and outputs.
+/// A CUDA graph of one forward, with its patches and outputs.
 struct Recording {
   explicit Recording(std::shared_ptr<SharedByRecordings> shared);
-  /// Frees the memory after the last replay has ended, without waiting for it.
+  /// Does not wait for the last replay. The recording's memory is used again only after that
+  /// replay.
   ~Recording();
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
   std::shared_ptr<SharedByRecordings> shared;
   std::optional<at::cuda::CUDAGraph> graph{std::in_place};
-  at::Tensor patches;  // in the graph's own memory, like the outputs
+  at::Tensor patches;  // in the graph's memory, like `outputs`
   Outputs outputs;
 };
 
-/// The forward that is recorded: of these patches, with matching on this side stream.
+/// Runs the forward that is recorded, with matching on the side stream.
 using RecordedForward =
     c10::function_ref<Outputs(const at::Tensor& patches, const c10::Stream& side_stream)>;
 
-/// Captures a forward. Warns and returns null where that fails.
-/// \param options  Of the images.
+/// Captures a forward. When the capture fails, it warns and returns null.
+/// \param images   The number of images.
+/// \param options  The dtype and device of the images.
 std::unique_ptr<Recording> record(
     std::shared_ptr<SharedByRecordings> shared, const Config& config, int64_t images,
     const at::TensorOptions& options, RecordedForward forward);

@@ -10,7 +10,7 @@
 
 namespace dsm_ext::cuda {
 
-/// What two calls must have in common for the recording of one to stand for the other.
+/// A kind of call. The recording of a call can be replayed for every equal `Call`.
 struct Call {
   std::shared_ptr<const void> plan;  // kept alive, so that no other plan gets its address
   int64_t images;
@@ -19,24 +19,24 @@ struct Call {
   bool operator==(const Call&) const = default;
 };
 
-/// Recordings of earlier calls. Not thread-safe.
+/// The recordings of a model, by kind of call. Not thread-safe.
 template <typename Recording>
 class Recordings {
  public:
   enum class Advice {
-    run,     // the call is new, or cannot be recorded
-    record,  // the call is like an earlier one: run it, record it, and `keep` the recording
-    replay,
+    run,     // run the call: it is the first of its kind, or recording has failed too often
+    record,  // run the call, record it, and `keep` the recording
+    replay,  // replay the recording
   };
 
   struct Found {
     Advice advice;
-    Recording* recording = nullptr;  // to replay
+    Recording* recording = nullptr;  // set when the advice is `replay`
   };
 
-  /// Takes note of a call.
-  /// \param key  What every recording depends on, for instance where the weights lie. When the key
-  ///             changes, all recordings are forgotten.
+  /// Says what to do with a call, and remembers its kind.
+  /// \param key  What every recording depends on, for instance the addresses of the weights. When
+  ///             the key changes, all recordings are forgotten.
   Found find(const Call& call, const std::vector<int64_t>& key) {
     if (key != key_) {
       entries_.clear();
@@ -53,8 +53,9 @@ class Recordings {
     return {entry->failures < kTries ? Advice::record : Advice::run};
   }
 
-  /// Keeps the recording of the call that was found last.
-  /// \param recording  Null when recording failed; after three failures the call is not recorded.
+  /// Keeps the recording of the call that was passed to `find` last.
+  /// \param recording  Null when recording failed. After three failures, `find` never advises to
+  ///                   record such a call again.
   void keep(std::unique_ptr<Recording> recording) {
     auto& entry = *entries_.begin();
     entry.failures += recording == nullptr ? 1 : 0;

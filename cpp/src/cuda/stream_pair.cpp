@@ -11,14 +11,14 @@ namespace {
 
 using Streams = std::pair<cudaStream_t, cudaStream_t>;
 
-// Pairs that no model uses, by device.
+// The pairs of each device that no model uses now.
 struct FreePairs {
   std::mutex mutex;
   std::multimap<c10::DeviceIndex, Streams> pairs;
 };
 
 FreePairs& free_pairs() {
-  static auto& all = *new FreePairs();  // never destroyed: models may end after static objects
+  static auto& all = *new FreePairs();  // never destroyed: models may outlive static objects
   return all;
 }
 

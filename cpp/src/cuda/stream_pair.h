@@ -8,9 +8,10 @@
 
 namespace dsm_ext::cuda {
 
-/// Two streams of a device for the recordings of one model: one for the forward, one for matching
-/// beside it. Libraries keep state for each stream, for instance workspaces, which recordings must
-/// not share with other work. A pair goes to another model when its owner ends. Streams are never
+/// Two streams of a device for the recordings of one model: the forward runs on the main stream,
+/// and matching on the side stream. Recordings need streams of their own, because libraries keep
+/// state for each stream, for instance workspaces, and recordings must not share this state with
+/// other work. When a `StreamPair` ends, another model may get its streams. Streams are never
 /// destroyed, because the allocator remembers on which stream memory was allocated.
 class StreamPair {
  public:

@@ -12,7 +12,7 @@ namespace {
 using c10::DispatchKey;
 using c10::impl::TorchDispatchModeKey;
 
-// Whether operators that are called now are recorded or replaced.
+// Whether torch records or replaces the operators that are called now.
 bool is_traced() {
   if (at::tracer::impl::is_dispatch_enabled() ||
       c10::impl::tls_is_dispatch_key_included(DispatchKey::PreDispatch)) {
@@ -31,7 +31,7 @@ bool is_traced() {
   return false;
 }
 
-// Of a tensor that a forward starts from.
+// Checks the device and dtype of a tensor that a forward starts from.
 void check_kind(const at::Tensor& tensor, const char* name, const at::Tensor& weight) {
   TORCH_CHECK_VALUE(
       !weight.is_meta(),

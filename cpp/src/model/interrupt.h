@@ -6,16 +6,17 @@
 
 namespace dsm_ext {
 
-/// Sets what long calls ask, on the thread that made them, to learn whether they are to end. Where
-/// one is to end, `check` throws, and the call passes that on and gives nothing.
-/// \param check  Null: nothing is asked, as at first. It may be called on any thread.
+/// Sets the function that long calls run from time to time, so that a user can interrupt them. To
+/// end the call, `check` throws; the caller of the model then gets that exception and no result.
+/// \param check  Runs on the thread that made the call, which may be any thread. Null (the
+///               default): calls cannot be interrupted.
 DSM_EXT_API void set_interrupt_check(void (*check)());
 
-/// One call's turns at asking. Nothing is asked before the call has lasted a twentieth of a second,
-/// nor more often than that: until then a turn only reads the clock.
+/// Runs the interrupt check for one call of the model, at most once in 50 milliseconds. In between
+/// it only reads the clock.
 class InterruptCheck {
  public:
-  /// To be called where nothing would be left half done.
+  /// Call this where an exception leaves nothing half done.
   void operator()();
 
  private:

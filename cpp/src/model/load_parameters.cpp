@@ -11,7 +11,7 @@
 namespace dsm_ext {
 namespace {
 
-constexpr size_t kNamed = 8;  // an error names so many faults of one kind and counts the rest
+constexpr size_t kNamed = 8;  // an error names at most this many faults of a kind, counts the rest
 
 void append(std::string& message, const char* what, const std::vector<std::string>& names) {
   if (names.empty()) {
@@ -39,7 +39,7 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
   TORCH_CHECK_NOT_IMPLEMENTED(
       is_plain(weight) && weight.layout() == at::kStrided,
       "dsm_ext.VisionTransformer: expected weights to be dense tensors with values of their own, "
-      "which those of torch's tracing, of its transforms and of tensor subclasses are not; got ",
+      "not tensors of torch's tracing or transforms and not tensor subclasses; got ",
       name);
   const auto dtype = weight.scalar_type();
   TORCH_CHECK_TYPE(

@@ -8,23 +8,24 @@
 
 namespace dsm_ext {
 
-/// A model's parameters by timm's names, in the order of its modules.
+/// A model's parameters with timm's names, in the order of its modules.
 struct ModelParameters {
   using Named = std::vector<std::pair<std::string, at::Tensor>>;
 
-  /// \param parameters  Of the shapes that the config gives them.
+  /// \param parameters  They have the shapes that follow from the config.
   explicit ModelParameters(Named parameters);
 
-  /// Python code can give a parameter other values through `.data`, of any shape, dtype and device.
-  /// \throws c10::ValueError for a shape that is not the config's and for several devices;
-  ///         c10::TypeError for several dtypes.
+  /// Checks shapes, dtypes and devices again, because Python code can change them all through
+  /// `.data`.
+  /// \throws c10::ValueError for a changed shape and for several devices; c10::TypeError for
+  ///         several dtypes.
   void check() const;
 
-  /// Undefined where the model has no parameter of that name.
+  /// \return The parameter, or an undefined tensor when the model has none with this name.
   at::Tensor find(const std::string& name) const;
 
   Named named;
-  std::vector<std::vector<int64_t>> shapes;  // as the config has them
+  std::vector<std::vector<int64_t>> shapes;  // as they follow from the config
 };
 
 }  // namespace dsm_ext

@@ -6,10 +6,10 @@
 
 namespace dsm_ext {
 
-/// A model's position embedding for another image size, as timm resamples it.
-/// \param pos_embed  [1, N or gh * gw, C] for `config`'s own size.
-/// \param grid       The other size's gh and gw.
-/// \return           [1, N or gh * gw of the other size, C]; `pos_embed` itself where they agree.
+/// Resamples a position embedding for another image size, as timm does.
+/// \param pos_embed  [1, N, C], or [1, gh * gw, C] with `no_embed_class`, for the config's grid.
+/// \param grid       gh and gw for the other image size.
+/// \return           The same for `grid`; `pos_embed` itself when the grids are equal.
 at::Tensor resample_positions(
     const at::Tensor& pos_embed, const Config& config, std::array<int64_t, 2> grid);
 

@@ -9,26 +9,26 @@
 
 namespace dsm_ext {
 
-/// In place of a number of rows: all tokens of a block's output.
+/// Stands in place of a number of rows: a block computes all rows of its output.
 constexpr int64_t kAllRows = 0;
 
-/// What a forward is asked for.
+/// What the caller wants from a forward.
 struct Request {
   bool logits = false;
   bool features = false;
-  bool trace = false;                // `source` and `size` of the outputs
-  std::vector<int64_t> blocks = {};  // ascending: the `intermediates` of the outputs
-  bool norm = false;                 // whether the last norm is applied to the intermediates
+  bool trace = false;                // gives `source` and `size`
+  std::vector<int64_t> blocks = {};  // gives the `intermediates` of these blocks; ascending
+  bool norm = false;                 // applies the last norm to the intermediates
 
-  /// Whether `source` is followed through the blocks.
+  /// Whether the executor must keep `source` up to date from block to block.
   bool traces() const { return trace || !blocks.empty(); }
 
-  /// How many blocks are computed.
+  /// How many blocks the executor computes.
   int64_t depth(const Config& config) const {
     return logits || features || trace ? config.depth : blocks.empty() ? 0 : blocks.back() + 1;
   }
 
-  /// How many rows of the last block's output are computed for each image.
+  /// How many rows of the last block's output the executor computes for each image.
   int64_t last_rows(const Config& config) const {
     return features || trace || !logits ? kAllRows : config.pooled_tokens();
   }
@@ -36,17 +36,20 @@ struct Request {
   bool operator==(const Request&) const = default;
 };
 
-/// Uninitialised memory for all that a request asks for.
-/// \param options  Of the images.
+/// Allocates the outputs that a request asks for, uninitialised.
+/// \param images   The number of images.
+/// \param options  The dtype and device of the images.
 Outputs allocate_outputs(
     const Request& request, const CompiledPlan& plan, int64_t images,
     const at::TensorOptions& options);
 
-/// Calls the parts of a forward in their order, which is the same for every executor:
-/// `embed()`, then for each block `block(index, rows)` and, where the tokens that leave it are
-/// asked for, `keep(place in the intermediates)`, then `finish()`. `rows` is kAllRows, or for the
-/// last block the number of its first rows that are needed; merge steps of that block are then left
-/// out, because these rows are prefix tokens, which no merge step of their own block changes.
+/// Calls the parts of a forward in order: `embed()`, then `block(index, rows)` for each block, then
+/// `finish()`. After a block whose output the request wants, it calls `keep(place in the
+/// intermediates)`. Every executor uses this order.
+///
+/// `rows` is kAllRows, except for a last block of which the request needs only the first rows. That
+/// block leaves out its merge steps. The result is the same, because these rows are prefix tokens,
+/// which merge steps do not change.
 template <typename Forward>
 void run_in_order(const Request& request, const Config& config, Forward& forward) {
   forward.embed();

@@ -30,7 +30,7 @@ void StageTimer::begin_part(size_t part) {
 void StageTimer::finish(Stage stage) {
   auto& mark = marks_.emplace_back(part_, stage, Clock::now(), std::nullopt);
   if (stream_) {
-    mark.event.emplace(stream_->device_type(), c10::EventFlag::BACKEND_DEFAULT);  // with times
+    mark.event.emplace(stream_->device_type(), c10::EventFlag::BACKEND_DEFAULT);  // has times
     mark.event->record(*stream_);
   }
 }

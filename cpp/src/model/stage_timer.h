@@ -12,23 +12,23 @@
 
 namespace dsm_ext {
 
-/// Measures where the time of one forward goes, by part (before the blocks, each block, after the
-/// blocks) and stage. An executor whose threads work on several stages at once measures each piece
-/// of work with `time`; an executor that runs one stage after the other calls `finish` after each.
+/// Measures the time of one forward by part (before the blocks, each block, after the blocks) and
+/// by stage. An executor whose threads work on several stages at once passes each piece of work to
+/// `time`. An executor that runs one stage after the other calls `finish` after each stage.
 class StageTimer {
  public:
-  /// Starts. On a GPU, stages are measured by events on the current stream. The stream is kept
-  /// occupied first, so that the time the host needs to launch work is not counted.
+  /// Starts the timer. On a GPU the timer records events on the current stream. It first keeps the
+  /// stream occupied, so that it does not count the time that the host needs to launch work.
   explicit StageTimer(const c10::Device& device);
 
-  /// Says how many threads call `time`, before the first does.
+  /// Sets how many threads call `time`. Call it before the first thread does.
   void set_threads(int64_t threads);
 
-  /// What follows belongs to this part: 0 before the blocks, i + 1 for block i, depth + 1 after
-  /// them. Not to be called while threads are in `time`.
+  /// Counts later work to this part: 0 before the blocks, i + 1 for block i, depth + 1 after the
+  /// blocks. Do not call it while a thread is in `time`.
   void begin_part(size_t part);
 
-  /// All work since the last call of `finish`, or since the start, belongs to this stage.
+  /// Counts all work since the last call of `finish`, or since the start, to this stage.
   void finish(Stage stage);
 
   /// Runs `work` and adds its time to this stage.
@@ -40,7 +40,7 @@ class StageTimer {
     threads_[thread][static_cast<size_t>(stage)] += seconds(Clock::now() - begin);
   }
 
-  /// Waits for the device.
+  /// Waits for the device and returns the times.
   Profile read();
 
  private:
@@ -51,7 +51,7 @@ class StageTimer {
     size_t part;
     Stage stage;
     Clock::time_point time;
-    std::optional<c10::Event> event;  // instead of the time, on a GPU
+    std::optional<c10::Event> event;  // on a GPU, used instead of `time`
   };
 
   static double seconds(Clock::duration duration) {
@@ -59,14 +59,14 @@ class StageTimer {
   }
   static double seconds_between(const Mark& begin, const Mark& end);
 
-  std::optional<c10::Stream> stream_;  // of a GPU
+  std::optional<c10::Stream> stream_;  // on a GPU, the stream that is measured
   size_t part_ = 0;
-  std::vector<Mark> marks_;       // the first is the start
-  std::vector<Seconds> threads_;  // of this part, by thread
-  std::vector<Seconds> parts_;    // of all threads, by part
+  std::vector<Mark> marks_;       // one for the start, then one for each `finish`
+  std::vector<Seconds> threads_;  // the time of each thread in the current part
+  std::vector<Seconds> parts_;    // the time of all threads in each part
 };
 
-/// Runs `work`, and measures it where there is a timer.
+/// Runs `work`, and measures it when `timer` is not null.
 template <typename Work>
 void timed(StageTimer* timer, Stage stage, int64_t thread, const Work& work) {
   if (timer == nullptr) {

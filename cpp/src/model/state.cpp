@@ -6,7 +6,7 @@
 namespace dsm_ext {
 namespace {
 
-// The value of an environment variable, which is one of two; the first where it is not set.
+// The value of an environment variable, `first` or `second`; `first` when it is not set.
 std::string environment(const char* name, const char* first, const char* second) {
   const char* value = std::getenv(name);
   if (value == nullptr) {

@@ -11,39 +11,39 @@
 
 namespace dsm_ext {
 
-/// What a model is made of: its parameters, its schedule, and the executors that run it.
+/// The parts of a model: its parameters, its schedule and its executors.
 struct VisionTransformerImpl::State {
   State(torch::nn::Module& model, const Config& config, Schedule schedule);
 
-  /// Checks the images and runs a forward of them.
+  /// Checks the images and runs a forward.
   Outputs run(const at::Tensor& images, const Request& request);
 
   /// The schedule's plan for the images' size and device.
   std::shared_ptr<const CompiledPlan> compiled_plan(const at::Tensor& images);
 
-  /// Chooses where a forward of images on this device runs.
+  /// The executor for images on this device.
   std::shared_ptr<const Executor> executor(const at::Device& device);
 
-  /// The CPU's fast path with the weights as they are now; null where the model does not take it.
-  /// mutex is held.
+  /// The CPU's fast path, packed from the current weights; null when the model does not run on it.
+  /// The caller holds `mutex`.
   std::shared_ptr<const cpu::Executor> locked_fast_path();
 
-  /// mutex is held.
+  /// The caller holds `mutex`.
   void check_not_frozen() const;
 
-  /// Where images must lie, and of which dtype they must be.
+  /// A weight of the model. Images must have its device and dtype.
   const at::Tensor& any_weight() const { return aten_path->embedding().patch_weight(); }
 
   const Config config;
   const std::shared_ptr<aten::Executor> aten_path;
   const std::shared_ptr<cuda::Executor> cuda_path;
 
-  std::mutex mutex;  // guards what follows
+  std::mutex mutex;  // guards the members below
   Schedule schedule;
-  Plan plan;  // of the schedule, for the config's image size
+  Plan plan;  // the schedule's plan for the config's image size
   BoundedCache<std::shared_ptr<const CompiledPlan>> plans{16};
   std::shared_ptr<const ModelParameters> parameters;
-  std::shared_ptr<cpu::Executor> fast_path;  // null until it is taken
+  std::shared_ptr<cpu::Executor> fast_path;  // null until the first forward on it
   CpuPath cpu_path;
   bool frozen = false;
 };

@@ -13,7 +13,7 @@
 namespace dsm_ext {
 
 VisionTransformerImpl::VisionTransformerImpl(Config config, Schedule schedule) {
-  const c10::InferenceMode ordinary(false);  // the weights outlive the caller's inference mode
+  const c10::InferenceMode ordinary(false);  // the parameters must not be inference tensors
   config.validate();
   state_ = std::make_unique<State>(*this, config, std::move(schedule));
   take_parameters();
@@ -95,7 +95,7 @@ void VisionTransformerImpl::freeze() {
     }
   }
 #ifdef __GLIBC__
-  malloc_trim(0);  // returns the freed memory, which the allocator would keep, to the system
+  malloc_trim(0);  // gives the freed memory back to the operating system
 #endif
 }
 

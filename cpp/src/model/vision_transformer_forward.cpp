@@ -11,13 +11,13 @@
 namespace dsm_ext {
 namespace {
 
-// Switches off autograd's recording, and autocast: the model computes in the dtype of its weights.
+// Switches off autograd, and autocast, because the model computes in the dtype of its weights.
 class Inference {
   at::NoGradGuard no_grad_;
   c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
 };
 
-// [B, P + gh * gw, C]: each patch has the value of the token that holds it.
+// Gives each patch the value of the token that holds it: [B, P + gh * gw, C].
 at::Tensor unmerged(const at::Tensor& tokens, const at::Tensor& source, int64_t prefix) {
   const auto own = at::arange(prefix, source.options()).expand({source.size(0), -1});
   return unmerge(tokens, at::cat({own, source}, 1));
@@ -42,7 +42,8 @@ void check_size(const at::Tensor& size, const at::Tensor& features) {
 Outputs VisionTransformerImpl::State::run(const at::Tensor& images, const Request& request) {
   try {
     check_images(images, config, any_weight());
-  } catch (const c10::TypeError&) {  // the weight may be the one that differs from all others
+  } catch (const c10::TypeError&) {
+    // The images may be right and `any_weight` wrong: then this check throws a better error.
     const std::lock_guard lock(mutex);
     parameters->check();
     throw;

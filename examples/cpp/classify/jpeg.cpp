@@ -14,10 +14,10 @@ namespace {
 
 using Bytes = std::span<const unsigned char>;
 
-constexpr int64_t kMostPixels = 178'956'970;  // where Pillow refuses too
+constexpr int64_t kMostPixels = 178'956'970;  // Pillow's limit
 constexpr std::string_view kExif("Exif\0\0", 6);
 
-// An unsigned number of `size` bytes; the caller has checked that they are there.
+// Reads an unsigned number of `size` bytes. The caller has checked that these bytes exist.
 uint32_t number(Bytes bytes, size_t at, size_t size, bool little_endian) {
   uint32_t value = 0;
   for (size_t i = 0; i < size; ++i) {
@@ -26,8 +26,8 @@ uint32_t number(Bytes bytes, size_t at, size_t size, bool little_endian) {
   return value;
 }
 
-// The orientation, 1 to 8, that EXIF's tags (a TIFF file's first table) give; 1 where they do not,
-// or are broken. No offset or count of theirs is believed.
+// Reads the orientation, 1 to 8, from EXIF tags (the first table of a TIFF file). Gives 1 when the
+// tags are broken or have no orientation. Checks every offset and count before using it.
 int exif_orientation(Bytes tags) {
   if (tags.size() < 8) {
     return 1;
@@ -41,7 +41,7 @@ int exif_orientation(Bytes tags) {
   const size_t count = number(tags, table, 2, little);
   for (size_t i = 0, at = table + 2; i < count && at + 12 <= tags.size(); ++i, at += 12) {
     if (number(tags, at, 2, little) == 0x0112 && number(tags, at + 4, 4, little) > 0) {
-      const auto type = number(tags, at + 2, 2, little);  // 3: two bytes, 4: four
+      const auto type = number(tags, at + 2, 2, little);  // 3: two bytes, 4: four bytes
       const auto value =
           type == 3 || type == 4 ? number(tags, at + 8, type == 3 ? 2 : 4, little) : 0;
       return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
@@ -52,17 +52,17 @@ int exif_orientation(Bytes tags) {
 
 struct Segments {
   int orientation = 1;
-  bool complete = false;  // the end marker is there: else the file was cut short
+  bool complete = false;  // whether the file has its end marker
 };
 
-// Walks over the segments in front of the pixels; a length that leads outside ends the walk.
+// Reads the segments in front of the pixels. Stops at a length that reaches beyond the file.
 Segments read_segments(Bytes bytes) {
   Segments found;
   bool tagged = false;
   for (size_t at = 2; at + 4 <= bytes.size() && bytes[at] == 0xFF;) {
     const int marker = bytes[at + 1];
     if (marker == 0xFF || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD7)) {
-      at += marker == 0xFF ? 1 : 2;  // they have no length
+      at += marker == 0xFF ? 1 : 2;  // these markers have no length
       continue;
     }
     const size_t length = number(bytes, at + 2, 2, /*little_endian=*/false);
@@ -71,7 +71,7 @@ Segments read_segments(Bytes bytes) {
     }
     const Bytes content = bytes.subspan(at + 4, length - 2);
     at += 2 + length;
-    if (marker == 0xDA) {  // the pixels, in which FF D9 can only be the end
+    if (marker == 0xDA) {  // pixels follow; FF D9 in them can only be the end marker
       constexpr unsigned char kEnd[] = {0xFF, 0xD9};
       found.complete = std::search(bytes.begin() + at, bytes.end(), kEnd, kEnd + 2) != bytes.end();
       break;
@@ -88,8 +88,8 @@ Segments read_segments(Bytes bytes) {
   return found;
 }
 
-// Rows and columns as EXIF numbers them: 2 to 4 mirror or turn by 180 degrees, 5 to 8 lie on a
-// side.
+// Turns a picture by its EXIF orientation: 2 to 4 mirror it or turn it by 180 degrees, 5 to 8 also
+// swap rows and columns.
 at::Tensor turned(const at::Tensor& picture, int orientation) {
   const auto x = orientation >= 5 ? picture.transpose(0, 1) : picture;
   switch (orientation) {

@@ -1,5 +1,5 @@
-// The five likeliest classes of JPEG pictures, by a model that `dsm-ext export` wrote or that comes
-// from the model hub: model.safetensors beside config.json.
+// Prints the five most likely classes of JPEG pictures. FOLDER holds a model that `dsm-ext export`
+// wrote or that comes from the model hub: model.safetensors and config.json.
 //
 //     dsm_ext_classify FOLDER PICTURE... [--schedule SCHEDULE]
 
@@ -30,7 +30,7 @@ void print_likeliest(const at::Tensor& logits, const std::vector<std::string>& l
   const auto [values, classes] = shares.topk(std::min<int64_t>(5, shares.numel()));
   for (int64_t i = 0; i < values.numel(); ++i) {
     const auto k = classes[i].item<int64_t>();
-    // The first of a class's names: "tench" of "tench, Tinca tinca".
+    // A label may list several names, for instance "tench, Tinca tinca": print the first.
     const auto name = labels.empty() ? std::to_string(k) : labels[k].substr(0, labels[k].find(','));
     std::printf("  %5.1f %%  %s\n", 100 * values[i].item<float>(), name.c_str());
   }
@@ -63,19 +63,19 @@ int main(int argc, char** argv) {
         const auto logits = model->forward(info.preprocessing(picture).unsqueeze(0))[0];
         std::printf("%s\n", arguments[i].c_str());
         print_likeliest(logits, info.labels);
-      } catch (const std::runtime_error& error) {  // this picture; the others may do
+      } catch (const std::runtime_error& error) {  // the picture cannot be read or decoded
         std::fprintf(stderr, "skipped: %s: %s\n", arguments[i].c_str(), error.what());
         ++failed;
-      } catch (const c10::Error& error) {  // its sides are too unlike
+      } catch (const c10::Error& error) {  // preprocessing would make the picture too large
         std::fprintf(
             stderr, "skipped: %s: %s\n", arguments[i].c_str(), error.what_without_backtrace());
         ++failed;
       }
     }
-  } catch (const dsm_ext::Error& error) {  // the model's files
+  } catch (const dsm_ext::Error& error) {  // the model's files are wrong
     std::fprintf(stderr, "%s\n", error.what());
     return 2;
-  } catch (const c10::Error& error) {  // the schedule
+  } catch (const c10::Error& error) {  // the schedule is wrong or does not fit the model
     std::fprintf(stderr, "%s\n", error.what_without_backtrace());
     return 2;
   }

@@ -1,5 +1,6 @@
-// Several threads share one model: requests of one image each go through a queue, and each thread
-// takes the next. The weights are in memory once, packed; a thread adds its buffers alone.
+// Several threads share one model. A queue holds requests of one image each, and a free thread
+// takes the next request. The packed weights are in memory once; each thread needs only its own
+// buffers.
 //
 //     dsm_ext_serve_threads FOLDER [THREADS] [REQUESTS]
 
@@ -58,7 +59,7 @@ class Server {
 
  private:
   void work() {
-    at::set_num_threads(1);  // of this thread: the others have the remaining cores
+    at::set_num_threads(1);  // this thread uses one core; the other threads use the others
     while (true) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return closed_ || !requests_.empty(); });
@@ -70,7 +71,7 @@ class Server {
       lock.unlock();
       try {
         request.logits.set_value(model_->forward(request.image));
-      } catch (...) {  // to whoever asked
+      } catch (...) {  // the thread that made the request gets the error
         request.logits.set_exception(std::current_exception());
       }
     }
@@ -117,7 +118,7 @@ int main(int argc, char** argv) try {
       "%d requests by %d threads: %.1f images/s, %d wrong\n", count, threads,
       count / seconds.count(), wrong);
   return wrong == 0 ? 0 : 1;
-} catch (const std::exception& error) {  // dsm_ext::Error and c10::Error among them
+} catch (const std::exception& error) {  // also dsm_ext::Error and c10::Error
   std::fprintf(stderr, "%s\n", error.what());
   return 2;
 }

@@ -6,24 +6,26 @@
 #include "cpu/kernels/ranges.h"
 #include "cpu/kernels/softmax.h"
 
-// Attention of a few hundred tokens on the CPU. A task is some queries of one head. Its keys are
-// transposed and its values copied side by side once; in float32 that is 50 KB each at 197 tokens
-// of 64 channels, which stays in the second cache. Scores are made for kQueries queries at a time,
-// 53 KB, with all tokens in a row, so that the softmax is exact and needs no second pass. The
-// division by sqrt(dim) is applied to the scores, where it costs nothing because the bias is added
-// in the same loop. Dividing the packed weights instead would round them once more.
+// Attention of a few hundred tokens on the CPU. One call computes some queries of one head. It
+// packs the keys (transposed) and the values (row after row) once. In float32, for 197 tokens of 64
+// channels, keys and values take 50 KB each, which fits into the second-level cache. Scores are
+// computed for kQueries queries at a time, 53 KB. A row of scores covers all tokens, so that the
+// softmax is exact and never rescales earlier results. The scores, not the weights, are divided by
+// sqrt(dim): this costs no time, because the same loop adds the bias, and it does not round the
+// weights once more.
 
 namespace dsm_ext::cpu {
 namespace {
 
 constexpr int64_t kQueries = 64;
 
-// With at most kFewTokens tokens, other libraries sum a score in many short parts, which rounds
-// less. The kernel then sums in kPartsOfFewTokens parts, which rounds least.
+// With at most kFewTokens tokens, a score is the sum of kPartsOfFewTokens partial sums over the
+// channels. Other libraries use many short partial sums there, which makes their rounding errors
+// small. This number of parts has the smallest rounding errors here.
 constexpr int64_t kFewTokens = 16;
 constexpr int64_t kPartsOfFewTokens = 5;
 
-// The scratch memory of one head.
+// Scratch memory for one call.
 struct Scratch {
   Scratch(const GemmKernel& kernel, int64_t tokens, int64_t dim, std::byte* memory) {
     const int64_t padded = padded_tokens(tokens), size = size_of(kernel.element);
@@ -40,13 +42,13 @@ struct Scratch {
     values = part(tokens * dim * size);
     scores = floats(kQueries * padded);
     scale = floats(kQueries);
-    // In float32 the weights replace the scores, and the sums are made in the output.
+    // In float32, the weights overwrite the scores, and the sums go directly into the output.
     weights = float32 ? Rows(scores, padded)
                       : Rows(part(kQueries * padded * size), padded, kernel.element);
     sums = float32 ? nullptr : floats(kQueries * dim);
   }
 
-  int64_t used = 0;  // bytes
+  int64_t used = 0;  // in bytes
   std::byte *keys, *values;
   float *scores, *scale;  // [kQueries, padded], [kQueries]
   Rows weights;           // [kQueries, padded]: exponentials of the scores

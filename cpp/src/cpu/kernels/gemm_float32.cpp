@@ -7,10 +7,11 @@
 #include "cpu/kernels/large_pages.h"
 #include "cpu/kernels/transpose.h"
 
-// Products by oneDNN's block kernels (at::native::cpublas::brgemm). On a processor that has no such
-// kernel, that function uses the BLAS library that torch was built with. A panel of weights, inputs
-// * 64 floats, is read from the second or third cache once for all rows at hand. A tile of output,
-// 96 * 64 floats, is finished while it is in the first or second cache.
+// Computes products with oneDNN's block kernels (at::native::cpublas::brgemm). On a processor
+// without such a kernel, that function uses the BLAS library that torch was built with. A panel of
+// weights (inputs * 64 floats) stays in the second- or third-level cache while it multiplies all
+// rows. A tile of output (96 * 64 floats) is finished while it is in the first- or second-level
+// cache.
 
 namespace dsm_ext::cpu {
 namespace {

@@ -4,7 +4,7 @@
 
 namespace dsm_ext::cpu {
 
-/// The metric that tokens are matched by: the mean over the heads of each token's keys.
+/// Writes the metric `MergeMetric::keys`: for each token the mean of its keys over the heads.
 /// \param keys  [rows, heads * dim].
 /// \param out   [rows, dim].
 void key_metric(Rows keys, int64_t rows, int64_t heads, int64_t dim, float* out);

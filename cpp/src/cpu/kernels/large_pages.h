@@ -8,7 +8,8 @@
 
 namespace dsm_ext::cpu {
 
-/// Asks the operating system for pages of 2 MB under a tensor that is read from end to end.
+/// Asks the operating system for pages of 2 MB for a tensor's memory, so that reading all of it
+/// needs few address translations.
 inline void advise_large_pages(const at::Tensor& tensor) {
 #ifdef __linux__
   constexpr uintptr_t page = uintptr_t{2} << 20;

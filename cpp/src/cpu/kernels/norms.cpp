@@ -23,8 +23,8 @@ inline __attribute__((always_inline)) void layer_norm(
     squares += difference * difference;
   }
   const float variance = squares / static_cast<float>(channels);
-  // When the variance overflows, its reciprocal is 0 and the row would become the bias. The last
-  // term makes the row NaN instead.
+  // When the variance overflows, the first term is 0, and the row would become the bias. The last
+  // term then is NaN and makes the row NaN. Otherwise the last term is 0.
   const float scale = 1 / std::sqrt(variance + norm.eps) + 0 * variance;
   const float *weight = norm.weight, *bias = norm.bias;
 #pragma omp simd

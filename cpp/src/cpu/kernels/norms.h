@@ -4,7 +4,7 @@
 
 namespace dsm_ext::cpu {
 
-/// A norm of some channels.
+/// The weights of a norm.
 struct NormWeights {
   const float* weight = nullptr;  // [channels]; null: no norm
   const float* bias = nullptr;    // [channels]; null for an RMS norm
@@ -12,15 +12,16 @@ struct NormWeights {
   bool rms = false;
 };
 
-/// LayerNorm: out = (x - mean) / sqrt(variance + eps) * weight + bias. Where the variance
-/// overflows, for values beyond about 1e19, the row becomes NaN. RMSNorm: out = x / sqrt(mean of
-/// squares + eps)
-/// * weight. Where the squares overflow, finite values become zeros, as they do in torch.
+/// LayerNorm: out = (x - mean) / sqrt(variance + eps) * weight + bias. When the variance overflows,
+/// for values beyond about 1e19, the row becomes NaN.
+/// RMSNorm: out = x / sqrt(mean(x^2) + eps) * weight. When the squares overflow, finite values
+/// become zeros, as in torch.
 /// \param x    One row [channels].
 /// \param out  One row; may be x.
 void normalize_row(const float* x, int64_t channels, const NormWeights& norm, Rows out);
 
-/// Norms of operands: in each row, `heads` norms of `channels` values stand side by side.
+/// Normalizes rows of operands. Each row holds `heads` groups of `channels` values, and each group
+/// is normalized by itself.
 /// \param x    [rows, heads * channels].
 /// \param out  [rows, heads * channels], of the same element type; may be x.
 void normalize_operands(

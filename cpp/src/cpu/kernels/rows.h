@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
-// The values that the CPU's fast path multiplies. All else (norms, softmax, activations, merging,
-// the tokens between two blocks) is computed and kept in float32. A kernel that reads or writes
-// such values takes them as `Rows`, loads them to float32 and stores float32 to them.
+// Operand rows: the operands of the fast path's matrix products, in the kernel's element type.
+// Everything else (norms, softmax, activations, merging, the tokens between two blocks) is computed
+// and stored in float32. Functions that read or write operands take them as `Rows` and convert them
+// from and to float32.
 
 namespace dsm_ext::cpu {
 
-/// The types that are multiplied.
+/// The types that a product's operands can have.
 enum class Element { float32 };
 
 constexpr int64_t size_of(Element element) {
@@ -21,8 +22,8 @@ constexpr int64_t size_of(Element element) {
   return 0;
 }
 
-/// Rows of values of one type. Two rows begin `stride` values apart; the values of a row lie side
-/// by side.
+/// A matrix of values of one type. Its rows begin `stride` values apart; the values of a row are
+/// contiguous.
 struct Rows {
   Rows() = default;
   Rows(float* values, int64_t row_stride)
@@ -30,12 +31,12 @@ struct Rows {
   Rows(std::byte* values, int64_t row_stride, Element type)
       : data(values), stride(row_stride), element(type) {}
 
-  /// The rows from this row and column on.
+  /// The part of the matrix that begins at this row and column.
   Rows at(int64_t row, int64_t column = 0) const {
     return {data + (row * stride + column) * size_of(element), stride, element};
   }
 
-  /// The same memory as rows of another stride.
+  /// The same memory with another stride.
   Rows with_stride(int64_t row_stride) const { return {data, row_stride, element}; }
 
   template <typename T>
@@ -48,7 +49,7 @@ struct Rows {
   Element element = Element::float32;
 };
 
-// Runs a statement with T as the type of an element.
+// Runs a statement in which T is the C++ type of an element.
 #define DSM_EXT_WITH_ELEMENT(ELEMENT, T, ...) \
   switch (ELEMENT) {                          \
     case Element::float32: {                  \
@@ -57,7 +58,7 @@ struct Rows {
     } break;                                  \
   }
 
-/// Stores `count` values to one row.
+/// Converts `count` values and stores them to one row.
 inline void store_row(const float* x, int64_t count, Rows out) {
   DSM_EXT_WITH_ELEMENT(out.element, T, std::copy(x, x + count, out.as<T>()))
 }

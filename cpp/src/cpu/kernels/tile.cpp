@@ -6,8 +6,8 @@
 namespace dsm_ext::cpu {
 namespace {
 
-// In almost all calls `columns` is the constant kTileColumnsColumns, for which the compiler unrolls
-// the loops.
+// In almost all calls `columns` equals kTileColumns. These calls pass the constant itself, so that
+// the compiler can unroll the loops.
 
 template <typename T>
 inline __attribute__((always_inline)) void add_bias(

@@ -7,22 +7,24 @@
 
 namespace dsm_ext::cpu {
 
-/// Columns of a tile: the outputs of a layer that one product of the kernels computes.
+/// The columns of a tile: how many of a layer's outputs the kernel computes at a time.
 constexpr int64_t kTileColumns = 64;
 
-/// What is done with the product of a layer before it is stored.
+/// What a kernel does with a layer's product before it stores the result.
 struct Finish {
   std::optional<Activation> activation = {};
-  /// Whether half of a tile's columns are gates: out = activation(gate) * value.
+  /// Whether the first half of a tile's columns are gates and the second half values: out =
+  /// activation(gate) * value.
   bool gated = false;
-  /// Rows `addend_stride` apart, added last; null: nothing is added. May be the output itself.
+  /// Added last; its rows begin `addend_stride` floats apart. May be the output itself. Null:
+  /// nothing is added.
   const float* addend = nullptr;
   int64_t addend_stride = 0;
 };
 
-/// out = activation(tile + bias) + addend. There is an activation, or an addend, or neither.
-/// \param tile     [rows, kTileColumns]; gated: the gates in its first half, then the values.
-/// \param columns  Of the output, up to kTileColumns; gated: up to half of that.
+/// out = activation(tile + bias) + addend. An activation and an addend cannot be combined.
+/// \param tile     [rows, kTileColumns].
+/// \param columns  Columns to write: up to kTileColumns, gated: up to half of that.
 /// \param bias     [kTileColumns].
 void finish_tile(
     const float* tile, int64_t rows, int64_t columns, const float* bias, const Finish& finish,

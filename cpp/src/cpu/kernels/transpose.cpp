@@ -8,9 +8,9 @@ namespace {
 #if defined(__clang__) || __GNUC__ >= 12
 #define DSM_EXT_SHUFFLES 1
 
-// Compilers do not turn a transposing loop into shuffles of vectors, so the shuffles are written
-// out in the vector extension that GCC and Clang share. In the comments letters are rows, digits
-// columns.
+// Compilers do not vectorize a loop that transposes, so the code below shuffles vectors explicitly,
+// with the vector extension that GCC and Clang share. In its comments, letters are rows and digits
+// are columns.
 using Eight = float __attribute__((vector_size(32), aligned(4), may_alias));
 
 inline __attribute__((always_inline)) void transpose_8_by_8(
