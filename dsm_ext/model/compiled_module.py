@@ -227,7 +227,7 @@ class CompiledModule(nn.Module):
     def _check_not_frozen(self) -> None:
         if self._core.frozen:
             raise RuntimeError(
-                "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights"
+                "dsm_ext.VisionTransformer: the model is frozen: it has freed its weights"
             )
 
     # Copies and pickles hold the parameters. The compiled model is made again from them.

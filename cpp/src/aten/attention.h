@@ -1,5 +1,8 @@
 #pragma once
 
+#include <memory>
+#include <optional>
+
 #include "aten/layers.h"
 
 namespace dsm_ext::aten {

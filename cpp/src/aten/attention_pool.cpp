@@ -1,7 +1,5 @@
 #include "aten/attention_pool.h"
 
-#include <ATen/Functions.h>
-
 #include "aten/attention.h"
 
 namespace dsm_ext::aten {

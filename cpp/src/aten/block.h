@@ -1,6 +1,9 @@
 #pragma once
 
+#include <memory>
+
 #include "aten/merging.h"
+#include "model/request.h"
 
 namespace dsm_ext::aten {
 

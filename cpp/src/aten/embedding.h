@@ -1,5 +1,7 @@
 #pragma once
 
+#include <memory>
+
 #include "aten/layers.h"
 #include "schedule/compiled_plan.h"
 

@@ -11,13 +11,13 @@ namespace dsm_ext::aten {
 class Executor::Forward {
  public:
   Forward(
-      const Executor& model, const at::Tensor& patches, const Request& request,
+      const Executor& executor, const at::Tensor& patches, const Request& request,
       const RunContext& run)
-      : model_(model), patches_(patches), request_(request), run_(run) {}
+      : executor_(executor), patches_(patches), request_(request), run_(run) {}
 
   void embed() {
     const auto& config = run_.plan.config();
-    state_.tokens = model_.embedding_(patches_, run_.plan);
+    state_.tokens = executor_.embedding_(patches_, run_.plan);
     run_.finish(Stage::embed);
     if (request_.traces()) {
       state_.source = at::arange(config.patches(), patches_.options().dtype(at::kInt))
@@ -32,25 +32,25 @@ class Executor::Forward {
     if (rows == kAllRows) {
       steps = run_.plan.plan().blocks[i].steps;
     }
-    model_.blocks_[i]->forward(state_, steps, rows, run_);
+    executor_.blocks_[i]->forward(state_, steps, rows, run_);
   }
 
   void keep(int64_t) {
     outputs_.intermediates.push_back(
-        {request_.norm ? normalize(model_.norm_, state_.tokens) : state_.tokens,
+        {request_.norm ? normalize(executor_.norm_, state_.tokens) : state_.tokens,
          state_.source.clone(), state_.sizes().clone()});
   }
 
   void finish() {
-    run_.begin_part(model_.blocks_.size() + 1);
+    run_.begin_part(executor_.blocks_.size() + 1);
     if (request_.logits || request_.features) {
-      state_.tokens = normalize(model_.norm_, state_.tokens);
+      state_.tokens = normalize(executor_.norm_, state_.tokens);
     }
     if (request_.features) {
       outputs_.features = state_.tokens;
     }
     if (request_.logits) {
-      outputs_.logits = model_.head_->logits(state_, run_.plan.proportional());
+      outputs_.logits = executor_.head_->logits(state_, run_.plan.proportional());
     }
     run_.finish(Stage::head);
     if (request_.trace) {
@@ -62,7 +62,7 @@ class Executor::Forward {
   Outputs outputs() { return std::move(outputs_); }
 
  private:
-  const Executor& model_;
+  const Executor& executor_;
   const at::Tensor& patches_;
   const Request& request_;
   const RunContext& run_;

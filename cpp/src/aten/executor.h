@@ -1,5 +1,8 @@
 #pragma once
 
+#include <memory>
+#include <optional>
+
 #include "aten/block.h"
 #include "aten/embedding.h"
 #include "aten/head.h"

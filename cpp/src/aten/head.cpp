@@ -1,7 +1,5 @@
 #include "aten/head.h"
 
-#include <ATen/Functions.h>
-
 namespace dsm_ext::aten {
 
 Head::Head(torch::nn::Module& model, const Config& config) : config_(config) {

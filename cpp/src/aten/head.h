@@ -1,5 +1,7 @@
 #pragma once
 
+#include <memory>
+
 #include "aten/attention_pool.h"
 #include "aten/token_state.h"
 

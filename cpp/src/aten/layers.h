@@ -3,6 +3,9 @@
 #include <torch/nn/module.h>
 
 #include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "dsm_ext/config.h"
 #include "ops/fused.h"

@@ -1,6 +1,5 @@
 #include "aten/merging.h"
 
-#include <ATen/Functions.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>

@@ -8,7 +8,6 @@
 #include "aten/layers.h"
 #include "aten/run_context.h"
 #include "aten/token_state.h"
-#include "model/request.h"
 
 namespace dsm_ext::aten {
 

@@ -1,7 +1,5 @@
 #include "aten/mlp.h"
 
-#include <ATen/Functions.h>
-
 namespace dsm_ext::aten {
 
 Mlp::Mlp(const Config& config, MlpKind kind, int64_t hidden)

@@ -1,4 +1,3 @@
-#include <ATen/Functions.h>
 
 #include "aten/attention.h"
 #include "aten/block.h"

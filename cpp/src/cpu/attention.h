@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/FunctionRef.h>
+
 #include "cpu/kernels/attention_head.h"
 #include "cpu/workspace.h"
 

@@ -1,5 +1,7 @@
 #include "cpu/chain.h"
 
+#include <algorithm>
+
 #include "cpu/tasks.h"
 
 namespace dsm_ext::cpu {

@@ -74,7 +74,7 @@ void Forward::embed() {
   }
 
   for (int64_t image = 0; image < images_; ++image) {
-    fill_bias(state_.log_size + image * padded_tokens(n), nullptr, n);
+    fill_bias(state_.bias + image * padded_tokens(n), nullptr, n);
   }
   if (request_.traces()) {
     for (int64_t i = 0; i < images_ * patches; ++i) {

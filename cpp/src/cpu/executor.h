@@ -1,5 +1,9 @@
 #pragma once
 
+#include <memory>
+#include <mutex>
+#include <vector>
+
 #include "bounded_cache.h"
 #include "cpu/plan_data.h"
 #include "cpu/workspace.h"

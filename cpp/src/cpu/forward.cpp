@@ -61,7 +61,7 @@ Attention Forward::project_all(const BlockWeights& block) {
       .values = qkv.at(0, 2 * c),
       .key_rows = n,
       .token_count = n,
-      .bias = state_.log_size,
+      .bias = state_.bias,
       .images = images_,
       .heads = config_.num_heads,
       .dim = config_.head_dim()};
@@ -89,7 +89,7 @@ Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
       .values = qkv.at(0, 2 * c),
       .key_rows = n,
       .token_count = n,
-      .bias = state_.log_size,
+      .bias = state_.bias,
       .images = images_,
       .heads = config_.num_heads,
       .dim = config_.head_dim()};

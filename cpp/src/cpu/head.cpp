@@ -83,7 +83,7 @@ void Forward::attention_pool(const float* tokens) {
   const bool biased = state_.merged && plan_.proportional();
   for (int64_t image = 0; image < images_; ++image) {
     fill_bias(
-        next_.log_size + image * padded, biased ? state_.size + image * n + begin : nullptr, count);
+        next_.bias + image * padded, biased ? state_.size + image * n + begin : nullptr, count);
     store_row(weights_.pool.q.const_data_ptr<float>(), c, q.at(image));
   }
   const Attention attention{
@@ -93,7 +93,7 @@ void Forward::attention_pool(const float* tokens) {
       .values = kv.at(begin, c),
       .key_rows = n,
       .token_count = count,
-      .bias = next_.log_size,
+      .bias = next_.bias,
       .images = images_,
       .heads = config_.num_heads,
       .dim = config_.head_dim(),

@@ -1,6 +1,7 @@
-#include <algorithm>
 
 #include "cpu/forward.h"
+
+#include <utility>
 #include "cpu/kernels/key_metric.h"
 #include "ops/cpu/member_rows.h"
 
@@ -56,8 +57,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
     }
     new_size[row] = sum;
   }
-  fill_bias(
-      next_.log_size + image * padded_tokens(m), plan_.proportional() ? new_size : nullptr, m);
+  fill_bias(next_.bias + image * padded_tokens(m), plan_.proportional() ? new_size : nullptr, m);
   if (request_.traces()) {
     const int64_t patches = config_.patches();
     int32_t* source = state_.source + image * patches;

@@ -8,7 +8,7 @@ namespace dsm_ext::cpu {
 struct TokenState {
   float* tokens = nullptr;    // [images, count, C]
   float* size = nullptr;      // [images, count]: patches of each token; not set until `merged`
-  float* log_size = nullptr;  // [images, padded_tokens(count)]: attention's bias, see `fill_bias`
+  float* bias = nullptr;      // [images, padded_tokens(count)]: attention's bias, see `fill_bias`
   int32_t* source = nullptr;  // [images, gh * gw]: index of the token that holds each patch
   int64_t count = 0;          // tokens of each image
   bool merged = false;        // whether any token stands for more than one patch

@@ -48,7 +48,7 @@ Workspace::Workspace(
     for (auto* s : {&state, &next}) {
       layout(s->tokens, rows * c);
       layout(s->size, rows);
-      layout(s->log_size, images * padded_tokens(n));
+      layout(s->bias, images * padded_tokens(n));
     }
     layout(state.source, images * config.patches());
     layout(qkv, rows * 3 * c * operand);

@@ -64,7 +64,7 @@ std::vector<int64_t> recordings_key(const ModelParameters& parameters) {
 }  // namespace
 
 struct Executor::State {
-  std::shared_ptr<const aten::Executor> aten_path;
+  std::shared_ptr<const aten::Executor> aten_executor;
   std::atomic<bool> records;
   std::mutex mutex{};  // guards the members below; held while a replay is put on its stream
   std::shared_ptr<const ModelParameters> parameters{};
@@ -73,7 +73,7 @@ struct Executor::State {
 };
 
 Executor::Executor(std::shared_ptr<const aten::Executor> aten, bool records)
-    : state_(new State{.aten_path = std::move(aten), .records = records}) {}
+    : state_(new State{.aten_executor = std::move(aten), .records = records}) {}
 
 Executor::~Executor() = default;
 
@@ -81,8 +81,8 @@ Outputs Executor::run(
     const at::Tensor& images, const Request& request,
     const std::shared_ptr<const CompiledPlan>& plan, StageTimer* timer) const {
   using Advice = Recordings<Recording>::Advice;
-  const auto& aten_path = *state_->aten_path;
-  const auto run_now = [&] { return aten_path.run(images, request, plan, timer); };
+  const auto& aten_executor = *state_->aten_executor;
+  const auto run_now = [&] { return aten_executor.run(images, request, plan, timer); };
   if (timer != nullptr || !state_->records || !can_record(images.device())) {
     return run_now();
   }
@@ -108,7 +108,7 @@ Outputs Executor::run(
     state_->recordings.keep(record(
         state_->shared, config, images.size(0), images.options(),
         [&](const at::Tensor& patches, const c10::Stream& side_stream) {
-          return aten_path.run_patches(patches, request, *plan, side_stream);
+          return aten_executor.run_patches(patches, request, *plan, side_stream);
         }));
     return outputs;
   }

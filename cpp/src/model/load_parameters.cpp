@@ -2,10 +2,11 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 
-#include "model/images.h"
+#include "model/check_inputs.h"
 #include "model/state.h"
 
 namespace dsm_ext {
@@ -46,14 +47,7 @@ void check_one_kind(const std::string& name, const at::Tensor& weight, const at:
       dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
       "dsm_ext.VisionTransformer: expected weights to be float32, bfloat16 or float16, got ", name,
       " of ", dtype);
-  TORCH_CHECK_TYPE(
-      dtype == first.scalar_type(),
-      "dsm_ext.VisionTransformer: expected weights of one dtype, got ", first.scalar_type(),
-      " and, for ", name, ", ", dtype);
-  TORCH_CHECK_VALUE(
-      weight.device() == first.device(),
-      "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),
-      " and, for ", name, ", ", weight.device());
+  check_alike(name, weight, first);
 }
 
 }  // namespace
@@ -103,7 +97,7 @@ void VisionTransformerImpl::load_parameters(
       owner->adopt(module.key() + ".", given);
     }
   }
-  for (auto& [name, tensor] : state_->aten_path->embedding().own_tokens()) {
+  for (auto& [name, tensor] : state_->aten_executor->embedding().own_tokens()) {
     *tensor = parameters_[name] = given.at(name);
   }
   take_parameters();

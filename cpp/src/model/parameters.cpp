@@ -18,15 +18,19 @@ void ModelParameters::check() const {
         tensor.sizes() == shapes[i], "dsm_ext.VisionTransformer: the weights do not fit ",
         "the model: misshapen ", name, " ", tensor.sizes(), " (expected ",
         at::IntArrayRef(shapes[i]), ")");
-    TORCH_CHECK_TYPE(
-        tensor.scalar_type() == first.scalar_type(),
-        "dsm_ext.VisionTransformer: expected weights of one dtype, got ", first.scalar_type(),
-        " and, for ", name, ", ", tensor.scalar_type());
-    TORCH_CHECK_VALUE(
-        tensor.device() == first.device(),
-        "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),
-        " and, for ", name, ", ", tensor.device());
+    check_alike(name, tensor, first);
   }
+}
+
+void check_alike(const std::string& name, const at::Tensor& weight, const at::Tensor& first) {
+  TORCH_CHECK_TYPE(
+      weight.scalar_type() == first.scalar_type(),
+      "dsm_ext.VisionTransformer: expected weights of one dtype, got ", first.scalar_type(),
+      " and, for ", name, ", ", weight.scalar_type());
+  TORCH_CHECK_VALUE(
+      weight.device() == first.device(),
+      "dsm_ext.VisionTransformer: expected weights on one device, got ", first.device(),
+      " and, for ", name, ", ", weight.device());
 }
 
 at::Tensor ModelParameters::find(const std::string& name) const {

@@ -28,4 +28,9 @@ struct ModelParameters {
   std::vector<std::vector<int64_t>> shapes;  // as they follow from the config
 };
 
+/// \throws c10::TypeError when two weights have different dtypes; c10::ValueError when they are on
+///         different devices.
+/// \param name  Of `weight`.
+void check_alike(const std::string& name, const at::Tensor& weight, const at::Tensor& first);
+
 }  // namespace dsm_ext

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+
 #include <ATen/core/Tensor.h>
 
 #include "dsm_ext/config.h"

@@ -1,5 +1,7 @@
 #include "model/stage_timer.h"
 
+#include <algorithm>
+
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "cuda/occupy_stream.h"

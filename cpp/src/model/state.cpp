@@ -1,5 +1,6 @@
 #include "model/state.h"
 
+#include <array>
 #include <cstdlib>
 #include <string_view>
 
@@ -33,10 +34,10 @@ CpuPath default_cpu_path() {
 VisionTransformerImpl::State::State(
     torch::nn::Module& model, const Config& config_, Schedule schedule_)
     : config(config_),
-      aten_path(std::make_shared<aten::Executor>(model, config)),
-      cuda_path(
+      aten_executor(std::make_shared<aten::Executor>(model, config)),
+      cuda_executor(
           std::make_shared<cuda::Executor>(
-              aten_path, environment("DSM_EXT_CUDA_GRAPHS", "1", "0") == "1")),
+              aten_executor, environment("DSM_EXT_CUDA_GRAPHS", "1", "0") == "1")),
       schedule(std::move(schedule_)),
       plan(schedule.plan(config)),
       cpu_path(default_cpu_path()) {}
@@ -58,36 +59,35 @@ std::shared_ptr<const CompiledPlan> VisionTransformerImpl::State::compiled_plan(
 
 std::shared_ptr<const Executor> VisionTransformerImpl::State::executor(const at::Device& device) {
   const std::lock_guard lock(mutex);
-  if (auto fast = locked_fast_path()) {
+  if (auto fast = locked_fast_executor()) {
     return fast;
   }
   if (device.is_cuda()) {
-    return cuda_path;
+    return cuda_executor;
   }
-  return aten_path;
+  return aten_executor;
 }
 
-std::shared_ptr<const cpu::Executor> VisionTransformerImpl::State::locked_fast_path() {
+std::shared_ptr<const cpu::Executor> VisionTransformerImpl::State::locked_fast_executor() {
   if (frozen) {
     TORCH_CHECK(
         any_weight().is_cpu() && any_weight().scalar_type() == at::kFloat,
         "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
-    return fast_path;
+    return fast_executor;
   }
-  if (fast_path != nullptr && fast_path->packed_from(*parameters)) {
-    return fast_path;
+  if (fast_executor != nullptr && fast_executor->packed_from(*parameters)) {
+    return fast_executor;
   }
   parameters->check();
-  fast_path.reset();
+  fast_executor.reset();
   if (cpu_path == CpuPath::fast && cpu::Executor::takes(config, *parameters)) {
-    fast_path = std::make_shared<cpu::Executor>(config, *parameters);
+    fast_executor = std::make_shared<cpu::Executor>(config, *parameters);
   }
-  return fast_path;
+  return fast_executor;
 }
 
 void VisionTransformerImpl::State::check_not_frozen() const {
-  TORCH_CHECK(
-      !frozen, "dsm_ext.VisionTransformer: the model is frozen: it has let go of its weights");
+  TORCH_CHECK(!frozen, "dsm_ext.VisionTransformer: the model is frozen: it has freed its weights");
 }
 
 }  // namespace dsm_ext

@@ -26,24 +26,24 @@ struct VisionTransformerImpl::State {
 
   /// The CPU's fast path, packed from the current weights; null when the model does not run on it.
   /// The caller holds `mutex`.
-  std::shared_ptr<const cpu::Executor> locked_fast_path();
+  std::shared_ptr<const cpu::Executor> locked_fast_executor();
 
   /// The caller holds `mutex`.
   void check_not_frozen() const;
 
   /// A weight of the model. Images must have its device and dtype.
-  const at::Tensor& any_weight() const { return aten_path->embedding().patch_weight(); }
+  const at::Tensor& any_weight() const { return aten_executor->embedding().patch_weight(); }
 
   const Config config;
-  const std::shared_ptr<aten::Executor> aten_path;
-  const std::shared_ptr<cuda::Executor> cuda_path;
+  const std::shared_ptr<aten::Executor> aten_executor;
+  const std::shared_ptr<cuda::Executor> cuda_executor;
 
   std::mutex mutex;  // guards the members below
   Schedule schedule;
   Plan plan;  // the schedule's plan for the config's image size
   BoundedCache<std::shared_ptr<const CompiledPlan>> plans{16};
   std::shared_ptr<const ModelParameters> parameters;
-  std::shared_ptr<cpu::Executor> fast_path;  // null until the first forward on it
+  std::shared_ptr<cpu::Executor> fast_executor;  // null until the first forward on it
   CpuPath cpu_path;
   bool frozen = false;
 };

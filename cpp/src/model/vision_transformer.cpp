@@ -42,7 +42,7 @@ void VisionTransformerImpl::set_schedule(const Schedule& schedule) {
     state_->plan = std::move(plan);
     state_->plans.clear();
   }
-  state_->cuda_path->forget_recordings();
+  state_->cuda_executor->forget_recordings();
 }
 
 CpuPath VisionTransformerImpl::cpu_path() const {
@@ -54,12 +54,12 @@ void VisionTransformerImpl::set_cpu_path(CpuPath path) {
   const std::lock_guard lock(state_->mutex);
   state_->check_not_frozen();
   state_->cpu_path = path;
-  state_->fast_path.reset();
+  state_->fast_executor.reset();
 }
 
-bool VisionTransformerImpl::cuda_graphs() const { return state_->cuda_path->records(); }
+bool VisionTransformerImpl::cuda_graphs() const { return state_->cuda_executor->records(); }
 
-void VisionTransformerImpl::set_cuda_graphs(bool on) { state_->cuda_path->set_records(on); }
+void VisionTransformerImpl::set_cuda_graphs(bool on) { state_->cuda_executor->set_records(on); }
 
 void VisionTransformerImpl::take_parameters() {
   auto parameters = std::make_shared<const ModelParameters>(named_parameters().pairs());
@@ -67,9 +67,9 @@ void VisionTransformerImpl::take_parameters() {
     const std::lock_guard lock(state_->mutex);
     state_->check_not_frozen();
     state_->parameters = parameters;
-    state_->fast_path.reset();
+    state_->fast_executor.reset();
   }
-  state_->cuda_path->set_parameters(std::move(parameters));
+  state_->cuda_executor->set_parameters(std::move(parameters));
 }
 
 bool VisionTransformerImpl::frozen() const {
@@ -82,11 +82,11 @@ void VisionTransformerImpl::freeze() {
   const at::NoGradGuard no_grad;
   const std::lock_guard lock(state_->mutex);
   TORCH_CHECK_NOT_IMPLEMENTED(
-      state_->locked_fast_path() != nullptr,
+      state_->locked_fast_executor() != nullptr,
       "dsm_ext.VisionTransformer: only a model on the CPU's fast path (float32, DSM_EXT_CPU not "
       "aten) can be frozen");
   state_->frozen = true;
-  state_->fast_path->forget_origin();
+  state_->fast_executor->forget_origin();
   for (auto& [name, parameter] : state_->parameters->named) {
     if (parameter.numel() > state_->config.embed_dim) {
       parameter.set_data(at::empty({0}, parameter.options()));

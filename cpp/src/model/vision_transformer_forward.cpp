@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "dsm_ext/ops.h"
-#include "model/images.h"
+#include "model/check_inputs.h"
 #include "model/state.h"
 
 namespace dsm_ext {
@@ -98,7 +98,7 @@ at::Tensor VisionTransformerImpl::forward_head(
   }
   const aten::TokenState state{
       .tokens = features, .size = size.value_or(at::Tensor()), .log_size = {}, .source = {}};
-  const auto& head = state_->aten_path->head();
+  const auto& head = state_->aten_executor->head();
   return pre_logits ? head.pooled(state, proportional).clone() : head.logits(state, proportional);
 }
 

@@ -8,7 +8,6 @@
 #include <ATen/Parallel.h>
 #include <dsm_ext/dsm_ext.h>
 
-#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "model/images.h"
+#include "model/check_inputs.h"
 
 #include <ATen/TracerMode.h>
 #include <ATen/core/grad_mode.h>

@@ -1,5 +1,6 @@
 #include "dsm_ext/profile.h"
 
+#include <array>
 #include <cstddef>
 
 namespace dsm_ext {
