@@ -44,7 +44,8 @@ def things(tmp_path_factory):
 
 
 NAMES = [
-    "BuildInfo", "Config", "Intermediate", "MergeRule", "ModelInfo", "ModelInfo, unknown", "Outputs",
+    "BuildInfo", "Config", "Intermediate", "MergeRule", "ModelInfo", "ModelInfo, unknown",
+    "Outputs",
     "Plan", "PlannedBlock", "Preprocessing", "Preprocessing, unknown", "Schedule", "Step", "Trace",
 ]  # fmt: skip
 

@@ -24,7 +24,9 @@ class BoundedCache {
     if (found == entries_.end()) {
       return nullptr;
     }
-    entries_.splice(entries_.begin(), entries_, found);
+    if (found != entries_.begin()) {
+      entries_.splice(entries_.begin(), entries_, found);
+    }
     return &*found;
   }
 

@@ -12,7 +12,7 @@
 namespace dsm_ext {
 
 /// The parts of a model: its parameters, its schedule and its executors.
-struct VisionTransformerImpl::State {
+struct DSM_EXT_NO_EXPORT VisionTransformerImpl::State {
   State(torch::nn::Module& model, const Config& config, Schedule schedule);
 
   /// Checks the images and runs a forward.

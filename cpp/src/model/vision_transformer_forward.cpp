@@ -57,7 +57,7 @@ Outputs VisionTransformerImpl::State::run(const at::Tensor& images, const Reques
 }
 
 at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
-  if (config().global_pool == Pool::none) {
+  if (state_->config.global_pool == Pool::none) {
     return forward_features(images);
   }
   return state_->run(images, {.logits = true}).logits;
@@ -65,12 +65,13 @@ at::Tensor VisionTransformerImpl::forward(const at::Tensor& images) const {
 
 at::Tensor VisionTransformerImpl::forward_features(const at::Tensor& images, bool dense) const {
   const auto outputs = state_->run(images, {.features = true, .trace = dense});
-  return dense ? unmerged(outputs.features, outputs.source, config().prefix()) : outputs.features;
+  return dense ? unmerged(outputs.features, outputs.source, state_->config.prefix())
+               : outputs.features;
 }
 
 at::Tensor VisionTransformerImpl::forward_head(
     const at::Tensor& features, const std::optional<at::Tensor>& size, bool pre_logits) const {
-  const auto& config = this->config();
+  const auto& config = state_->config;
   check_features(features, config, state_->any_weight());
   const Inference guard;
   const int64_t m = features.size(1), all = config.tokens();
@@ -103,7 +104,7 @@ at::Tensor VisionTransformerImpl::forward_head(
 }
 
 Outputs VisionTransformerImpl::forward_with_features(const at::Tensor& images) const {
-  const bool none = config().global_pool == Pool::none;
+  const bool none = state_->config.global_pool == Pool::none;
   auto outputs = state_->run(images, {.logits = !none, .features = true, .trace = true});
   if (none) {
     outputs.logits = outputs.pooled = outputs.features;
@@ -118,23 +119,23 @@ std::vector<Intermediate> VisionTransformerImpl::forward_intermediates(
   const bool ascending =
       std::adjacent_find(blocks.begin(), blocks.end(), std::greater_equal<>()) == blocks.end();
   TORCH_CHECK_VALUE(
-      !blocks.empty() && ascending && blocks.front() >= 0 && blocks.back() < config().depth,
-      "dsm_ext.VisionTransformer: expected ascending indices of blocks in [0, ", config().depth - 1,
-      "], got ", blocks);
+      !blocks.empty() && ascending && blocks.front() >= 0 && blocks.back() < state_->config.depth,
+      "dsm_ext.VisionTransformer: expected ascending indices of blocks in [0, ",
+      state_->config.depth - 1, "], got ", blocks);
   return state_->run(images, {.blocks = blocks, .norm = norm}).intermediates;
 }
 
 Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
-  const bool none = config().global_pool == Pool::none;
+  const bool none = state_->config.global_pool == Pool::none;
   auto outputs = state_->run(images, {.logits = !none, .features = none, .trace = true});
   return {none ? outputs.features : outputs.logits, outputs.source, outputs.size};
 }
 
 Profile VisionTransformerImpl::profile(const at::Tensor& images) const {
-  check_images(images, config(), state_->any_weight());
+  check_images(images, state_->config, state_->any_weight());
   const Inference guard;
   TORCH_CHECK_VALUE(images.size(0) > 0, "dsm_ext.VisionTransformer: expected images, got none");
-  const bool none = config().global_pool == Pool::none;
+  const bool none = state_->config.global_pool == Pool::none;
   const auto plan = state_->compiled_plan(images);
   const auto executor = state_->executor(images.device());
   StageTimer timer(images.device());
