@@ -1,7 +1,7 @@
 """Types of the compiled module. The headers in cpp/include/dsm_ext document the same classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -51,113 +51,75 @@ class Config:
         fc_norm: bool = False,
         head_bias: bool = True,
     ) -> None: ...
-    @property
-    def img_size(self) -> tuple[int, int]: ...
-    @property
-    def patch_size(self) -> tuple[int, int]: ...
-    @property
-    def in_chans(self) -> int: ...
-    @property
-    def num_classes(self) -> int:
-        """The number of classes. With 0 there is no head: ``forward`` returns pooled features."""
-    @property
-    def embed_dim(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def num_heads(self) -> int: ...
-    @property
-    def mlp_dim(self) -> int:
-        """Hidden width of the MLP. With a gate, the width after it."""
-    @property
-    def class_token(self) -> bool: ...
-    @property
-    def distilled(self) -> bool: ...
-    @property
-    def reg_tokens(self) -> int:
-        """The number of register tokens, which follow the class token."""
-    @property
-    def pos_embed(self) -> bool: ...
-    @property
-    def no_embed_class(self) -> bool:
-        """Whether the position embedding has no rows for the prefix tokens."""
-    @property
-    def dynamic_img_size(self) -> bool:
-        """Whether other image sizes are accepted. The position embedding is then resampled."""
-    @property
-    def block(self) -> str:
-        """``sequential`` (timm's ``Block``) or ``parallel`` (``ParallelScalingBlock``)."""
-    @property
-    def norm_layer(self) -> str:
-        """``layer_norm`` or ``rms_norm``."""
-    @property
-    def eps(self) -> float: ...
-    @property
-    def mlp_layer(self) -> str:
-        """``mlp``, ``glu`` (timm's ``GluMlp``, gate first) or ``swiglu`` (``SwiGLU``)."""
-    @property
-    def act_layer(self) -> str:
-        """``gelu`` (exact), ``gelu_tanh``, ``quick_gelu`` or ``silu``."""
-    @property
-    def layer_scale(self) -> bool:
-        """Whether the outputs of attention and MLP have learned factors."""
-    @property
-    def qk_norm(self) -> bool:
-        """Whether each head's queries and keys have a norm."""
-    @property
-    def scale_attn_norm(self) -> bool:
-        """Whether there is a norm before the attention's projection."""
-    @property
-    def scale_mlp_norm(self) -> bool:
-        """Whether there is a norm before the MLP's second layer."""
-    @property
-    def qkv_bias(self) -> bool: ...
-    @property
-    def proj_bias(self) -> bool:
-        """Whether the attention's projection and the MLP's layers have a bias."""
-    @property
-    def patch_bias(self) -> bool:
-        """Whether the patch embedding has a bias."""
-    @property
-    def embed_norm(self) -> bool:
-        """Whether the patches have a norm before their positions are added (AIMv2)."""
-    @property
-    def pre_norm(self) -> bool:
-        """Whether there is a norm before the blocks (CLIP)."""
-    @property
-    def final_norm(self) -> bool: ...
-    @property
-    def global_pool(self) -> str:
-        """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or "" (none)."""
-    @property
-    def pool_include_prefix(self) -> bool:
-        """Whether ``avg`` and ``map`` also pool the prefix tokens."""
-    @property
-    def fc_norm(self) -> bool:
-        """Whether there is a norm after the pooling."""
-    @property
-    def head_bias(self) -> bool: ...
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-    @property
-    def prefix(self) -> int:
-        """The number of prefix tokens: class, distillation and register tokens."""
-    @property
-    def tokens(self) -> int:
-        """The number of tokens before any merging."""
+    img_size: Final[tuple[int, int]]
+    patch_size: Final[tuple[int, int]]
+    in_chans: Final[int]
+    num_classes: Final[int]
+    """The number of classes. With 0 there is no head: ``forward`` returns pooled features."""
+    embed_dim: Final[int]
+    depth: Final[int]
+    num_heads: Final[int]
+    mlp_dim: Final[int]
+    """Hidden width of the MLP. With a gate, the width after it."""
+    class_token: Final[bool]
+    distilled: Final[bool]
+    reg_tokens: Final[int]
+    """The number of register tokens, which follow the class token."""
+    pos_embed: Final[bool]
+    no_embed_class: Final[bool]
+    """Whether the position embedding has no rows for the prefix tokens."""
+    dynamic_img_size: Final[bool]
+    """Whether other image sizes are accepted. The position embedding is then resampled."""
+    block: Final[str]
+    """``sequential`` (timm's ``Block``) or ``parallel`` (``ParallelScalingBlock``)."""
+    norm_layer: Final[str]
+    """``layer_norm`` or ``rms_norm``."""
+    eps: Final[float]
+    mlp_layer: Final[str]
+    """``mlp``, ``glu`` (timm's ``GluMlp``, gate first) or ``swiglu`` (``SwiGLU``)."""
+    act_layer: Final[str]
+    """``gelu`` (exact), ``gelu_tanh``, ``quick_gelu`` or ``silu``."""
+    layer_scale: Final[bool]
+    """Whether the outputs of attention and MLP have learned factors."""
+    qk_norm: Final[bool]
+    """Whether each head's queries and keys have a norm."""
+    scale_attn_norm: Final[bool]
+    """Whether there is a norm before the attention's projection."""
+    scale_mlp_norm: Final[bool]
+    """Whether there is a norm before the MLP's second layer."""
+    qkv_bias: Final[bool]
+    proj_bias: Final[bool]
+    """Whether the attention's projection and the MLP's layers have a bias."""
+    patch_bias: Final[bool]
+    """Whether the patch embedding has a bias."""
+    embed_norm: Final[bool]
+    """Whether the patches have a norm before their positions are added (AIMv2)."""
+    pre_norm: Final[bool]
+    """Whether there is a norm before the blocks (CLIP)."""
+    final_norm: Final[bool]
+    global_pool: Final[str]
+    """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or "" (none)."""
+    pool_include_prefix: Final[bool]
+    """Whether ``avg`` and ``map`` also pool the prefix tokens."""
+    fc_norm: Final[bool]
+    """Whether there is a norm after the pooling."""
+    head_bias: Final[bool]
+    grid: Final[tuple[int, int]]
+    """Rows and columns of patches."""
+    prefix: Final[int]
+    """The number of prefix tokens: class, distillation and register tokens."""
+    tokens: Final[int]
+    """The number of tokens before any merging."""
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, so that ``Config(**config.to_dict()) == config``."""
 
 class Step:
     """One merge step of a block. ``Local`` and ``Global`` make it."""
 
-    @property
-    def r(self) -> int:
-        """How many tokens to remove from an image."""
-    @property
-    def window(self) -> int:
-        """The side of a window in patches. 0 for a global step."""
+    r: Final[int]
+    """How many tokens to remove from an image."""
+    window: Final[int]
+    """The side of a window in patches. 0 for a global step."""
     def __hash__(self) -> int: ...
 
 STAGES: tuple[str, ...]
@@ -170,19 +132,14 @@ def Global(r: int) -> Step:
     """Make a step that removes ``r`` tokens from the whole sequence."""
 
 class PlannedBlock:
-    @property
-    def kind(self) -> str:
-        """``dense``, ``local``, ``global`` or ``local+global``."""
-    @property
-    def tokens_in(self) -> int: ...
-    @property
-    def tokens_out(self) -> int: ...
-    @property
-    def multiply_adds(self) -> int:
-        """The multiply-adds of the whole block, as timm and the papers count them."""
-    @property
-    def multiply_adds_logits(self) -> int:
-        """The multiply-adds for logits: the last block is computed for its pooled rows only."""
+    kind: Final[str]
+    """``dense``, ``local``, ``global`` or ``local+global``."""
+    tokens_in: Final[int]
+    tokens_out: Final[int]
+    multiply_adds: Final[int]
+    """The multiply-adds of the whole block, as timm and the papers count them."""
+    multiply_adds_logits: Final[int]
+    """The multiply-adds for logits: the last block is computed for its pooled rows only."""
 
 class Plan:
     """The token counts and multiply-adds of a schedule for one image of a model.
@@ -190,31 +147,20 @@ class Plan:
     ``str(plan)`` is a table. Like in the papers, matching is not counted; it adds less than 1 %.
     """
 
-    @property
-    def blocks(self) -> list[PlannedBlock]: ...
-    @property
-    def window_order(self) -> list[int]:
-        """The patch at each place of window-major order. Empty if no step is local."""
-    @property
-    def multiply_adds_embed(self) -> int: ...
-    @property
-    def multiply_adds_head(self) -> int: ...
-    @property
-    def multiply_adds_dense(self) -> int: ...
-    @property
-    def multiply_adds_dense_logits(self) -> int: ...
-    @property
-    def multiply_adds(self) -> int:
-        """The multiply-adds of the whole forward, as timm and the papers count them."""
-    @property
-    def multiply_adds_logits(self) -> int:
-        """The multiply-adds that are needed for logits."""
-    @property
-    def tokens_dense(self) -> int: ...
-    @property
-    def tokens_out(self) -> int: ...
-    @property
-    def rule(self) -> MergeRule: ...
+    blocks: Final[list[PlannedBlock]]
+    window_order: Final[list[int]]
+    """The patch at each place of window-major order. Empty if no step is local."""
+    multiply_adds_embed: Final[int]
+    multiply_adds_head: Final[int]
+    multiply_adds_dense: Final[int]
+    multiply_adds_dense_logits: Final[int]
+    multiply_adds: Final[int]
+    """The multiply-adds of the whole forward, as timm and the papers count them."""
+    multiply_adds_logits: Final[int]
+    """The multiply-adds that are needed for logits."""
+    tokens_dense: Final[int]
+    tokens_out: Final[int]
+    rule: Final[MergeRule]
 
 class MergeRule:
     """How every merge step of a schedule decides which tokens merge.
@@ -229,10 +175,8 @@ class MergeRule:
     """
 
     def __init__(self, metric: str = "keys", score: str = "similarity") -> None: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def score(self) -> str: ...
+    metric: Final[str]
+    score: Final[str]
     def __hash__(self) -> int: ...
 
 class Schedule:
@@ -295,22 +239,17 @@ class Schedule:
         Other examples are ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5`` and
         ``tome:r=8/8/4``. Every name accepts ``proportional=false``.
         """
-    @property
-    def depth(self) -> int: ...
-    @property
-    def proportional(self) -> bool: ...
+    depth: Final[int]
+    proportional: Final[bool]
     def with_proportional(self, on: bool) -> Schedule: ...
-    @property
-    def rule(self) -> MergeRule: ...
+    rule: Final[MergeRule]
     def plan(self, config: Config) -> Plan:
         """Compute the plan of this schedule for a model.
 
-        A step removes fewer than r tokens if a window cannot give its share: a window of one patch
-        has no pair and gives none.
+        A step removes at most half of the tokens of a group, so it may remove fewer than r.
 
         Raises:
-            ValueError: the depths differ, or r is more than half of the image's patches. The
-                message names the size of the image.
+            ValueError: the depths differ, or r is more than half of the image's patches.
         """
     def to_dict(self) -> dict[str, Any]:
         """The schedule as lists, ints and bools, which JSON can hold."""
@@ -321,13 +260,7 @@ class Schedule:
     def __getitem__(self, block: int) -> tuple[Step, ...]: ...
 
 class ModuleTree:
-    """A record of a tree of modules: its parts and parameters, and that no part has hooks.
-
-    ``holds`` says whether the tree is still the same.
-
-    Args:
-        modules: the model, then all its parts. The model itself may have hooks and attributes.
-    """
+    """A record of a model and its parts, with which ``holds`` finds changes of the tree."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None: ...
     def holds(self) -> bool: ...
@@ -351,13 +284,10 @@ class VisionTransformer:
         self, weights: Sequence[tuple[str, Tensor]], check_finite: bool = True
     ) -> None: ...
     def named_parameters(self) -> list[tuple[str, Tensor]]: ...
-    @property
-    def config(self) -> Config: ...
-    @property
-    def plan(self) -> Plan: ...
+    config: Final[Config]
+    plan: Final[Plan]
     def freeze(self) -> None: ...
-    @property
-    def frozen(self) -> bool: ...
+    frozen: Final[bool]
     @property
     def cpu_path(self) -> str: ...
     @cpu_path.setter
@@ -412,42 +342,30 @@ class Preprocessing:
                 channels, or is empty.
             TypeError: another dtype.
         """
-    @property
-    def size(self) -> tuple[int, int]: ...
-    @property
-    def interpolation(self) -> str: ...
-    @property
-    def crop_pct(self) -> float: ...
-    @property
-    def crop_mode(self) -> str: ...
-    @property
-    def mean(self) -> tuple[float, ...]: ...
-    @property
-    def std(self) -> tuple[float, ...]: ...
-    @property
-    def known(self) -> bool:
-        """Whether mean and std are known. In ``model_info`` they are not if no file has them."""
+    size: Final[tuple[int, int]]
+    interpolation: Final[str]
+    crop_pct: Final[float]
+    crop_mode: Final[str]
+    mean: Final[tuple[float, ...]]
+    std: Final[tuple[float, ...]]
+    known: Final[bool]
+    """Whether mean and std are known. In ``model_info`` they are not if no file has them."""
 
 class ModelInfo:
     """What the files of a model say beside its weights."""
 
-    @property
-    def architecture(self) -> str:
-        """timm's name of the architecture, or ""."""
-    @property
-    def config(self) -> Config: ...
+    architecture: Final[str]
+    """timm's name of the architecture, or ""."""
+    config: Final[Config]
     @property
     def schedule(self) -> Schedule:
         """The exported schedule, or ``Schedule.dsm`` if there is none."""
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Its ``known`` is False if the files do not say how pictures were normalised."""
-    @property
-    def labels(self) -> list[str]:
-        """The names of the classes in their order. Empty if there are none."""
-    @property
-    def config_json(self) -> str:
-        """The text of config.json."""
+    preprocessing: Final[Preprocessing]
+    """Its ``known`` is False if the files do not say how pictures were normalised."""
+    labels: Final[list[str]]
+    """The names of the classes in their order. Empty if there are none."""
+    config_json: Final[str]
+    """The text of config.json."""
 
 def model_info(path: str) -> ModelInfo:
     """The C++ library's ``model_info``. Raises ValueError, which names the file and the fault."""
@@ -467,19 +385,14 @@ def load_with_info(
 class BuildInfo:
     """What the compiled part was built with, and how it runs here. ``str`` gives one line."""
 
-    @property
-    def version(self) -> str: ...
-    @property
-    def torch(self) -> str:
-        """The torch version that it was compiled against."""
-    @property
-    def cuda(self) -> str:
-        """The version of the CUDA compiler, or "" without CUDA kernels."""
-    @property
-    def compiler(self) -> str: ...
-    @property
-    def instruction_set(self) -> str:
-        """The CPU fast path's instructions on this processor: "AVX-512", "AVX2" or "baseline"."""
+    version: Final[str]
+    torch: Final[str]
+    """The torch version that it was compiled against."""
+    cuda: Final[str]
+    """The version of the CUDA compiler, or "" without CUDA kernels."""
+    compiler: Final[str]
+    instruction_set: Final[str]
+    """The CPU fast path's instructions on this processor: "AVX-512", "AVX2" or "baseline"."""
 
 def build_info() -> BuildInfo:
     """The versions, and the instruction set in use."""
