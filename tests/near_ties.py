@@ -26,7 +26,8 @@ def decision_margin(metric, r, prefix=0, windows=(), order=None):
         return least
     unit = torch.nn.functional.normalize(metric.double().cpu(), dim=-1)
     order = None if order is None else order.cpu()
-    for tokens, first_a, removed, _ in reference._groups(n, r, prefix, windows, order, "cpu"):
+    groups = reference.operators._groups(n, r, prefix, windows, order, "cpu")
+    for tokens, first_a, removed, _ in groups:
         if removed == 0:
             continue
         in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]

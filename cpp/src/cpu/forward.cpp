@@ -54,17 +54,7 @@ Attention Forward::project_all(const BlockWeights& block) {
   const int64_t c = config_.embed_dim, n = state_.count;
   const auto qkv = operands(ws_.qkv, 3 * c);
   norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, {.x = {}, .out = qkv});
-  return {
-      .queries = qkv,
-      .query_count = n,
-      .keys = qkv.at(0, c),
-      .values = qkv.at(0, 2 * c),
-      .key_rows = n,
-      .token_count = n,
-      .bias = state_.bias,
-      .images = images_,
-      .heads = config_.num_heads,
-      .dim = config_.head_dim()};
+  return attention_of(qkv, n);
 }
 
 // Projects keys and values of all tokens, and queries of the first `rows` tokens of each image.
@@ -82,9 +72,16 @@ Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
   norm_and_qkv(
       block, state_.tokens, images_ * rows, {0, divide_up(c, width)},
       {.x = {}, .out = q, .columns = c});
+  return attention_of(q, rows);
+}
+
+// Attention of these queries to the keys and values of all tokens in `ws_.qkv`.
+Attention Forward::attention_of(Rows queries, int64_t query_count) const {
+  const int64_t c = config_.embed_dim, n = state_.count;
+  const auto qkv = operands(ws_.qkv, 3 * c);
   return {
-      .queries = q,
-      .query_count = rows,
+      .queries = queries,
+      .query_count = query_count,
       .keys = qkv.at(0, c),
       .values = qkv.at(0, 2 * c),
       .key_rows = n,

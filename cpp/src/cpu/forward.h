@@ -33,6 +33,7 @@ class Forward {
   // Compute queries, keys and values of a block, and give the operands of its attention.
   Attention project_all(const BlockWeights& block);
   Attention project_rows(const BlockWeights& block, int64_t rows);
+  Attention attention_of(Rows queries, int64_t query_count) const;
   void norm_and_qkv(
       const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
       const Product& product);
