@@ -33,7 +33,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
     torch.manual_seed(0)  # the seed of every test is set later than a fixture of a module
     timm_model = create("vit_tiny_patch16_224", num_classes=20)
-    # Larger weights of patches, so that each picture has another answer, and a head that is not sure.
+    # Each picture gets another answer: the patches matter much, and the head is not sure.
     timm_model.patch_embed.proj.weight.data.mul_(20)
     timm_model.head.weight.data.normal_(std=0.3)
     dsm_ext.export(dsm_ext.from_timm(timm_model), folder, timm_model)
