@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import create
+from models import create, images_for
 from safetensors.torch import save_file
 from timm.layers import weight_init
 
@@ -79,6 +79,15 @@ def vit_tiny_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("vit_tiny") / "model.safetensors"
     save_file(create("vit_tiny_patch16_224").state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def deit_tiny_logits(deit_tiny):
+    """An image, and the logits that ``deit_tiny`` gives for it."""
+    torch.manual_seed(2)
+    images = images_for(deit_tiny, 1)
+    with torch.no_grad():
+        return images, deit_tiny(images)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import argparse
 import pytest
 import timm
 import torch
-from models import create, images_for
+from models import create
 from safetensors.torch import save_file
 from tolerance import assert_close
 
@@ -27,12 +27,9 @@ def averaged():
     return create(NAME)
 
 
-@pytest.fixture(scope="module")
-def logits(deit_tiny):
-    torch.manual_seed(2)
-    images = images_for(deit_tiny, 1)
-    with torch.no_grad():
-        return images, deit_tiny(images)
+@pytest.fixture
+def logits(deit_tiny_logits):
+    return deit_tiny_logits
 
 
 def under(prefix, state):

@@ -32,6 +32,11 @@ def test_environment_chooses_the_path(monkeypatch):
     model = from_timm(small(), "dense")
     assert model.cpu_path == "aten"
     assert copy.deepcopy(model).cpu_path == "aten"
+    model.cpu_path = "fast"
+    model.cpu_path = "reference"  # the older name of "aten"
+    assert model.cpu_path == "aten"
+    monkeypatch.setenv("DSM_EXT_CPU", "reference")
+    assert from_timm(small(), "dense").cpu_path == "aten"
     with pytest.raises(ValueError, match="cpu_path to be fast or aten, got quick"):
         model.cpu_path = "quick"
     monkeypatch.setenv("DSM_EXT_CPU", "quick")

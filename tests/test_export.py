@@ -110,6 +110,12 @@ def change(folder, **fields):
         ({"schedule__blocks": [[{"local": 1}], [], [], []]}, "there is no 'window'"),
         ({"schedule__blocks": [[{"global": -1}], [], [], []]}, "'global' is no count"),
         ({"schedule__blocks": [1, [], [], []]}, "no list of steps"),
+        ({"schedule__rule": []}, "there is no 'metric'"),
+        ({"schedule__rule": {"metric": "keys", "score": 1}}, "metric or score that is no"),
+        (
+            {"schedule__rule": {"metric": "keys", "score": "size"}},
+            "score to be similarity, got size",
+        ),
     ],
 )
 def test_bad_configs_are_named(folder, fields, fault):

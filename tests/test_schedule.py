@@ -7,7 +7,7 @@ import pickle
 import pytest
 import timm
 
-from dsm_ext import Config, Global, Local, Schedule
+from dsm_ext import Config, Global, Local, MergeRule, Schedule
 from dsm_ext.timm_features import config_of
 
 DEIT_S = Config(embed_dim=384, num_heads=6, mlp_dim=1536)
@@ -130,6 +130,21 @@ def test_bad_lists():
         Schedule.from_dict({"blocks": [[{"r": 8}]], "proportional": True})
     with pytest.raises(ValueError, match="what to_dict gives"):
         Schedule.from_dict({"blocks": []})
+
+
+def test_a_rule_belongs_to_a_schedule_its_plan_and_its_dictionary():
+    schedule = Schedule([None, Global(8)], rule=MergeRule(metric="keys", score="similarity"))
+    assert schedule == Schedule([None, Global(8)])
+    assert schedule.rule == schedule.plan(Config(depth=2)).rule == MergeRule()
+    written = schedule.to_dict() | {"rule": {"metric": "keys", "score": "similarity"}}
+    assert Schedule.from_dict(written) == schedule
+    with pytest.raises(ValueError, match="expected score to be similarity, got size"):
+        MergeRule(score="size")
+    with pytest.raises(ValueError, match="expected metric to be keys, got values"):
+        Schedule.from_dict(written | {"rule": {"metric": "values", "score": "similarity"}})
+    for rule in ({"metric": "keys"}, "keys", None):
+        with pytest.raises(ValueError, match="what to_dict gives"):
+            Schedule.from_dict(written | {"rule": rule})
 
 
 def test_what_does_not_fit_the_model():

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from models import images_for
 from tolerance import assert_close
 
 import dsm_ext
@@ -20,12 +19,9 @@ def model(deit_tiny):
     return deit_tiny
 
 
-@pytest.fixture(scope="module")
-def logits(deit_tiny):
-    torch.manual_seed(2)
-    images = images_for(deit_tiny, 1)
-    with torch.no_grad():
-        return images, deit_tiny(images)
+@pytest.fixture
+def logits(deit_tiny_logits):
+    return deit_tiny_logits
 
 
 def test_wrappers_are_taken_off(model, logits):

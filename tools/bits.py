@@ -98,7 +98,7 @@ def combinations() -> Iterator[tuple[str, str]]:
             mine = {name: tensor.to(dtype) for name, tensor in weights.items()}
             model = dsm_ext.VisionTransformer(config, "dense", mine)
             if path == "aten":
-                set_aten(model)
+                model.cpu_path = "aten"
             for schedule in schedules_of(config):
                 model.schedule = schedule
                 batches = (1, 4) if kind == "tiny" else (1, 3, 11)
@@ -109,10 +109,6 @@ def combinations() -> Iterator[tuple[str, str]]:
                     images = torch.randn(shape, generator=random).to(dtype)
                     name = f"{kind} {dtype} {path} {schedule} batch {batch} threads {threads}"
                     yield name, digest(tensors_of(model, images))
-
-
-def set_aten(model: dsm_ext.VisionTransformer) -> None:
-    model.cpu_path = "aten"
 
 
 def main() -> int:

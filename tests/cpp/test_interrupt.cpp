@@ -54,6 +54,6 @@ TEST_P(Interrupt, EndsACallWhereTheCheckThrows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Paths, Interrupt, testing::Values(dsm_ext::CpuPath::fast, dsm_ext::CpuPath::reference));
+    Paths, Interrupt, testing::Values(dsm_ext::CpuPath::fast, dsm_ext::CpuPath::aten));
 
 }  // namespace

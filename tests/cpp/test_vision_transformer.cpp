@@ -58,6 +58,7 @@ TEST(VisionTransformer, GivesFeaturesAndLogitsOfOnePass) {
   const auto outputs = model->forward_with_features(images);
   EXPECT_LT(difference(outputs.logits, model->forward(images)), 1e-5);
   EXPECT_TRUE(at::equal(outputs.features, model->forward_features(images)));
+  EXPECT_TRUE(at::equal(outputs.source, model->trace(images).source));
   EXPECT_TRUE(at::equal(outputs.pooled, outputs.features.select(1, 0)));
   EXPECT_LT(difference(model->forward_head(outputs.features), outputs.logits), 1e-5);
   EXPECT_TRUE(
@@ -179,7 +180,7 @@ TEST(VisionTransformer, TakesEveryFeature) {
   for (const auto size : {56, 40}) {
     const auto images = at::randn({3, 3, size, size});
     const auto expected = model->forward(images);
-    model->set_cpu_path(dsm_ext::CpuPath::reference);
+    model->set_cpu_path(dsm_ext::CpuPath::aten);
     EXPECT_LT(difference(model->forward(images), expected), 1e-5);
     model->set_cpu_path(dsm_ext::CpuPath::fast);
   }

@@ -6,6 +6,7 @@ environment variable DSM_EXT_BUILD_DIR can name another build folder.
 
 import importlib.util
 import os
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ def load() -> ModuleType:
     import dsm_ext  # noqa: F401
 
     build = _ROOT / os.environ.get("DSM_EXT_BUILD_DIR", "build/cmake")
-    for file in sorted((build / "tools" / "cpu_parts").glob("_cpu_parts*.so")):
+    for file in sorted((build / "tools" / "cpu_parts").glob(f"_cpu_parts{EXTENSION_SUFFIXES[0]}")):
         spec = importlib.util.spec_from_file_location("_cpu_parts", file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,3 @@
-
 #include "aten/attention.h"
 #include "aten/block.h"
 #include "aten/mlp.h"

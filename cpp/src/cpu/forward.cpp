@@ -53,7 +53,7 @@ void Forward::block(int64_t i, int64_t rows) {
 Attention Forward::project_all(const BlockWeights& block) {
   const int64_t c = config_.embed_dim, n = state_.count;
   const auto qkv = operands(ws_.qkv, 3 * c);
-  norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, {.x = {}, .out = qkv});
+  norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, qkv, 3 * c);
   return attention_of(qkv, n);
 }
 
@@ -63,15 +63,12 @@ Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
   const int64_t c = config_.embed_dim, n = state_.count;
   const int64_t width = weights_.kernel.tile_columns;
   const auto qkv = operands(ws_.qkv, 3 * c), q = operands(ws_.pooled_q, c);
-  norm_and_qkv(
-      block, state_.tokens, images_ * n, {c / width, block.qkv.count()}, {.x = {}, .out = qkv});
+  norm_and_qkv(block, state_.tokens, images_ * n, {c / width, block.qkv.count()}, qkv, 3 * c);
   for (int64_t image = 0; image < images_; ++image) {
     std::copy_n(state_.tokens + image * n * c, rows * c, next_.tokens + image * rows * c);
   }
   std::swap(state_.tokens, next_.tokens);
-  norm_and_qkv(
-      block, state_.tokens, images_ * rows, {0, divide_up(c, width)},
-      {.x = {}, .out = q, .columns = c});
+  norm_and_qkv(block, state_.tokens, images_ * rows, {0, divide_up(c, width)}, q, c);
   return attention_of(q, rows);
 }
 
@@ -92,21 +89,18 @@ Attention Forward::attention_of(Rows queries, int64_t query_count) const {
       .dim = config_.head_dim()};
 }
 
-// Computes norm1, then some panels of the QKV product.
-// product: `out` says where the rows go; this function sets `x`.
+// Computes norm1 of the tokens, then some panels of the QKV product.
+// out: [rows, columns]; outputs of the product from `columns` on are not written.
 void Forward::norm_and_qkv(
-    const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
-    const Product& product) {
+    const BlockWeights& block, const float* tokens, int64_t rows, Range panels, Rows out,
+    int64_t columns) {
   const int64_t c = config_.embed_dim;
   const auto norm1 = [&](const Piece& piece) {
     normalize(block.norm1, tokens + piece.row * c, c, piece.rows, piece.normed);
   };
   const auto qkv = [&](const Piece& piece) {
-    auto own = product;
-    own.x = piece.normed;
-    own.out = product.out.at(piece.row);
     multiply(
-        own, piece.rows, block.qkv,
+        {.x = piece.normed, .out = out.at(piece.row), .columns = columns}, piece.rows, block.qkv,
         {panels.begin + piece.panels.begin, panels.begin + piece.panels.end}, tile(piece));
   };
   chain(rows, {{Stage::norm1, 0, norm1}, {Stage::qkv, panels.end - panels.begin, qkv}});

@@ -35,8 +35,8 @@ class Forward {
   Attention project_rows(const BlockWeights& block, int64_t rows);
   Attention attention_of(Rows queries, int64_t query_count) const;
   void norm_and_qkv(
-      const BlockWeights& block, const float* tokens, int64_t rows, Range panels,
-      const Product& product);
+      const BlockWeights& block, const float* tokens, int64_t rows, Range panels, Rows out,
+      int64_t columns);
   void normalize_heads(const Norm& norm, Rows x, int64_t rows);
   void add_projection(const BlockWeights& block, Rows attended, int64_t rows);
   void add_mlp(const BlockWeights& block, int64_t rows, bool merges);

@@ -1,7 +1,7 @@
-
 #include "cpu/forward.h"
 
 #include <utility>
+
 #include "cpu/kernels/key_metric.h"
 #include "ops/cpu/member_rows.h"
 

@@ -1,8 +1,8 @@
 #include "model/stage_timer.h"
 
-#include <algorithm>
-
 #include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
 
 #include "cuda/occupy_stream.h"
 

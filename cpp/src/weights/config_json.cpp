@@ -76,9 +76,9 @@ MergeRule rule_from(const std::string& path, const Json& schedule) {
     return {};
   }
   const auto& value = field(path, schedule, "rule");
-  check_keys(path, "rule", value, {"metric", "score"});
   const auto& metric = field(path, value, "metric");
   const auto& score = field(path, value, "score");
+  check_keys(path, "rule", value, {"metric", "score"});
   if (!metric.is_string() || !score.is_string()) {
     fail(path, "the rule of its schedule has a metric or score that is no string");
   }
