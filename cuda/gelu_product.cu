@@ -96,9 +96,10 @@ void run(
   arguments.hw_info.sm_count = attribute(cudaDevAttrMultiProcessorCount);
   TORCH_INTERNAL_ASSERT(Gemm::get_workspace_size(arguments) == 0);
   check(Gemm::can_implement(arguments), "can_implement");
+  const auto stream = c10::cuda::getCurrentCUDAStream();
   Gemm gemm;
-  check(gemm.initialize(arguments), "initialize");
-  check(gemm.run(c10::cuda::getCurrentCUDAStream()), "run");
+  check(gemm.initialize(arguments, nullptr, stream), "initialize");
+  check(gemm.run(stream), "run");
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
