@@ -28,6 +28,7 @@ struct Block {
   struct Warp {
     Barrier barrier{kWarp};
     double values[kWarp] = {};
+    uint32_t words[kWarp][6] = {};
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)
@@ -86,6 +87,7 @@ inline void wait_for_others(Barrier& barrier) {
 #define __device__
 #define __host__
 #define __shared__ static
+#define __launch_bounds__(...)
 #define threadIdx cuda_on_cpu::thread->thread
 #define blockIdx cuda_on_cpu::thread->block
 #define blockDim cuda_on_cpu::thread->threads
@@ -109,6 +111,18 @@ T __shfl_xor_sync(unsigned, T value, int other) {
   const T theirs = static_cast<T>(warp.values[lane ^ static_cast<unsigned>(other)]);
   cuda_on_cpu::wait_for_others(warp.barrier);
   return theirs;
+}
+
+inline bool __any_sync(unsigned, bool value) {
+  bool any = false;
+  auto& warp = *cuda_on_cpu::thread->shared->warps[threadIdx.x / cuda_on_cpu::kWarp];
+  warp.values[threadIdx.x % cuda_on_cpu::kWarp] = value;
+  cuda_on_cpu::wait_for_others(warp.barrier);
+  for (const double other : warp.values) {
+    any = any || other != 0;
+  }
+  cuda_on_cpu::wait_for_others(warp.barrier);
+  return any;
 }
 
 inline void atomicMax(unsigned long long* at, unsigned long long value) {
