@@ -28,6 +28,7 @@ struct Block {
   struct Warp {
     Barrier barrier{kWarp};
     uint64_t values[kWarp] = {};  // the bytes of each lane's value
+    uint32_t words[kWarp][6] = {};
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)
@@ -134,6 +135,8 @@ inline unsigned __ballot_sync(unsigned, bool is) {
     return lanes;
   });
 }
+
+inline bool __any_sync(unsigned lanes, bool is) { return __ballot_sync(lanes, is) != 0; }
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 

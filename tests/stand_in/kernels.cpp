@@ -7,7 +7,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "cuda_on_cpu.h"
+#include "tensor_core_on_cpu.h"
+
+// The kernels come after the functions that they call.
+#include "attention_kernel.cuh"
 #include "match_kernel.cuh"
 #include "merge_kernel.cuh"
 #include "norm_kernel.cuh"
@@ -60,12 +63,29 @@ Work launch_for(const std::string& type, const Launch& launch) {
   return work;
 }
 
+template <bool kBfloat16, int kDim>
+Work attention_for(const Launch& launch) {
+  const auto name = std::string(" dsm_ext::cuda::attention_kernel_impl<") +
+                    (kBfloat16 ? "true, " : "false, ") + std::to_string(kDim) + ", ";
+  return launch.kernel.find(name) != std::string::npos
+             ? launch_of(&dsm_ext::cuda::attention_kernel_impl<kBfloat16, kDim>, launch)
+             : Work();
+}
+
+template <int kDim>
+Work attention_of_width(const Launch& launch) {
+  auto work = attention_for<true, kDim>(launch);
+  return work ? work : attention_for<false, kDim>(launch);
+}
+
 const bool given = [] {
   stand_in::set_launcher([](const Launch& launch) {
     if (launch.kernel.find("spin_kernel") != std::string::npos) {
       return Work([] {});  // this kernel of ATen only waits
     }
-    auto work = launch_for<float>("float", launch);
+    auto work = attention_of_width<32>(launch);
+    work = work ? work : attention_of_width<64>(launch);
+    work = work ? work : launch_for<float>("float", launch);
     work = work ? work : launch_for<at::Half>("c10::Half", launch);
     return work ? work : launch_for<at::BFloat16>("c10::BFloat16", launch);
   });

@@ -55,6 +55,30 @@ at::Tensor composed_linear(
 
 }  // namespace
 
+at::Tensor composed_attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const MaybeTensor& bias) {
+  MaybeTensor mask;
+  if (bias) {
+    mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+  }
+  at::Tensor attended;  // [B, H, rows, D]
+  if (mask && q.is_cuda() && q.size(3) % 8 == 0) {
+    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. This
+    // kernel makes none.
+    attended = std::get<0>(
+        at::_scaled_dot_product_efficient_attention(q, k, v, mask, /*compute_log_sumexp=*/false));
+  } else {
+    attended = at::scaled_dot_product_attention(q, k, v, mask);
+  }
+  return attended.transpose(1, 2).flatten(2);
+}
+
+at::Tensor attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const MaybeTensor& bias) {
+  static const auto op = find("dsm_ext::_attend", &composed_attend);
+  return op.call(q, k, v, bias);
+}
+
 at::Tensor normalize(const at::Tensor& x, const NormParameters& norm) {
   static const auto op = find("dsm_ext::_norm", &composed_norm);
   return op.call(x, norm.weight, maybe(norm.bias), norm.eps, norm.rms);
@@ -105,6 +129,7 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
       "_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order, "
       "str metric='keys', str score='similarity') -> Tensor");
   m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, str? gelu) -> Tensor");
+  m.def("_attend(Tensor q, Tensor k, Tensor v, Tensor? bias) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
@@ -112,6 +137,7 @@ TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
   m.impl("_merge_norm", &composed_merge_norm);
   m.impl("_match_keys", &composed_match_keys);
   m.impl("_linear", &composed_linear);
+  m.impl("_attend", &composed_attend);
 }
 
 }  // namespace dsm_ext

@@ -63,6 +63,21 @@ at::Tensor linear(
 at::Tensor linear_gelu(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool tanh);
 
+/// Attention: softmax(q k^T / sqrt(D) + bias) v.
+/// \param q     [B, H, rows, D].
+/// \param k, v  [B, H, N, D].
+/// \param bias  [B, 1, 1, N], or none. Torch copies it unless its rows begin at multiples of 8
+///              elements.
+/// \return      [B, rows, H * D]: the heads side by side.
+at::Tensor attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& bias);
+
+/// `attend` by ATen's operators, for shapes that the kernel does not take.
+at::Tensor composed_attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& bias);
+
 /// The logarithms of sizes [B, N], padded as attention's kernels read them.
 /// \return  [B, padded_bias(N)]; the padding is zero.
 at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype);
