@@ -9,8 +9,6 @@
 // tests/cpp/tensor_core_on_cpu.h has the same functions for the CPU; the file that is included
 // first counts.
 
-#define DSM_EXT_UNROLL _Pragma("unroll")
-
 namespace dsm_ext::cuda {
 
 __device__ inline uint32_t shared_address(const void* shared) {

@@ -11,8 +11,6 @@
 // The functions of cuda/tensor_core.cuh, for kernels that run on the CPU. An address of shared
 // memory is an offset. A copy happens at once, so that a missing wait is not found.
 
-#define DSM_EXT_UNROLL
-
 namespace dsm_ext::cuda {
 
 inline char* in_shared(uint32_t address) {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "match_kernel.cuh"
 #include "merge_kernel.cuh"
 #include "norm_kernel.cuh"
+#include "row_shape.h"
 #include "runtime.h"
 #include "unmerge_kernel.cuh"
 
@@ -42,14 +44,23 @@ Work launch_for(const std::string& type, const Launch& launch) {
            std::string::npos;
   };
   using namespace dsm_ext::cuda;
-  return is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
-         : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
-         : is("merge", ", 1") ? launch_of(&merge_kernel_impl<T, 1>, launch)
-         : is("merge", ", 4") ? launch_of(&merge_kernel_impl<T, 4>, launch)
-         : is("norm", ", 1")  ? launch_of(&norm_kernel_impl<T, 1>, launch)
-         : is("norm", ", 4")  ? launch_of(&norm_kernel_impl<T, 4>, launch)
-         : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
-                              : Work();
+  Work work = is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
+              : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
+              : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
+                                   : Work();
+  // The channels for which with_row_shape chooses each of its kernels, and 1 for those of any
+  // other.
+  for (const int64_t channels : {1, 256, 384, 512, 768, 1024}) {
+    with_row_shape(channels, [&]<int kPack, int kSteps>() {
+      const auto arguments = ", " + std::to_string(kPack) + ", " + std::to_string(kSteps);
+      if (is("merge", arguments)) {
+        work = launch_of(&merge_kernel_impl<T, kPack, kSteps>, launch);
+      } else if (is("norm", arguments)) {
+        work = launch_of(&norm_kernel_impl<T, kPack, kSteps>, launch);
+      }
+    });
+  }
+  return work;
 }
 
 template <bool kBfloat16, int kDim>

@@ -48,9 +48,9 @@ at::Tensor composed_match_keys(
 
 at::Tensor composed_linear(
     const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
-    const MaybeTensor& addend, bool gelu_tanh) {
+    const MaybeTensor& addend, std::optional<std::string_view> gelu) {
   auto out = at::linear(input, weight, bias);
-  return gelu_tanh ? at::gelu_(out, "tanh") : addend ? out.add_(*addend) : out;
+  return gelu ? at::gelu_(out, *gelu) : addend ? out.add_(*addend) : out;
 }
 
 }  // namespace
@@ -102,9 +102,15 @@ at::Tensor match_keys(
 
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-    const at::Tensor& addend, bool gelu_tanh) {
+    const at::Tensor& addend) {
   static const auto op = find("dsm_ext::_linear", &composed_linear);
-  return op.call(input, weight, maybe(bias), maybe(addend), gelu_tanh);
+  return op.call(input, weight, maybe(bias), maybe(addend), std::nullopt);
+}
+
+at::Tensor linear_gelu(
+    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool tanh) {
+  static const auto op = find("dsm_ext::_linear", &composed_linear);
+  return op.call(input, weight, maybe(bias), std::nullopt, tanh ? "tanh" : "none");
 }
 
 at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype) {
@@ -122,9 +128,7 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
   m.def(
       "_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order, "
       "str metric='keys', str score='similarity') -> Tensor");
-  m.def(
-      "_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, bool gelu_tanh) -> "
-      "Tensor");
+  m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, str? gelu) -> Tensor");
   m.def("_attend(Tensor q, Tensor k, Tensor v, Tensor? bias) -> Tensor");
 }
 
