@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import dsm_ext  # noqa: F401, registers the operator
+
 attend = torch.ops.dsm_ext._attend
 
 

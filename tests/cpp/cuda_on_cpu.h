@@ -27,8 +27,8 @@ constexpr unsigned kWarp = 32;
 struct Block {
   struct Warp {
     Barrier barrier{kWarp};
-    uint64_t values[kWarp] = {};  // the bytes of each lane's value
-    uint32_t words[kWarp][6] = {};
+    uint64_t values[kWarp] = {};    // the bytes of each lane's value
+    uint32_t words[kWarp][6] = {};  // of a product
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)

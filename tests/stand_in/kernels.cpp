@@ -72,10 +72,13 @@ Work attention_for(const Launch& launch) {
              : Work();
 }
 
-template <int kDim>
-Work attention_of_width(const Launch& launch) {
-  auto work = attention_for<true, kDim>(launch);
-  return work ? work : attention_for<false, kDim>(launch);
+template <int... kDims>
+Work attention(const Launch& launch) {
+  Work work;
+  const auto try_one = [&](const auto& make) { work = work ? work : make(launch); };
+  (try_one(&attention_for<true, kDims>), ...);
+  (try_one(&attention_for<false, kDims>), ...);
+  return work;
 }
 
 const bool given = [] {
@@ -83,8 +86,7 @@ const bool given = [] {
     if (launch.kernel.find("spin_kernel") != std::string::npos) {
       return Work([] {});  // this kernel of ATen only waits
     }
-    auto work = attention_of_width<32>(launch);
-    work = work ? work : attention_of_width<64>(launch);
+    auto work = attention<32, 64, 80, 96, 128>(launch);
     work = work ? work : launch_for<float>("float", launch);
     work = work ? work : launch_for<at::Half>("c10::Half", launch);
     return work ? work : launch_for<at::BFloat16>("c10::BFloat16", launch);
