@@ -53,6 +53,13 @@ at::Tensor composed_linear(
   return gelu ? at::gelu_(out, *gelu) : addend ? out.add_(*addend) : out;
 }
 
+// Whether rows begin at multiples of 16 bytes, as torch's efficient attention needs it.
+bool aligned(const at::Tensor& x) {
+  const auto bytes = [&](int64_t elements) { return elements * x.element_size(); };
+  return x.stride(3) == 1 && bytes(x.stride(0)) % 16 == 0 && bytes(x.stride(1)) % 16 == 0 &&
+         bytes(x.stride(2)) % 16 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
 }  // namespace
 
 at::Tensor composed_attend(
@@ -62,7 +69,8 @@ at::Tensor composed_attend(
     mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
   }
   at::Tensor attended;  // [B, H, rows, D]
-  if (mask && q.is_cuda() && q.size(3) % 8 == 0) {
+  if (mask && q.is_cuda() && q.size(3) % 8 == 0 && aligned(q) && aligned(k) && aligned(v) &&
+      aligned(*bias)) {
     // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. This
     // kernel makes none.
     attended = std::get<0>(
