@@ -15,11 +15,11 @@
 namespace dsm_ext {
 namespace {
 
-template <typename T, int kThreads>
+template <typename T, int kShare>
 void launch(
     const cuda::Keys<T>& keys, int64_t images, int64_t tokens, int64_t prefix, bool global,
     const int32_t* order, const cuda::Groups& groups, MergeScore score, int32_t* destination) {
-  const auto kernel = &cuda::match_kernel_impl<T, kThreads>;
+  const auto kernel = &cuda::match_kernel_impl<T, kShare>;
   const int64_t largest = cuda::largest_group(groups);
   const int64_t blocks = images * groups.count;
   const int64_t rows = cuda::match_row_bytes(largest, keys.channels);
@@ -33,7 +33,7 @@ void launch(
   }
   cuda::allow_shared("match", kernel, shared);
   const auto stream = c10::cuda::getCurrentCUDAStream();
-  kernel<<<static_cast<unsigned>(blocks), kThreads, shared, stream>>>(
+  kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads<kShare>, shared, stream>>>(
       keys, order, groups, tokens, prefix, global, score,
       spill.defined() ? static_cast<float*>(spill.mutable_data_ptr()) : nullptr,
       rows / static_cast<int64_t>(sizeof(float)), destination);
@@ -72,11 +72,8 @@ at::Tensor match_heads(
           .heads = static_cast<int32_t>(keys.size(1)),
           .channels = static_cast<int32_t>(keys.size(3)),
           .packed = packed};
-      // With 512 threads, one block fills a multiprocessor. So they pay while there are fewer
-      // blocks.
-      const bool wide = cuda::largest_group(groups) > 64 &&
-                        images * groups.count <= cuda::attribute(cudaDevAttrMultiProcessorCount);
-      const auto launch_groups = wide ? &launch<scalar_t, 512> : &launch<scalar_t, 256>;
+      const auto launch_groups =
+          cuda::largest_group(groups) <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
       launch_groups(
           strided, images, tokens, prefix, windows.empty(),
           places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, score,

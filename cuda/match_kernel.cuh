@@ -10,7 +10,7 @@
 // Bipartite soft matching on a GPU (ToMe, arXiv 2210.09461, section 3). A block of threads matches
 // one group, which is an image or one window of an image, and writes its destinations alone.
 //
-// The threads of a block take the means of the keys over the heads, write them to shared memory
+// The threads of the block take the means of the keys over the heads, write them to shared memory
 // and give them unit length. Then they propose a partner for each token of A, and select the pairs
 // that merge. Results do not depend on the order in which threads run.
 //
@@ -42,9 +42,10 @@ constexpr int64_t match_shared_bytes(int64_t tokens) {
          padded_entries(tokens) * static_cast<int64_t>(sizeof(int));
 }
 
-/// \tparam kThreads  Threads of a block.
-template <typename T, int kThreads>
-__global__ void __launch_bounds__(kThreads) match_kernel_impl(
+/// \tparam kShare  Rows of A, and of B, that a thread has at a time: 2 for groups of up to 64
+///                 tokens.
+template <typename T, int kShare>
+__global__ void __launch_bounds__(kMatchThreads<kShare>) match_kernel_impl(
     const Keys<T> keys,
     const int32_t* __restrict__ order,  // [N - P] or null
     const Groups groups, int64_t tokens, int64_t prefix, bool global, MergeScore score,
@@ -52,6 +53,7 @@ __global__ void __launch_bounds__(kThreads) match_kernel_impl(
     int64_t spill_stride,
     int32_t* __restrict__ destination) {  // [B, N]
   DSM_EXT_DYNAMIC_SHARED(float, held);
+  constexpr int kThreads = kMatchThreads<kShare>;
   const int64_t image = blockIdx.x / groups.count;
   const int which = static_cast<int>(blockIdx.x % groups.count);
   const GroupShape group = groups.held[which];
@@ -93,14 +95,11 @@ __global__ void __launch_bounds__(kThreads) match_kernel_impl(
     write_means<1, kThreads>(keys, n, token_at, row_at);
   }
   __syncthreads();
-  for (int i = thread; i < state.a_count; i += kThreads) {
-    state.best[i] = proposal(-INFINITY, 0);
-  }
   for (int i = thread; i < n; i += kThreads) {
     state.usable[i] = to_unit_length(state.rows + i * state.stride, keys.channels);
   }
   __syncthreads();
-  propose<kThreads>(state, keys.channels);
+  propose<kShare>(state, keys.channels);
   __syncthreads();
   select<kThreads>(state, group.r, score);
   __syncthreads();

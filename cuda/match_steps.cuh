@@ -6,7 +6,6 @@
 
 #include "dsm_ext/merge_rule.h"
 #include "rows.cuh"
-#include "tensor_core.cuh"
 
 // The steps of matching one group, each done by all threads of a block together: unit rows,
 // propose, select. The caller puts a barrier between two steps. match_kernel.cuh says what they
@@ -16,7 +15,12 @@ namespace dsm_ext::cuda {
 
 constexpr int kChannels = 4;     // channels that a thread reads at once
 constexpr int kHeadsAtOnce = 8;  // heads that a thread reads before it waits for memory
-constexpr int kTilesOfB = 7;     // tiles of 8 columns that a warp computes at once
+constexpr int kStepOfB = 16;     // a thread's rows of B lie this far apart
+
+/// Threads of a block. A small group gives a thread fewer pairs, and takes fewer threads.
+/// \tparam kShare  Rows of A, and of B, that a thread has at a time.
+template <int kShare>
+constexpr int kMatchThreads = kShare <= 2 ? 256 : 512;
 
 /// Entries to allocate for `count` values. The compiler reads some arrays four values at a time,
 /// and then also reads values behind the last one.
@@ -43,11 +47,11 @@ struct MatchState {
   int* usable;               // [A + B]: whether the row has a direction
 };
 
-/// Floats between the starts of two rows. 8 rows of 8 neighbouring channels, which a warp reads
-/// together, then lie in different banks of shared memory.
+/// Floats between the starts of two rows. Neighbouring channels of eight rows then lie in different
+/// banks of shared memory.
 __host__ __device__ constexpr int64_t match_row_stride(int64_t channels) {
-  const int64_t padded = (channels + 7) / 8 * 8;
-  return padded % 16 == 0 ? padded + 8 : padded;
+  const int64_t padded = (channels + kChannels - 1) / kChannels * kChannels;
+  return padded % 8 == 0 ? padded + kChannels : padded;
 }
 
 // A proposal packs a similarity and the index of a token of B into one integer. The larger of two
@@ -120,7 +124,7 @@ __device__ inline bool to_unit_length(float* row, int channels) {
     row[d] = 0;
   }
   double sums[kChannels] = {};  // independent, so that one sum does not wait for another
-  for (int d = 0; d < channels; d += kChannels) {
+  for (int d = 0; d < stride; d += kChannels) {
     const auto values = pack<kChannels>(row + d);
     for (int k = 0; k < kChannels; ++k) {
       sums[k] += static_cast<double>(values.at[k]) * values.at[k];
@@ -129,7 +133,7 @@ __device__ inline bool to_unit_length(float* row, int channels) {
   const double squares = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   const bool usable = squares > 0 && isfinite(squares);
   const double scale = usable ? 1 / sqrt(squares) : 0;
-  for (int d = 0; d < channels; d += kChannels) {
+  for (int d = 0; d < stride; d += kChannels) {
     auto& values = pack<kChannels>(row + d);
     for (int k = 0; k < kChannels; ++k) {
       values.at[k] = usable ? static_cast<float>(values.at[k] * scale) : 0.f;
@@ -138,89 +142,67 @@ __device__ inline bool to_unit_length(float* row, int channels) {
   return usable;
 }
 
-/// A float32 as the sum of two TF32 values, exact to 2^-23 of it.
-struct Split {
-  __device__ explicit Split(float x)
-      : high(rounded_to_tf32(x)), low(rounded_to_tf32(x - tf32_of(high))) {}
-
-  uint32_t high, low;
-};
-
-/// Finds the best proposal of every token of A. `best` must hold proposals of similarity minus
-/// infinity, which stay where a row has no direction.
+/// Finds the best proposal of every token of A. It is of similarity minus infinity when the token
+/// or all of B have no direction.
 ///
-/// A warp computes the similarities of 16 rows of A with 8 * kTilesOfB of B on tensor cores. Each
-/// value is split into two of TF32, and three of the four products are summed: the fourth is below
-/// float32's rounding. The products of 8 channels are summed by themselves, and these sums are
-/// added in float32. So the result is about as exact as a sum in float32, and equal rows have equal
-/// similarities.
-/// \tparam kThreads  Threads of the block.
-template <int kThreads>
+/// The block computes a tile of similarities at a time, and a thread kShare x kShare of them in
+/// registers. One thread sums a similarity over the channels in their order, so equal rows have
+/// equal similarities. The kStepOfB threads that share their rows of A are neighbours in a warp,
+/// and no other thread has these rows.
+template <int kShare>
 __device__ inline void propose(const MatchState& state, int channels) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int r = lane / 4, t = lane % 4;
+  constexpr int kStepOfA = kMatchThreads<kShare> / kStepOfB;
+  constexpr int kTileOfA = kStepOfA * kShare, kTileOfB = kStepOfB * kShare;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int own_a = thread / kStepOfB, own_b = thread % kStepOfB;
   const int a_count = state.a_count, b_count = state.b_count;
-  const int tiles = (a_count + 15) / 16;
-  const int parts = (b_count + 8 * kTilesOfB - 1) / (8 * kTilesOfB);
-  // A row beyond the last is the last row again, and its result is dropped.
-  const auto row_of = [&](int i, int count) {
-    return state.rows + (i < count ? i : count - 1) * state.stride;
-  };
-  for (int share = warp; share < tiles * parts; share += kThreads / 32) {
-    const int a0 = share % tiles * 16, b0 = share / tiles * 8 * kTilesOfB;
-    const float* upper = row_of(a0 + r, a_count) + 2 * t;
-    const float* lower = row_of(a0 + 8 + r, a_count) + 2 * t;
-    const float* b_rows = state.rows + a_count * state.stride + 2 * t;
-    int b_offsets[kTilesOfB];
-    float similarity[kTilesOfB][4] = {};
-    DSM_EXT_UNROLL
-    for (int tile = 0; tile < kTilesOfB; ++tile) {
-      const int j = b0 + 8 * tile + r;
-      b_offsets[tile] = (j < b_count ? j : b_count - 1) * static_cast<int>(state.stride);
+  for (int a0 = 0; a0 < a_count; a0 += kTileOfA) {
+    // A share beyond the last row computes the last row again, and its result is dropped.
+    const float *a_rows[kShare], *b_rows[kShare];
+    unsigned long long best[kShare];
+    for (int k = 0; k < kShare; ++k) {
+      const int i = a0 + own_a + k * kStepOfA;
+      a_rows[k] = state.rows + (i < a_count ? i : a_count - 1) * state.stride;
+      best[k] = proposal(-INFINITY, 0);
     }
-    for (int d = 0; d < channels; d += 8) {
-      // Of 8 channels, lane t has 2 t and 2 t + 1, which take the places of the columns t and t
-      // + 4.
-      const auto above = pack<2>(upper + d), below = pack<2>(lower + d);
-      const Split splits[4] = {
-          Split(above.at[0]), Split(below.at[0]), Split(above.at[1]), Split(below.at[1])};
-      const uint32_t high[4] = {splits[0].high, splits[1].high, splits[2].high, splits[3].high};
-      const uint32_t low[4] = {splits[0].low, splits[1].low, splits[2].low, splits[3].low};
-      DSM_EXT_UNROLL
-      for (int tile = 0; tile < kTilesOfB; ++tile) {
-        if (b0 + 8 * tile >= b_count) {
-          continue;
+    for (int b0 = 0; b0 < b_count; b0 += kTileOfB) {
+      for (int l = 0; l < kShare; ++l) {
+        const int j = b0 + own_b + l * kStepOfB;
+        b_rows[l] = state.rows + (a_count + (j < b_count ? j : b_count - 1)) * state.stride;
+      }
+      float similarity[kShare][kShare] = {};
+      for (int d = 0; d < channels; d += kChannels) {
+        Pack<float, kChannels> a[kShare], b[kShare];
+        for (int k = 0; k < kShare; ++k) {
+          a[k] = pack<kChannels>(a_rows[k] + d);
+          b[k] = pack<kChannels>(b_rows[k] + d);
         }
-        const auto b = pack<2>(b_rows + b_offsets[tile] + d);
-        const Split first(b.at[0]), second(b.at[1]);
-        float sum[4] = {};
-        multiply_add_tf32(sum, high, first.low, second.low);
-        multiply_add_tf32(sum, low, first.high, second.high);
-        multiply_add_tf32(sum, high, first.high, second.high);
-        for (int i = 0; i < 4; ++i) {
-          similarity[tile][i] += sum[i];
+        for (int c = 0; c < kChannels; ++c) {
+          for (int i = 0; i < kShare; ++i) {
+            for (int j = 0; j < kShare; ++j) {
+              similarity[i][j] += a[i].at[c] * b[j].at[c];
+            }
+          }
         }
       }
-    }
-    unsigned long long best[2] = {proposal(-INFINITY, 0), proposal(-INFINITY, 0)};
-    DSM_EXT_UNROLL
-    for (int tile = 0; tile < kTilesOfB; ++tile) {
-      for (int i = 0; i < 4; ++i) {
-        const int j = b0 + 8 * tile + 2 * t + i % 2;
+      for (int l = 0; l < kShare; ++l) {
+        const int j = b0 + own_b + l * kStepOfB;
         if (j < b_count && state.usable[a_count + j]) {
-          const auto other = proposal(similarity[tile][i], j);
-          best[i / 2] = other > best[i / 2] ? other : best[i / 2];
+          for (int k = 0; k < kShare; ++k) {
+            const auto other = proposal(similarity[k][l], j);
+            best[k] = other > best[k] ? other : best[k];
+          }
         }
       }
     }
-    for (int half = 0; half < 2; ++half) {
-      for (int other = 1; other <= 2; other *= 2) {
-        const auto theirs = __shfl_xor_sync(kAllLanes, best[half], other);
-        best[half] = theirs > best[half] ? theirs : best[half];
+    for (int k = 0; k < kShare; ++k) {
+      for (int other = kStepOfB / 2; other > 0; other /= 2) {
+        const auto theirs = __shfl_xor_sync(kAllLanes, best[k], other);
+        best[k] = theirs > best[k] ? theirs : best[k];
       }
-      const int i = a0 + 8 * half + r;
-      if (t == 0 && i < a_count && state.usable[i]) {
-        atomicMax(&state.best[i], best[half]);
+      const int i = a0 + own_a + k * kStepOfA;
+      if (own_b == 0 && i < a_count) {
+        state.best[i] = state.usable[i] ? best[k] : proposal(-INFINITY, 0);
       }
     }
   }

@@ -4,8 +4,6 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "dispatch.h"
 #include "fused.h"
 #include "launch.cuh"
@@ -19,13 +17,6 @@ namespace {
 template <typename T>
 T* data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
-}
-
-// The rows of a block: at least one for each warp, and more where there are enough rows for all
-// multiprocessors, because a block reads the destinations of a whole image.
-int64_t merge_share(int64_t rows) {
-  const int64_t warps = 64 * cuda::attribute(cudaDevAttrMultiProcessorCount);
-  return cuda::kRowWarps * std::clamp<int64_t>(rows / warps, 1, 8);
 }
 
 /// \param size  Undefined when every token stands for one patch.
@@ -49,8 +40,6 @@ FusedMerge merge_rows(
     return into;
   }
   cuda::check_device("merge");
-  const int64_t share = merge_share(images * rows);
-  const int64_t blocks = images * ((rows + share - 1) / share);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
     const cuda::PackedNorm<scalar_t> packed_norm(norm);
@@ -58,6 +47,7 @@ FusedMerge merge_rows(
         .x = x.const_data_ptr<scalar_t>(),
         .size = size.defined() ? size.const_data_ptr<float>() : nullptr,
         .destination = destination.const_data_ptr<int32_t>(),
+        .images = static_cast<int32_t>(images),
         .tokens = static_cast<int32_t>(tokens),
         .rows = static_cast<int32_t>(rows),
         .channels = static_cast<int32_t>(channels)};
@@ -69,8 +59,8 @@ FusedMerge merge_rows(
         .log_stride = static_cast<int32_t>(padded_bias(rows))};
     cuda::with_row_shape(channels, [&]<int kPack, int kSteps>() {
       cuda::merge_kernel_impl<scalar_t, kPack, kSteps>
-          <<<static_cast<unsigned>(blocks), 32 * cuda::kRowWarps, 2 * share * sizeof(int),
-             stream>>>(from, to, packed_norm.arguments, static_cast<int32_t>(share));
+          <<<static_cast<unsigned>(cuda::row_blocks(images * rows)), 32 * cuda::kRowWarps, 0,
+             stream>>>(from, to, packed_norm.arguments);
     });
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });

@@ -22,7 +22,7 @@ struct MergeInput {
   const T* x;                  // [B, N, C]
   const float* size;           // [B, N], or null when every token stands for one patch
   const int32_t* destination;  // [B, N]
-  int32_t tokens, rows, channels;
+  int32_t images, tokens, rows, channels;
 };
 
 /// The tokens after merging.
@@ -62,97 +62,83 @@ __device__ inline void for_each_member(
 
 template <typename T, int kPack, int kSteps>
 __global__ void __launch_bounds__(32 * kRowWarps, row_blocks_at_once(kSteps)) merge_kernel_impl(
-    const MergeInput<T> from, const MergeOutput<T> into, const NormArguments<T> norm,
-    int32_t share) {                   // rows of a block
-  DSM_EXT_DYNAMIC_SHARED(int, count);  // [share]: members of each row
+    const MergeInput<T> from, const MergeOutput<T> into, const NormArguments<T> norm) {
   using OwnRow = Row<T, kPack, kSteps>;
-  constexpr int kThreads = 32 * kRowWarps;
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  const int32_t tokens = from.tokens, rows = from.rows, channels = from.channels;
-  const int32_t blocks = (rows + share - 1) / share;  // of an image
-  const int64_t image = blockIdx.x / blocks;
-  const int32_t first = static_cast<int32_t>(blockIdx.x % blocks) * share;
-  const int32_t own = rows - first < share ? rows - first : share;
-  int* last = count + share;  // [share]: the last member of each row
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int64_t out =
+      static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + static_cast<int>(threadIdx.x) / 32;
+  if (out >= static_cast<int64_t>(from.images) * from.rows) {
+    return;
+  }
+  const int32_t tokens = from.tokens, channels = from.channels;
+  const int64_t image = out / from.rows;
+  const auto m = static_cast<int32_t>(out % from.rows);
   const T* x = from.x + image * tokens * channels;
   const float* size = from.size == nullptr ? nullptr : from.size + image * tokens;
   const int32_t* destination = from.destination + image * tokens;
   const auto weight_of = [&](int32_t n) { return size == nullptr ? 1.f : size[n]; };
 
-  for (int m = thread; m < own; m += kThreads) {
-    count[m] = last[m] = 0;
+  int32_t count = 0, member = 0;
+  float total = 0;
+  for_each_member(destination, tokens, m, [&](int32_t n) {
+    member = n;
+    ++count;
+    total += weight_of(n);
+  });
+  if (lane == 0) {
+    into.size[out] = total;
   }
-  __syncthreads();
-  for (int n = thread; n < tokens; n += kThreads) {
-    const int32_t m = destination[n] - first;
-    if (m >= 0 && m < own) {
-      atomicAdd(&count[m], 1);
-      atomicMax(&last[m], n);
-    }
-  }
-  if (into.normed != nullptr && first == 0) {
-    for (int m = rows + thread; m < into.log_stride; m += kThreads) {
-      into.log_size[image * into.log_stride + m] = static_cast<T>(0.f);
-    }
-  }
-  __syncthreads();
-
-  for (int m = thread / 32; m < own; m += kRowWarps) {
-    const int64_t out = image * rows + first + m;
-    const bool single = count[m] == 1;
-    float total = 0;
-    if (single) {
-      total = weight_of(last[m]);
-    } else {
-      for_each_member(destination, tokens, first + m, [&](int32_t n) { total += weight_of(n); });
-    }
+  if (into.normed != nullptr) {
+    T* log_size = into.log_size + image * into.log_stride;
     if (lane == 0) {
-      into.size[out] = total;
-      if (into.normed != nullptr) {
-        into.log_size[image * into.log_stride + first + m] = static_cast<T>(log(total));
+      log_size[m] = static_cast<T>(log(total));
+    }
+    if (m == from.rows - 1) {
+      for (int i = from.rows + lane; i < into.log_stride; i += 32) {
+        log_size[i] = static_cast<T>(0.f);
       }
     }
-    T* merged = into.x + out * channels;
-    OwnRow row(merged, channels);
-    const float scale = 1 / total;
-    for (int part = 0; part < (OwnRow::kInParts ? channels : 1); part += OwnRow::kPart) {
-      if (single) {  // its bits are kept
-        const T* member = x + static_cast<int64_t>(last[m]) * channels;
-        row.for_each_of_part(part, [&](int c, float* values) {
-          const auto read = pack<kPack>(member + c);
-          pack<kPack>(merged + c) = read;
-          for (int k = 0; k < kPack; ++k) {
-            values[k] = static_cast<float>(read.at[k]);
-          }
-        });
-        continue;
-      }
-      row.for_each_of_part(part, [&](int, float* values) {
-        for (int k = 0; k < kPack; ++k) {
-          values[k] = 0;
-        }
-      });
-      for_each_member(destination, tokens, first + m, [&](int32_t n) {
-        const float weight = weight_of(n);
-        row.for_each_of_part(part, [&](int c, float* values) {
-          const auto read = pack<kPack>(x + static_cast<int64_t>(n) * channels + c);
-          for (int k = 0; k < kPack; ++k) {
-            values[k] += weight * static_cast<float>(read.at[k]);
-          }
-        });
-      });
+  }
+
+  T* merged = into.x + out * channels;
+  OwnRow row(merged, channels);
+  const float scale = 1 / total;
+  for (int part = 0; part < (OwnRow::kInParts ? channels : 1); part += OwnRow::kPart) {
+    if (count == 1) {  // a single member keeps its bits
       row.for_each_of_part(part, [&](int c, float* values) {
-        Pack<T, kPack> rounded;
+        const auto read = pack<kPack>(x + static_cast<int64_t>(member) * channels + c);
+        pack<kPack>(merged + c) = read;
         for (int k = 0; k < kPack; ++k) {
-          rounded.at[k] = static_cast<T>(values[k] * scale);
-          values[k] = static_cast<float>(rounded.at[k]);
+          values[k] = static_cast<float>(read.at[k]);
         }
-        pack<kPack>(merged + c) = rounded;
       });
+      continue;
     }
-    if (into.normed != nullptr) {
-      normalize_row(row, channels, norm, into.normed + out * channels);
-    }
+    row.for_each_of_part(part, [&](int, float* values) {
+      for (int k = 0; k < kPack; ++k) {
+        values[k] = 0;
+      }
+    });
+    for_each_member(destination, tokens, m, [&](int32_t n) {
+      const float weight = weight_of(n);
+      row.for_each_of_part(part, [&](int c, float* values) {
+        const auto read = pack<kPack>(x + static_cast<int64_t>(n) * channels + c);
+        for (int k = 0; k < kPack; ++k) {
+          values[k] += weight * static_cast<float>(read.at[k]);
+        }
+      });
+    });
+    row.for_each_of_part(part, [&](int c, float* values) {
+      Pack<T, kPack> rounded;
+      for (int k = 0; k < kPack; ++k) {
+        rounded.at[k] = static_cast<T>(values[k] * scale);
+        values[k] = static_cast<float>(rounded.at[k]);
+      }
+      pack<kPack>(merged + c) = rounded;
+    });
+  }
+  if (into.normed != nullptr) {
+    normalize_row(row, channels, norm, into.normed + out * channels);
   }
 }
 

@@ -72,27 +72,6 @@ __device__ inline void multiply_add(
   }
 }
 
-/// Rounds to TF32, float32 with 10 explicit bits of mantissa.
-__device__ inline uint32_t rounded_to_tf32(float x) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits;
-}
-
-__device__ inline float tf32_of(uint32_t bits) { return __uint_as_float(bits); }
-
-/// sum [16, 8] += a [16, 8] b [8, 8] in TF32. Lane 4 r + t has of a the columns t (words 0 and 1,
-/// of the rows r and r + 8) and t + 4 (words 2 and 3), of b the rows t and t + 4 of column r, and
-/// of the sum what it has in multiply_add.
-__device__ inline void multiply_add_tf32(
-    float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
-}
-
 /// Rounds two values into one word.
 template <bool kBfloat16>
 __device__ inline uint32_t rounded(float low, float high) {

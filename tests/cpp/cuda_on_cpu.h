@@ -5,7 +5,6 @@
 // missing __syncthreads is reported as a data race. These tests cannot find races between blocks or
 // a mistaken memory space, and they say nothing about speed.
 
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -138,16 +137,6 @@ inline unsigned __ballot_sync(unsigned, bool is) {
 }
 
 inline bool __any_sync(unsigned lanes, bool is) { return __ballot_sync(lanes, is) != 0; }
-
-template <typename T>
-void atomicMax(T* at, T value) {
-  std::atomic_ref<T> all(*at);
-  auto now = all.load();
-  while (now < value && !all.compare_exchange_weak(now, value)) {
-  }
-}
-
-inline void atomicAdd(int* at, int value) { std::atomic_ref<int>(*at).fetch_add(value); }
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 

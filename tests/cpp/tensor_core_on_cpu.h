@@ -100,37 +100,6 @@ void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low, uint3
   cuda_on_cpu::wait_for_others(warp.barrier);
 }
 
-inline uint32_t rounded_to_tf32(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return (bits + 0x1000) & ~0x1fffu;
-}
-
-inline float tf32_of(uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-inline void multiply_add_tf32(
-    float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
-  auto& warp = own_warp();
-  const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp, r = lane / 4, t = lane % 4;
-  auto& own = warp.words[lane];
-  std::memcpy(own, a, sizeof a);
-  own[4] = b_low;
-  own[5] = b_high;
-  cuda_on_cpu::wait_for_others(warp.barrier);
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned upper = i / 2, column = 2 * t + i % 2;
-    for (unsigned k = 0; k < 8; ++k) {
-      sum[i] += tf32_of(warp.words[4 * r + k % 4][upper + k / 4 * 2]) *
-                tf32_of(warp.words[4 * column + k % 4][4 + k / 4]);
-    }
-  }
-  cuda_on_cpu::wait_for_others(warp.barrier);
-}
-
 inline float exp2_fast(float x) { return std::exp2(x); }
 
 }  // namespace dsm_ext::cuda

@@ -3,8 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "tensor_core_on_cpu.h"
-
+#include "cuda_on_cpu.h"
 #include "dsm_ext/ops.h"
 #include "match_launches.h"
 
@@ -38,9 +37,9 @@ at::Tensor match(
     const bool spilled = where == Rows::spilled;
     auto spill = at::empty({spilled ? blocks * row_bytes / 4 : 0});
     const auto kernel =
-        largest <= 64 ? &cuda::match_kernel_impl<T, 256> : &cuda::match_kernel_impl<T, 512>;
+        largest <= 64 ? &cuda::match_kernel_impl<T, 2> : &cuda::match_kernel_impl<T, 4>;
     const auto shared = cuda::match_shared_bytes(largest) + (spilled ? 0 : row_bytes);
-    const unsigned threads = largest <= 64 ? 256 : 512;
+    const unsigned threads = largest <= 64 ? cuda::kMatchThreads<2> : cuda::kMatchThreads<4>;
     cuda_on_cpu::launch(blocks, threads, shared, [&] {
       kernel(
           strided, order.defined() ? order.const_data_ptr<int32_t>() : nullptr, groups, tokens,

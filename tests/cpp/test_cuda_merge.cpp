@@ -46,7 +46,7 @@ Norm norm_of(int64_t channels, at::ScalarType dtype, bool rms) {
 template <typename T>
 Result merge(
     const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t rows,
-    const Norm& norm = {}, int32_t share = cuda::kRowWarps) {
+    const Norm& norm = {}) {
   const int64_t images = x.size(0), tokens = x.size(1), channels = x.size(2);
   const bool normed = norm.weight.defined();
   const int64_t padded = (rows + 15) / 16 * 16;
@@ -58,6 +58,7 @@ Result merge(
       x.const_data_ptr<T>(),
       size.defined() ? size.const_data_ptr<float>() : nullptr,
       destination.const_data_ptr<int32_t>(),
+      static_cast<int32_t>(images),
       static_cast<int32_t>(tokens),
       static_cast<int32_t>(rows),
       static_cast<int32_t>(channels)};
@@ -66,9 +67,8 @@ Result merge(
       normed ? result.normed.mutable_data_ptr<T>() : nullptr,
       normed ? result.log_size.mutable_data_ptr<T>() : nullptr, static_cast<int32_t>(padded)};
   cuda::with_row_shape(channels, [&]<int kPack, int kSteps>() {
-    const int64_t blocks = images * ((rows + share - 1) / share);
-    cuda_on_cpu::launch(blocks, 32 * cuda::kRowWarps, 2 * share * sizeof(int), [&] {
-      cuda::merge_kernel_impl<T, kPack, kSteps>(from, into, norm.of<T>(), share);
+    cuda_on_cpu::launch(cuda::row_blocks(images * rows), 32 * cuda::kRowWarps, 0, [&] {
+      cuda::merge_kernel_impl<T, kPack, kSteps>(from, into, norm.of<T>());
     });
   });
   return result;
@@ -82,11 +82,9 @@ TEST(MergeKernel, EqualsTheCpus) {
     const auto size = at::randint(1, 9, {2, tokens}).to(at::kFloat);
     const auto destination = dsm_ext::match(x, r, 1);
     const auto [expected, expected_size] = dsm_ext::merge(x, size, destination, tokens - r);
-    for (const int32_t share : {8, 64, 200}) {
-      const auto merged = merge<float>(x, size, destination, tokens - r, {}, share);
-      EXPECT_TRUE(at::allclose(merged.tokens, expected, 1e-6, 1e-6));
-      EXPECT_TRUE(at::equal(merged.size, expected_size));
-    }
+    const auto merged = merge<float>(x, size, destination, tokens - r);
+    EXPECT_TRUE(at::allclose(merged.tokens, expected, 1e-6, 1e-6));
+    EXPECT_TRUE(at::equal(merged.size, expected_size));
   }
 }
 

@@ -54,29 +54,37 @@ at::Tensor composed_linear(
 }
 
 // Whether rows begin at multiples of 16 bytes, as torch's efficient attention needs it.
-bool aligned(const at::Tensor& x) {
-  const auto bytes = [&](int64_t elements) { return elements * x.element_size(); };
-  return x.stride(3) == 1 && bytes(x.stride(0)) % 16 == 0 && bytes(x.stride(1)) % 16 == 0 &&
-         bytes(x.stride(2)) % 16 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+bool has_aligned_rows(const at::Tensor& x) {
+  const auto fits = [&](int64_t elements) { return elements * x.element_size() % 16 == 0; };
+  return x.stride(3) == 1 && fits(x.stride(0)) && fits(x.stride(1)) && fits(x.stride(2)) &&
+         reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
+// The tensor itself, or a copy whose rows are aligned if their length allows it.
+at::Tensor with_aligned_rows(const at::Tensor& x) {
+  return has_aligned_rows(x) ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
 }  // namespace
 
 at::Tensor composed_attend(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const MaybeTensor& bias) {
-  MaybeTensor mask;
-  if (bias) {
-    mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
-  }
   at::Tensor attended;  // [B, H, rows, D]
-  if (mask && q.is_cuda() && q.size(3) % 8 == 0 && aligned(q) && aligned(k) && aligned(v) &&
-      aligned(*bias)) {
-    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. This
-    // kernel makes none.
-    attended = std::get<0>(
-        at::_scaled_dot_product_efficient_attention(q, k, v, mask, /*compute_log_sumexp=*/false));
+  if (bias) {
+    const auto mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+    // Torch reads wrong values of rows that are not aligned.
+    const bool copies = q.is_cuda() && q.size(3) % 8 == 0;
+    const auto own_q = copies ? with_aligned_rows(q) : q;
+    const auto own_k = copies ? with_aligned_rows(k) : k;
+    const auto own_v = copies ? with_aligned_rows(v) : v;
+    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. The
+    // efficient kernel makes none.
+    attended = copies && has_aligned_rows(*bias)
+                   ? std::get<0>(at::_scaled_dot_product_efficient_attention(
+                         own_q, own_k, own_v, mask, /*compute_log_sumexp=*/false))
+                   : at::scaled_dot_product_attention(own_q, own_k, own_v, mask);
   } else {
-    attended = at::scaled_dot_product_attention(q, k, v, mask);
+    attended = at::scaled_dot_product_attention(q, k, v);
   }
   return attended.transpose(1, 2).flatten(2);
 }
