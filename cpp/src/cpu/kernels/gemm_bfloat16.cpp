@@ -17,7 +17,7 @@ using c10::BFloat16;
 constexpr int64_t kTileRows = 96;
 
 PackedWeight pack(const at::Tensor& weight) {
-  return {pack_groups(weight.to(at::kBFloat16), Element::bfloat16), {}};
+  return {pack_groups(weight.to(at::kBFloat16), Element::bfloat16), {}, {}};
 }
 
 // Two channels of a key are one word of four bytes, so that packing is a transposition of words.

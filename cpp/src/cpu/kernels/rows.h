@@ -13,7 +13,7 @@
 
 namespace dsm_ext::cpu {
 
-/// The types that a product's operands can have.
+/// The types that a product's operands can have. With int8, rows are unsigned and weights signed.
 enum class Element { float32, bfloat16, int8 };
 
 constexpr int64_t size_of(Element element) {
@@ -40,13 +40,19 @@ constexpr int64_t padded(int64_t count, Element element) {
   return (count + group - 1) / group * group;
 }
 
+/// What a row of 8-bit operands stands for: value i is (row[i] - zero) * step.
+struct RowScale {
+  float step;
+  int32_t zero;
+};
+
 /// A matrix of values of one type. Its rows begin `stride` values apart; the values of a row are
-/// contiguous. The value of an int8 is its product with the scale of its row.
+/// contiguous.
 struct Rows {
   Rows() = default;
   Rows(float* values, int64_t row_stride)
       : data(reinterpret_cast<std::byte*>(values)), stride(row_stride) {}
-  Rows(std::byte* values, int64_t row_stride, Element type, float* row_scales = nullptr)
+  Rows(std::byte* values, int64_t row_stride, Element type, RowScale* row_scales = nullptr)
       : data(values), stride(row_stride), element(type), scales(row_scales) {}
 
   /// The part of the matrix that begins at this row and column.
@@ -64,7 +70,7 @@ struct Rows {
   std::byte* data = nullptr;
   int64_t stride = 0;
   Element element = Element::float32;
-  float* scales = nullptr;  // of the rows, if the elements are int8
+  RowScale* scales = nullptr;  // of the rows, if the elements are int8
 };
 
 // Runs a statement in which T is the C++ type of a floating-point element.
