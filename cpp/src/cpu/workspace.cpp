@@ -33,16 +33,39 @@ class Layout {
   int64_t used_ = 0;
 };
 
+// How many rows a thread takes through a chain at once. An int8 model's hidden layer is float32 and
+// then int8, and both must fit into the second-level cache.
+int64_t rows_of(const Config& config, const Elements& elements) {
+  if (elements.hidden == elements.layers) {
+    return kRowsAtOnce;
+  }
+  constexpr int64_t kCache = 768 << 10, kLeast = 48;
+  const int64_t row = config.mlp_dim * (size_of(elements.hidden) + size_of(elements.layers));
+  return std::clamp(kCache / row, kLeast, kRowsAtOnce);
+}
+
 }  // namespace
 
 Workspace::Workspace(
-    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads)
+    const Config& config, const Elements& elements, int64_t images, int64_t threads)
     : images(images), tokens(config.tokens()), threads(threads), scratch(threads) {
   const int64_t c = config.embed_dim, d = config.head_dim(), n = config.tokens();
-  const int64_t rows = images * n, operand = size_of(kernel.element);
+  const int64_t rows = images * n;
+  const auto& layers = gemm_kernel(elements.layers);
+  const auto& attention = attention_kernel(elements.attention);
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
-  const int64_t chain_rows = threads * kRowsAtOnce;
-  std::byte *normed = nullptr, *hidden = nullptr;
+  const int64_t rows_at_once = rows_of(config, elements), chain_rows = threads * rows_at_once;
+  const auto bytes = [](int64_t width, Element element) {  // of a row
+    return padded(width, element) * size_of(element);
+  };
+  const int64_t pooled_tokens = std::max<int64_t>(config.pooled_tokens(), 1);
+  const int64_t pooled_bytes = images * std::max(
+                                            pooled_tokens * bytes(c, elements.attention),
+                                            bytes(pooled_tokens * c, elements.head));
+  // int8 rows have scales, and are made of whole rows of another type.
+  const int64_t scales = elements.layers == Element::int8 ? chain_rows : 0;
+  RowScale *normed_scales = nullptr, *operand_scales = nullptr;
+  std::byte *normed = nullptr, *hidden = nullptr, *hidden_operands = nullptr;
   Layout layout;
   const auto lay_out = [&] {
     for (auto* s : {&state, &next}) {
@@ -51,17 +74,23 @@ Workspace::Workspace(
       layout(s->bias, images * padded_tokens(n));
     }
     layout(state.source, images * config.patches());
-    layout(qkv, rows * 3 * c * operand);
-    layout(pooled_q, images * std::max<int64_t>(config.pooled_tokens(), 1) * c * operand);
+    layout(qkv, rows * 3 * c * size_of(elements.attention));
+    layout(pooled_q, pooled_bytes);
     layout(pooled, images * c);
     layout(destination, rows);
     layout(member_begin, rows + images);
     layout(members, rows);
-    layout(normed, chain_rows * c * operand);
-    layout(hidden, chain_rows * std::max(config.mlp_dim, patch) * operand);
+    layout(normed, chain_rows * bytes(c, elements.layers));
+    layout(
+        hidden,
+        chain_rows *
+            std::max(bytes(config.mlp_dim, elements.hidden), bytes(patch, elements.patch_embed)));
+    layout(normed_scales, scales);
+    layout(operand_scales, scales);
+    layout(hidden_operands, scales * bytes(config.mlp_dim, elements.layers));
     for (auto& own : scratch) {
-      layout(own.tile, kernel.tile_rows * kernel.tile_columns);
-      layout(own.attention, attention_scratch(kernel, n, d));
+      layout(own.tile, layers.tile_rows * layers.tile_columns);
+      layout(own.attention, attention_scratch(attention, n, d));
       layout(own.metric, n * d);
       layout(own.new_metric, n * d);
       layout(own.size, n);
@@ -76,11 +105,17 @@ Workspace::Workspace(
   advise_large_pages(memory);
   lay_out();
   next.source = state.source;  // matching updates it in place
-  buffers = {.normed = {normed, c, kernel.element}, .hidden = {hidden, 0, kernel.element}};
+  buffers = {
+      .rows_at_once = rows_at_once,
+      .normed =
+          {normed, padded(c, elements.layers), elements.layers,
+           scales > 0 ? normed_scales : nullptr},
+      .hidden = {hidden, 0, elements.hidden},
+      .operands = {hidden_operands, 0, elements.layers, operand_scales}};
 }
 
 std::unique_ptr<Workspace> Workspaces::take(
-    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads) {
+    const Config& config, const Elements& elements, int64_t images, int64_t threads) {
   {
     const std::lock_guard lock(mutex_);
     if (auto idle = idle_.take([&](const auto& workspace) {
@@ -90,7 +125,7 @@ std::unique_ptr<Workspace> Workspaces::take(
       return std::move(*idle);
     }
   }
-  return std::make_unique<Workspace>(config, kernel, images, threads);
+  return std::make_unique<Workspace>(config, elements, images, threads);
 }
 
 void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {
