@@ -21,9 +21,7 @@ SHOWN = [
     ("dense", OURS, "float32"),
     ("dense", OURS, "bfloat16"),
     ("dense", OURS, "int8"),
-    ("DSM", "reference openvino", "int8"),
     ("DSM", OURS, "float32"),
-    ("DSM", OURS, "bfloat16"),
     ("DSM", OURS, "int8"),
 ]
 
