@@ -66,6 +66,7 @@ class Evaluation:
     schedules: Sequence[str] | Mapping[str, Schedule | str]
     precisions: Sequence[str] | None = None
     scores: dict[tuple[str, str], Score] = field(init=False)
+    models: dict[str, VisionTransformer] = field(init=False)
     named: dict[str, Schedule | str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +79,7 @@ class Evaluation:
         runs = [("dense", _exact(self.model))]
         runs += [(name, precision) for precision in precisions for name in self.named]
         self.scores = {run: Score() for run in runs}
+        self.models = {precision: in_precision(self.model, precision) for _, precision in runs}
 
     def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
         """Score all batches of (images, labels). Return a row for each schedule and precision."""
@@ -86,9 +88,9 @@ class Evaluation:
             images = images.to(weight.device, weight.dtype)
             dense = None
             for (schedule, precision), score in self.scores.items():
-                self.model.schedule = self.named[schedule]
-                self.model.precision = precision
-                logits = self.model(images).float().cpu()
+                model = self.models[precision]
+                model.schedule = self.named[schedule]
+                logits = model(images).float().cpu()
                 dense = logits if dense is None else dense
                 score.add(logits, dense, labels)
         return self.results()
@@ -110,6 +112,16 @@ class Evaluation:
                 }
             )
         return rows
+
+
+def in_precision(model: VisionTransformer, precision: str) -> VisionTransformer:
+    """The model itself if it runs in the precision; else another one that shares its weights."""
+    if model.precision == precision:
+        return model
+    other = VisionTransformer(model.config, model.schedule, dict(model.named_parameters()))
+    if other.precision != precision:
+        other.precision = precision
+    return other
 
 
 def _exact(model: VisionTransformer) -> str:

@@ -47,7 +47,8 @@ def calls_for(
 
     def ours(schedule: Schedule | str, precision: str) -> Callable[[], Any]:
         one = VisionTransformer(base.config, schedule, weights)
-        one.precision = precision
+        if one.precision != precision:
+            one.precision = precision
         return lambda: one(images)
 
     def referenced(schedule: Schedule | str) -> Callable[[], Any]:
@@ -78,7 +79,8 @@ def _profile(args: argparse.Namespace, opened: Opened, images: Tensor) -> list[d
     results = []
     model = opened.model
     for precision in opened.precisions:
-        model.precision = precision
+        if model.precision != precision:
+            model.precision = precision
         for name, schedule in opened.schedules.items():
             model.schedule = schedule
             measured = profile.measure(model, images, args.rounds)

@@ -162,7 +162,7 @@ def _precisions(args: argparse.Namespace, model: VisionTransformer) -> list[str]
     found: list[str] = []
     for precision in [wanted] if isinstance(wanted, str) else wanted:
         model.precision = precision  # refuse bad ones before any work
-        if model.precision not in found:  # "auto" may be one that is named too
+        if model.precision not in found:  # "auto" stands for one that may be named too
             found.append(model.precision)
     model.precision = found[0]
     return found
