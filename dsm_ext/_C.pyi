@@ -259,6 +259,13 @@ class Schedule:
     def __len__(self) -> int: ...
     def __getitem__(self, block: int) -> tuple[Step, ...]: ...
 
+def has_precision(name: str) -> bool:
+    """Whether this processor has the instructions of a precision, and torch uses them.
+
+    Args:
+        name: "float32", "bfloat16" or "int8".
+    """
+
 class ModuleTree:
     """A record of a model and its parts, with which ``holds`` finds changes of the tree."""
 
@@ -292,6 +299,11 @@ class VisionTransformer:
     def cpu_path(self) -> str: ...
     @cpu_path.setter
     def cpu_path(self, value: str) -> None: ...
+    @property
+    def precision(self) -> str: ...
+    @precision.setter
+    def precision(self, value: str) -> None: ...
+    chosen_precision: Final[str | None]
     @property
     def cuda_graphs(self) -> bool: ...
     @cuda_graphs.setter
@@ -366,6 +378,8 @@ class ModelInfo:
     """The names of the classes in their order. Empty if there are none."""
     config_json: Final[str]
     """The text of config.json."""
+    precision: Final[str | None]
+    """The exported model's precision. None if the weights' dtype decides."""
 
 def model_info(path: str) -> ModelInfo:
     """The C++ library's ``model_info``. Raises ValueError, which names the file and the fault."""
@@ -379,6 +393,7 @@ def load_with_info(
     dtype: torch.dtype | None = None,
     device: torch.device = ...,
     check_finite: bool = False,
+    precision: str | None = None,
 ) -> tuple[VisionTransformer, ModelInfo]:
     """The C++ library's ``load_with_info``. Raises ValueError as ``model_info`` does."""
 

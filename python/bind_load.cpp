@@ -53,17 +53,19 @@ Preprocessing preprocessing_from(const py::dict& dict) {
 py::tuple state_of(const ModelInfo& info) {
   return py::make_tuple(
       info.architecture, info.config, info.schedule, info.preprocessing, info.labels,
-      info.config_json);
+      info.config_json, info.precision ? to_string(*info.precision) : "");
 }
 
 ModelInfo info_from(const py::tuple& state) {
+  const auto precision = state[6].cast<std::string>();
   return {
       state[0].cast<std::string>(),
       state[1].cast<dsm_ext::Config>(),
       state[2].cast<dsm_ext::Schedule>(),
       state[3].cast<Preprocessing>(),
       state[4].cast<std::vector<std::string>>(),
-      state[5].cast<std::string>()};
+      state[5].cast<std::string>(),
+      precision.empty() ? std::nullopt : std::optional(dsm_ext::parse_precision(precision))};
 }
 
 void bind_preprocessing(py::module_& m) {
@@ -102,6 +104,12 @@ void bind_info(py::module_& m) {
       .def_readonly("preprocessing", &ModelInfo::preprocessing)
       .def_readonly("labels", &ModelInfo::labels)
       .def_readonly("config_json", &ModelInfo::config_json)
+      .def_property_readonly(
+          "precision",
+          [](const ModelInfo& info) {
+            return info.precision ? std::optional<std::string>(to_string(*info.precision))
+                                  : std::nullopt;
+          })
       .def(
           "__eq__",
           [](const ModelInfo& a, const py::object& b) {
@@ -124,13 +132,18 @@ void bind_load(py::module_& m) {
   m.def(
       "load_with_info",
       [](const Path& path, const std::optional<std::string>& schedule,
-         const std::optional<at::ScalarType>& dtype, const at::Device& device, bool check_finite) {
-        auto loaded =
-            dsm_ext::load_with_info(path.string(), schedule, {dtype, device, check_finite});
+         const std::optional<at::ScalarType>& dtype, const at::Device& device, bool check_finite,
+         const std::optional<std::string>& precision) {
+        dsm_ext::LoadOptions options{dtype, device, check_finite};
+        if (precision) {
+          options.precision = dsm_ext::parse_precision(*precision);
+        }
+        auto loaded = dsm_ext::load_with_info(path.string(), schedule, options);
         return std::pair(loaded.model.ptr(), std::move(loaded.info));
       },
       "path"_a, "schedule"_a = py::none(), "dtype"_a = py::none(),
-      "device"_a = at::Device(at::kCPU), "check_finite"_a = false, Release());
+      "device"_a = at::Device(at::kCPU), "check_finite"_a = false, "precision"_a = py::none(),
+      Release());
 }
 
 void bind_build_info(py::module_& m) {

@@ -36,6 +36,12 @@ void bind_model(py::module_& m) {
 
   using Model = dsm_ext::VisionTransformerImpl;
   using Release = py::call_guard<py::gil_scoped_release>;
+  m.def(
+      "has_precision",
+      [](const std::string& name) {
+        return dsm_ext::has_precision(dsm_ext::parse_precision(name));
+      },
+      "name"_a, Release());
   py::class_<Model, std::shared_ptr<Model>>(m, "VisionTransformer")
       .def(py::init<Config, Schedule>(), "config"_a, "schedule"_a, Release())
       .def("forward", &Model::forward, "images"_a, Release())
@@ -110,6 +116,23 @@ void bind_model(py::module_& m) {
             }
             const py::gil_scoped_release release;
             model.set_cpu_path(path == "fast" ? dsm_ext::CpuPath::fast : dsm_ext::CpuPath::aten);
+          })
+      .def_property(
+          "precision",
+          [](const Model& model) {
+            const py::gil_scoped_release release;
+            return dsm_ext::to_string(model.precision());
+          },
+          [](Model& model, const std::string& name) {
+            const py::gil_scoped_release release;
+            model.set_precision(dsm_ext::parse_precision(name));
+          })
+      .def_property_readonly(
+          "chosen_precision",
+          [](const Model& model) -> std::optional<std::string> {
+            const py::gil_scoped_release release;
+            const auto chosen = model.chosen_precision();
+            return chosen ? std::optional<std::string>(dsm_ext::to_string(*chosen)) : std::nullopt;
           })
       .def_property(
           "cuda_graphs", py::cpp_function(&Model::cuda_graphs, Release()),

@@ -136,6 +136,8 @@ class CompiledModule(nn.Module):
         core = _C.VisionTransformer(config, self._core.schedule)
         core.cpu_path, core.cuda_graphs = self._core.cpu_path, self._core.cuda_graphs
         core.load_parameters(list(self.named_parameters(remove_duplicate=False)))
+        if self._core.chosen_precision is not None:
+            core.precision = self._core.chosen_precision
         self._core = core
         self._remember_tree()
 
@@ -237,15 +239,19 @@ class CompiledModule(nn.Module):
         core = self._shared_core()
         state = self.__dict__.copy()
         del state["_tree"], state["_known"]
-        state["_core"] = (core.config, core.schedule, core.cpu_path, core.cuda_graphs)
+        state["_core"] = (
+            core.config, core.schedule, core.cpu_path, core.cuda_graphs, core.chosen_precision
+        )  # fmt: skip
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        config, schedule, cpu_path, cuda_graphs = state["_core"]
+        config, schedule, cpu_path, cuda_graphs, *precision = state["_core"]
         self._core = _C.VisionTransformer(config, schedule)
         self._core.cpu_path, self._core.cuda_graphs = cpu_path, cuda_graphs
         self._share()
+        for name in filter(None, precision):  # older pickles have none
+            self._core.precision = name
 
 
 def _check_is_tensor(value: Any, name: str) -> None:

@@ -25,8 +25,8 @@ def export(
 ) -> Path:
     """Write model.safetensors and config.json, in the layout of the model hub.
 
-    ``dsm_ext.load``, and ``dsm_ext::load`` in C++, read them back with schedule, preprocessing and
-    labels. The weight file also holds a copy of the config, so it can be loaded alone. timm can
+    ``dsm_ext.load``, and ``dsm_ext::load`` in C++, read them back with schedule, precision,
+    preprocessing and labels. The weight file also holds a copy of the config, so it can be loaded alone. timm can
     read the folder too, if ``timm.create_model`` made the model with arguments that JSON can hold.
 
     Args:
@@ -73,6 +73,8 @@ def export(
         "config": config.to_dict(),
         "schedule": model.schedule.to_dict(),
     }
+    if model._core.chosen_precision is not None:
+        content["dsm_ext"]["precision"] = model.precision
     metadata = {"format": "pt", CONFIG: json.dumps(content)}
     with tempfile.TemporaryDirectory(dir=folder) as name:
         config_file, weight_file = Path(name) / CONFIG, Path(name) / WEIGHTS

@@ -34,6 +34,7 @@ def load(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    precision: str | None = None,
 ) -> VisionTransformer:
     """Load a model from a folder or a weight file, like ``dsm_ext::load`` in C++. Without timm.
 
@@ -44,18 +45,21 @@ def load(
         schedule: None takes the exported schedule, or "dsm" if there is none.
         dtype: float32, bfloat16 or float16. None keeps the dtype of the file.
         device: where to put the weights.
+        precision: as ``VisionTransformer.precision`` takes it. None takes the exported model's.
 
     Raises:
         FileNotFoundError: the path does not exist, or the folder lacks a file.
         ValueError: a file cannot be read; the files do not fit each other; a weight is NaN or
             infinite; the schedule does not fit the model; or the device has no memory (meta).
         TypeError: another dtype.
+        NotImplementedError: the model cannot run in the precision here, as for
+            ``VisionTransformer.precision``.
     """
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dsm_ext.load: expected dtype to be a torch.dtype, got {described(dtype)}")
     text = schedule if schedule is None or isinstance(schedule, str) else "dense"
     core, info = _C.load_with_info(
-        _existing(path), text, dtype, torch.device(device), check_finite=True
+        _existing(path), text, dtype, torch.device(device), check_finite=True, precision=precision
     )
     model = VisionTransformer._of(core)
     content = json.loads(info.config_json)

@@ -30,7 +30,7 @@ class VisionTransformer(CompiledModule):
     **Threads.** Every method that takes images releases the GIL. Several threads may call it at
     the same time.
 
-    **CPU.** In float32 the model uses its fast path. The first call packs the weights, and the next
+    **CPU.** The model uses its fast path, in its ``precision``. The first call packs the weights, and the next
     call after a change of the weights packs them again. The model sees the changes that torch
     counts. It does not see values that were written through ``.data`` or ``numpy()`` or by an
     optimizer with ``fused=True``; after such a change assign ``cpu_path`` again. ``cpu_path =
@@ -229,12 +229,45 @@ class VisionTransformer(CompiledModule):
 
     @property
     def cpu_path(self) -> str:
-        """``fast`` or ``aten``: how a float32 model runs on the CPU. Assigning packs again."""
+        """``fast`` or ``aten``: how the model runs on the CPU. Assigning packs again."""
         return self._core.cpu_path
 
     @cpu_path.setter
     def cpu_path(self, value: str) -> None:
         self._core.cpu_path = value
+
+    @property
+    def precision(self) -> str:
+        """``float32``, ``bfloat16`` or ``int8``: the precision of products on the CPU's fast path.
+
+        In each precision, norms, softmax, activations, merging and the tokens between two blocks
+        are float32, and ``state_dict`` keeps the weights as they are. ``bfloat16`` rounds weights
+        and activations to bfloat16. ``int8`` rounds the weights of the blocks to 8 bits with one
+        scale for each output channel, and their activations with one scale for each token. No
+        calibration is needed.
+
+        Assign a name, or ``auto`` for the fastest precision that the processor has; the next call
+        packs the weights. The default is ``float32`` for float32 weights. For bfloat16 and float16
+        weights it is ``bfloat16``, or ``float32`` on a processor without bfloat16. On a GPU, and
+        with ``cpu_path = "aten"``, the model computes in the dtype of its weights.
+
+        Raises:
+            ValueError: an unknown name.
+            NotImplementedError: the processor lacks the instructions (AVX512_BF16 or AMX for
+                ``bfloat16``, AVX512_VNNI or AMX for ``int8``), or the model does not run on the
+                fast path. The message says which.
+            RuntimeError: the model is frozen.
+        """
+        return self._core.precision
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(
+                f"dsm_ext.VisionTransformer: expected precision to be a string, got "
+                f"{described(value)}"
+            )
+        self._shared_core().precision = value
 
     @property
     def cuda_graphs(self) -> bool:
@@ -250,7 +283,7 @@ class VisionTransformer(CompiledModule):
         self._core.cuda_graphs = value
 
     def freeze(self) -> VisionTransformer:
-        """Pack the weights now and release the originals. This halves the memory.
+        """Pack the weights now and release the originals. In float32 this halves the memory.
 
         The model runs as before, on the CPU. Moving, converting, loading, saving or copying it
         raises ``RuntimeError``. The timm model that it was made from keeps its weights.

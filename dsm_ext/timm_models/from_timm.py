@@ -29,6 +29,7 @@ def from_timm(
     dynamic_img_size: bool | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    precision: str | None = None,
 ) -> VisionTransformer:
     """Make a compiled model with the weights of a timm model.
 
@@ -60,10 +61,13 @@ def from_timm(
         dtype: float32, bfloat16 or float16. None keeps the model's. With a name it is float32,
             whatever dtype the file has.
         device: None keeps the model's.
+        precision: "float32", "bfloat16", "int8" or "auto", as for ``VisionTransformer.precision``.
+            None lets the dtype decide.
 
     Raises:
         NotImplementedError: the model has an unsupported feature. The message names it. With a
-            name this is checked before anything is read or downloaded.
+            name this is checked before anything is read or downloaded. Or the model cannot run in
+            the precision here.
         ValueError: the schedule or the weights do not fit; a file cannot be read; a name is
             unknown; or a number is out of range. The message names missing, unexpected, misshapen
             and non-finite weights, and arguments that would make the weights fit.
@@ -122,6 +126,8 @@ def from_timm(
     fast = VisionTransformer(config, schedule, state)
     fast._pretrained_cfg = cfg_of_timm(source, config)
     fast._model_args = getattr(source, "_model_args", {})
+    if precision is not None:
+        fast.precision = precision
     return fast
 
 

@@ -20,6 +20,7 @@ def from_transformers(
     dynamic_img_size: bool | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    precision: str | None = None,
 ) -> VisionTransformer:
     """Make a compiled model from a transformers checkpoint. transformers is not needed.
 
@@ -36,9 +37,11 @@ def from_transformers(
         dynamic_img_size: take images of every size that the patch size divides.
         dtype: float32, bfloat16 or float16. None keeps the checkpoint's.
         device: None is the CPU.
+        precision: as for ``from_timm``.
 
     Raises:
-        NotImplementedError: another kind of model, or an unsupported feature. The message names it.
+        NotImplementedError: another kind of model, an unsupported feature, or a precision in which
+            the model cannot run here. The message names it.
         ValueError: a file cannot be read; a value in config.json has another type or is out of
             range (the message names its key); or the weights or the schedule do not fit.
         FileNotFoundError: the folder does not exist or lacks a file.
@@ -50,5 +53,7 @@ def from_transformers(
         model = architecture.build()
     model.load_state_dict(state, assign=True)
     fast = from_timm(model, schedule, dynamic_img_size=dynamic_img_size, dtype=dtype, device=device)
+    if precision is not None:
+        fast.precision = precision
     fast.pretrained_cfg = read_pretrained_cfg(Path(folder), fast.config.num_classes)
     return fast

@@ -7,6 +7,7 @@
 #include "dsm_ext/merge_rule.h"          // IWYU pragma: export
 #include "dsm_ext/ops.h"                 // IWYU pragma: export
 #include "dsm_ext/plan.h"                // IWYU pragma: export
+#include "dsm_ext/precision.h"           // IWYU pragma: export
 #include "dsm_ext/preprocessing.h"       // IWYU pragma: export
 #include "dsm_ext/profile.h"             // IWYU pragma: export
 #include "dsm_ext/schedule.h"            // IWYU pragma: export

@@ -7,6 +7,7 @@
 #include "dsm_ext/config.h"
 #include "dsm_ext/error.h"
 #include "dsm_ext/export.h"
+#include "dsm_ext/precision.h"
 #include "dsm_ext/preprocessing.h"
 #include "dsm_ext/schedule.h"
 #include "dsm_ext/vision_transformer.h"
@@ -17,10 +18,11 @@ namespace dsm_ext {
 struct DSM_EXT_API ModelInfo {
   std::string architecture;  ///< timm's name of the architecture, or "".
   Config config;
-  Schedule schedule;                ///< The exported schedule, or `Schedule::dsm`.
-  Preprocessing preprocessing;      ///< Not `known` when the files have no mean and std.
-  std::vector<std::string> labels;  ///< The names of the classes in their order, or empty.
-  std::string config_json;          ///< The text of config.json.
+  Schedule schedule;                   ///< The exported schedule, or `Schedule::dsm`.
+  Preprocessing preprocessing;         ///< Not `known` when the files have no mean and std.
+  std::vector<std::string> labels;     ///< The names of the classes in their order, or empty.
+  std::string config_json;             ///< The text of config.json.
+  std::optional<Precision> precision;  ///< The exported model's, if one was chosen.
 };
 
 /// Reads what a model's files say about the model. Makes no model and reads no weights.
@@ -45,6 +47,9 @@ struct LoadOptions {
   std::optional<at::ScalarType> dtype;
   at::Device device = at::kCPU;
   bool check_finite = false;  ///< Whether to refuse NaN and infinity in the weights.
+  /// As `VisionTransformer::set_precision` takes it. Without a value the model has the precision of
+  /// its `model_info`, if there is one.
+  std::optional<Precision> precision = std::nullopt;
 };
 
 /// Makes a model with the weights of a folder or file.
@@ -57,7 +62,8 @@ struct LoadOptions {
 ///                  of its `model_info`.
 /// \throws dsm_ext::Error as `model_info` does, and when the weights do not fit the config.
 /// \throws c10::ValueError for a schedule that cannot be parsed or does not fit the model, and for
-///         the meta device; c10::TypeError for a dtype that is not supported.
+///         the meta device; c10::TypeError for a dtype that is not supported;
+///         c10::NotImplementedError for a precision, as `VisionTransformer::set_precision` does.
 DSM_EXT_API VisionTransformer load(
     const std::string& path, const std::optional<std::string>& schedule = std::nullopt,
     const LoadOptions& options = {});

@@ -11,6 +11,7 @@
 
 #include "dsm_ext/config.h"
 #include "dsm_ext/export.h"
+#include "dsm_ext/precision.h"
 #include "dsm_ext/profile.h"
 #include "dsm_ext/schedule.h"
 
@@ -42,10 +43,10 @@ struct DSM_EXT_API Outputs {
   std::vector<Intermediate> intermediates;
 };
 
-/// How a float32 model runs on the CPU.
+/// How a model runs on the CPU.
 enum class CpuPath {
   fast,              ///< The fast path: packed weights, fused loops, planned buffers.
-  aten,              ///< ATen's operators, which also run other dtypes and devices.
+  aten,              ///< ATen's operators, in the weights' dtype.
   reference = aten,  ///< The older name of `aten`.
 };
 
@@ -59,7 +60,7 @@ enum class CpuPath {
 /// moves or converts the weights, no other thread may load, move or convert them or call
 /// `set_schedule`.
 ///
-/// CPU, float32: the first call packs the weights. A later call packs them again when torch has
+/// CPU: the first call packs the weights. A later call packs them again when torch has
 /// counted a change of the weights since then. Torch does not count changes that are made through
 /// `data_ptr`, through Python's `.data` or `numpy()`, or by fused optimizers. After such a change,
 /// call `load_parameters` or `set_cpu_path`. Torch also counts no changes of tensors that were
@@ -170,6 +171,20 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// \throws c10::Error when the model is frozen.
   void set_cpu_path(CpuPath path);
 
+  /// The precision of the CPU's fast path. At first it is float32 for float32 weights. For bfloat16
+  /// and float16 weights it is bfloat16, or float32 on a processor without bfloat16. On a GPU, and
+  /// with `CpuPath::aten`, a model computes in its weights' dtype.
+  Precision precision() const;
+  /// The precision that was set; none when the weights' dtype decides.
+  std::optional<Precision> chosen_precision() const;
+  /// The next call on the fast path packs the weights in this precision. The weights themselves
+  /// keep their dtype.
+  /// \throws c10::NotImplementedError when the processor does not have this precision, and when the
+  ///         model does not run on the fast path and this precision is not its weights' dtype.
+  ///         Later calls throw it, too, when the model has left the fast path since then.
+  /// \throws c10::Error when the model is frozen.
+  void set_precision(Precision precision);
+
   /// Whether the model records forwards on a GPU and replays them. At first it does, unless the
   /// environment variable DSM_EXT_CUDA_GRAPHS was 0 when the model was made.
   bool cuda_graphs() const;
@@ -178,11 +193,11 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// function after a change of such a setting. The model itself notices a change of TF32.
   void set_cuda_graphs(bool on);
 
-  /// Packs the weights for the CPU's fast path and frees the original weights. The model then needs
-  /// half of the memory. The large parameters become empty tensors, for the model and for everyone
-  /// who shares these tensors. The model gives the same results as before, on the CPU only. It can
-  /// no longer be moved, converted, loaded or saved. Other threads may call `forward` during
-  /// `freeze`, but must not change the weights.
+  /// Packs the weights for the CPU's fast path and frees the original weights. A float32 model
+  /// then needs half of the memory. The large parameters become empty tensors, for the model and
+  /// for everyone who shares these tensors. The model gives the same results as before, on the CPU
+  /// only. It can no longer be moved, converted, loaded or saved. Other threads may call `forward`
+  /// during `freeze`, but must not change the weights.
   /// \throws c10::NotImplementedError when the model does not run on the fast path.
   void freeze();
   bool frozen() const;

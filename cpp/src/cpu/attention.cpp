@@ -23,8 +23,9 @@ AttentionHead Attention::head(int64_t image, int64_t h, int64_t first_query, int
 }
 
 void attend(
-    const GemmKernel& kernel, const Attention& attention, Workspace& workspace, StageTimer* timer,
-    int64_t other_count, c10::function_ref<void(int64_t index, int64_t thread)> other) {
+    const AttentionKernel& kernel, const Attention& attention, Workspace& workspace,
+    StageTimer* timer, int64_t other_count,
+    c10::function_ref<void(int64_t index, int64_t thread)> other) {
   const int64_t images = attention.images, heads = attention.heads, n = attention.query_count;
   // When there are too few heads to keep all threads busy, the queries of each head are cut into
   // parts. Each part packs and reads all keys of its head.

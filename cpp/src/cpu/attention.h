@@ -29,8 +29,9 @@ struct Attention {
 /// \param other_count  The number of other tasks.
 /// \param other        Runs the other task `index`; `thread` is the number of the calling thread.
 void attend(
-    const GemmKernel& kernel, const Attention& attention, Workspace& workspace, StageTimer* timer,
-    int64_t other_count, c10::function_ref<void(int64_t index, int64_t thread)> other);
+    const AttentionKernel& kernel, const Attention& attention, Workspace& workspace,
+    StageTimer* timer, int64_t other_count,
+    c10::function_ref<void(int64_t index, int64_t thread)> other);
 
 /// Writes the bias that attention adds to the scores of one image: the logarithms of the sizes,
 /// then minus infinity in the padding.

@@ -31,6 +31,7 @@ void Forward::embed() {
           store_row(corner + (channel * height + y) * width, pw, out);
         }
       }
+      pad_rows(piece.hidden.at(row - piece.row), 1, length);
       if (patch == 0) {
         std::copy_n(prefix, p * c, state_.tokens + image * n * c);
       }
@@ -65,7 +66,8 @@ void Forward::embed() {
   };
   chain(
       images_ * patches,
-      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}}, length);
+      {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}}, length,
+      weights_.elements.patch_embed);
   if (embed_norm) {
     chain(images_ * patches, {{Stage::embed, 0, normalize_patches}});
   }

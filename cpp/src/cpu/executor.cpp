@@ -14,18 +14,32 @@ namespace {
 constexpr int64_t kRows = 1024;
 constexpr int64_t kRowsPerThread = 256;
 
+// Gives the outputs that have the dtype of the model their dtype.
+void convert(Outputs& outputs, at::ScalarType dtype) {
+  for (auto* tensor : {&outputs.logits, &outputs.features}) {
+    if (tensor->defined()) {
+      *tensor = tensor->to(dtype);
+    }
+  }
+  for (auto& intermediate : outputs.intermediates) {
+    intermediate.tokens = intermediate.tokens.to(dtype);
+  }
+}
+
 }  // namespace
 
 bool Executor::takes(const Config& config, const ModelParameters& parameters) {
   return config.block == BlockKind::sequential &&
          std::all_of(parameters.named.begin(), parameters.named.end(), [](const auto& parameter) {
            const auto& tensor = parameter.second;
-           return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && !tensor.is_inference();
+           return tensor.is_cpu() && !tensor.is_inference();
          });
 }
 
-Executor::Executor(const Config& config, const ModelParameters& parameters)
-    : config_(config), weights_(config, parameters, gemm_float32()) {
+Executor::Executor(const Config& config, const ModelParameters& parameters, Precision precision)
+    : config_(config),
+      dtype_(parameters.named.front().second.scalar_type()),
+      weights_(config, parameters, elements_of(precision)) {
   for (const auto& [name, tensor] : parameters.named) {
     states_.push_back(
         {tensor.storage(), tensor.const_data_ptr(), tensor.sizes().vec(), tensor.strides().vec(),
@@ -36,11 +50,11 @@ Executor::Executor(const Config& config, const ModelParameters& parameters)
 bool Executor::packed_from(const ModelParameters& parameters) const {
   return std::equal(
       parameters.named.begin(), parameters.named.end(), states_.begin(), states_.end(),
-      [](const auto& parameter, const ParameterState& state) {
+      [this](const auto& parameter, const ParameterState& state) {
         const auto& tensor = parameter.second;
         return tensor.const_data_ptr() == state.data && tensor._version() == state.version &&
                tensor.sizes() == state.sizes && tensor.strides() == state.strides &&
-               tensor.scalar_type() == at::kFloat;
+               tensor.scalar_type() == dtype_;
       });
 }
 
@@ -56,7 +70,7 @@ std::shared_ptr<const PlanData> Executor::data_of(
 Outputs Executor::run(
     const at::Tensor& images_, const Request& request,
     const std::shared_ptr<const CompiledPlan>& plan, StageTimer* timer) const {
-  const auto images = images_.resolve_neg().contiguous();
+  const auto images = images_.to(at::kFloat).resolve_neg().contiguous();
   const auto& config = plan->config();
   const int64_t batch = images.size(0), threads = thread_count();
   const int64_t most =
@@ -64,7 +78,7 @@ Outputs Executor::run(
   const int64_t runs = divide_up(batch, most);
   const int64_t step = divide_up(batch, runs);
   const auto data = data_of(plan);
-  auto workspace = workspaces_.take(config, weights_.kernel, step, threads);
+  auto workspace = workspaces_.take(config, weights_.elements, step, threads);
   auto outputs = allocate_outputs(request, *plan, batch, images.options());
   if (timer != nullptr) {
     timer->set_threads(threads);
@@ -80,6 +94,7 @@ Outputs Executor::run(
     run_in_order(request, config, forward);
   }
   workspaces_.give_back(std::move(workspace));
+  convert(outputs, images_.scalar_type());
   return outputs;
 }
 

@@ -18,7 +18,7 @@ class Executor final : public dsm_ext::Executor {
   static bool takes(const Config& config, const ModelParameters& parameters);
 
   /// Packs the weights for the fast path.
-  Executor(const Config& config, const ModelParameters& parameters);
+  Executor(const Config& config, const ModelParameters& parameters, Precision precision);
 
   Outputs run(
       const at::Tensor& images, const Request& request,
@@ -27,6 +27,9 @@ class Executor final : public dsm_ext::Executor {
   /// Whether the parameters still have the values that were packed. Changes that torch does not
   /// count go unnoticed.
   bool packed_from(const ModelParameters& parameters) const;
+
+  /// The dtype of the parameters.
+  at::ScalarType weights_dtype() const { return dtype_; }
 
   /// Frees the original parameters. Do not call `packed_from` after this.
   void forget_origin() { states_.clear(); }
@@ -48,6 +51,7 @@ class Executor final : public dsm_ext::Executor {
   std::shared_ptr<const PlanData> data_of(const std::shared_ptr<const CompiledPlan>& plan) const;
 
   Config config_;
+  at::ScalarType dtype_;
   std::vector<ParameterState> states_;
   Weights weights_;
   mutable std::mutex mutex_;  // guards derived_

@@ -41,7 +41,7 @@ void Forward::block(int64_t i, int64_t rows) {
   normalize_heads(block.q_norm, attention.queries, query_rows);
   normalize_heads(block.k_norm, attention.keys, images_ * state_.count);
   attend(
-      weights_.kernel, attention, ws_, timer_, merges ? images_ : 0,
+      attention_kernel(weights_.elements.attention), attention, ws_, timer_, merges ? images_ : 0,
       [&](int64_t image, int64_t thread) {
         timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
       });
@@ -52,7 +52,7 @@ void Forward::block(int64_t i, int64_t rows) {
 // Projects queries, keys and values of all tokens.
 Attention Forward::project_all(const BlockWeights& block) {
   const int64_t c = config_.embed_dim, n = state_.count;
-  const auto qkv = operands(ws_.qkv, 3 * c);
+  const auto qkv = attention_rows(ws_.qkv, 3 * c);
   norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, qkv, 3 * c);
   return attention_of(qkv, n);
 }
@@ -61,21 +61,22 @@ Attention Forward::project_all(const BlockWeights& block) {
 // Copies these first tokens next to each other into `next_.tokens`, which becomes `state_.tokens`.
 Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
   const int64_t c = config_.embed_dim, n = state_.count;
-  const int64_t width = weights_.kernel.tile_columns;
-  const auto qkv = operands(ws_.qkv, 3 * c), q = operands(ws_.pooled_q, c);
+  const int64_t width = block.qkv.kernel->tile_columns;
+  const auto qkv = attention_rows(ws_.qkv, 3 * c), q = pooled_queries();
   norm_and_qkv(block, state_.tokens, images_ * n, {c / width, block.qkv.count()}, qkv, 3 * c);
   for (int64_t image = 0; image < images_; ++image) {
     std::copy_n(state_.tokens + image * n * c, rows * c, next_.tokens + image * rows * c);
   }
   std::swap(state_.tokens, next_.tokens);
   norm_and_qkv(block, state_.tokens, images_ * rows, {0, divide_up(c, width)}, q, c);
+  pad_rows(q, images_ * rows, c);
   return attention_of(q, rows);
 }
 
 // Attention of these queries to the keys and values of all tokens in `ws_.qkv`.
 Attention Forward::attention_of(Rows queries, int64_t query_count) const {
   const int64_t c = config_.embed_dim, n = state_.count;
-  const auto qkv = operands(ws_.qkv, 3 * c);
+  const auto qkv = attention_rows(ws_.qkv, 3 * c);
   return {
       .queries = queries,
       .query_count = query_count,
@@ -126,6 +127,7 @@ void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t r
   const auto norm = [&](const Piece& piece) {
     normalize_operands(
         attended.at(piece.row), piece.rows, 1, c, weights_of(block.attn_norm), piece.normed);
+    pad_rows(piece.normed, piece.rows, c);
   };
   const auto product = [&](const Piece& piece) {
     float* tokens = state_.tokens + piece.row * c;
@@ -139,13 +141,14 @@ void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t r
   chain(rows, at::ArrayRef(stages).slice(normed ? 0 : 1));
 }
 
-void Forward::chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width) {
+void Forward::chain(
+    int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element element) {
   auto buffers = ws_.buffers;
-  buffers.hidden = buffers.hidden.with_stride(hidden_width);
+  buffers.hidden = {buffers.hidden.data, padded(hidden_width, element), element};
   run_chain(rows, ws_.threads, buffers, timer_, stages);
 }
 
-// Normalizes rows of C values; without a norm, copies them.
+// Normalizes rows of C values and pads them; without a norm, copies them.
 // x: the rows begin `stride` values apart. out: may be `x`.
 void Forward::normalize(
     const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const {
@@ -158,6 +161,7 @@ void Forward::normalize(
       store_row(x + row * stride, c, out.at(row));
     }
   }
+  pad_rows(out, rows, c);
 }
 
 NormWeights Forward::weights_of(const Norm& norm) const {

@@ -51,11 +51,21 @@ class Forward {
 
   /// Runs a chain in the workspace.
   /// \param hidden_width  The number of values in a row of `Piece::hidden`.
-  void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width = 0);
+  /// \param element       Their type.
+  void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element element);
+  void chain(int64_t rows, at::ArrayRef<RowStage> stages) {
+    chain(rows, stages, 0, weights_.elements.layers);
+  }
   void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const;
   NormWeights weights_of(const Norm& norm) const;
-  Rows operands(std::byte* data, int64_t stride) const {
-    return {data, stride, weights_.kernel.element};
+  /// Rows of queries, keys or values.
+  Rows attention_rows(std::byte* data, int64_t width) const {
+    const auto element = weights_.elements.attention;
+    return {data, width, element};
+  }
+  Rows pooled_queries() const {
+    const auto element = weights_.elements.attention;
+    return {ws_.pooled_q, padded(config_.embed_dim, element), element};
   }
   float* tile(const Piece& piece) const { return ws_.scratch[piece.thread].tile; }
   int64_t tokens_out(int64_t i) const { return plan_.plan().blocks[i].tokens_out; }

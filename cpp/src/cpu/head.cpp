@@ -28,10 +28,12 @@ void Forward::head(const float* tokens, int64_t rows, float* logits) {
     stride = c;
   }
   if (classes > 0) {
-    const auto x = operands(ws_.pooled_q, weights_.head.inputs);
+    const auto element = weights_.elements.head;
+    const Rows x(ws_.pooled_q, padded(weights_.head.inputs, element), element);
     for (int64_t image = 0; image < images_; ++image) {
       store_row(pooled + image * stride, weights_.head.inputs, x.at(image));
     }
+    pad_rows(x, images_, weights_.head.inputs);
     const auto product = [&](const Piece& piece) {
       multiply(
           {.x = x.at(piece.row), .out = {logits + piece.row * classes, classes}}, piece.rows,
@@ -68,11 +70,12 @@ void Forward::attention_pool(const float* tokens) {
   const auto& block = weights_.pool.block;
   const int64_t c = config_.embed_dim, n = state_.count, begin = config_.first_pooled();
   const int64_t count = n - begin, padded = padded_tokens(count);
-  const auto kv = operands(ws_.qkv, 2 * c), q = operands(ws_.pooled_q, c);
+  const auto kv = attention_rows(ws_.qkv, 2 * c), q = pooled_queries();
   const auto load = [&](const Piece& piece) {
     for (int64_t row = 0; row < piece.rows; ++row) {
       store_row(tokens + (piece.row + row) * c, c, piece.normed.at(row));
     }
+    pad_rows(piece.normed, piece.rows, c);
   };
   const auto keys_and_values = [&](const Piece& piece) {
     multiply(
@@ -86,6 +89,7 @@ void Forward::attention_pool(const float* tokens) {
         next_.bias + image * padded, biased ? state_.size + image * n + begin : nullptr, count);
     store_row(weights_.pool.q.const_data_ptr<float>(), c, q.at(image));
   }
+  pad_rows(q, images_, c);
   const Attention attention{
       .queries = q,
       .query_count = 1,
@@ -99,7 +103,9 @@ void Forward::attention_pool(const float* tokens) {
       .dim = config_.head_dim(),
       .summed = kSummedOfFewRows,
       .stage = Stage::head};
-  attend(weights_.kernel, attention, ws_, timer_, 0, [](int64_t, int64_t) {});
+  attend(
+      attention_kernel(weights_.elements.attention), attention, ws_, timer_, 0,
+      [](int64_t, int64_t) {});
   std::fill_n(state_.tokens, images_ * c, 0.f);
   add_projection(block, q, images_);
   add_mlp(block, images_, /*merges=*/false);

@@ -16,7 +16,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   int32_t* destination = ws_.destination + image * n;
   const float* image_size = state_.merged ? state_.size + image * n : nullptr;
   const float* size = image_size;  // the sizes of the metric's rows
-  key_metric(operands(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
+  key_metric(attention_rows(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
   for (size_t s = 0; s < steps.size(); ++s) {
     int32_t* step_destination = s == 0 ? destination : own.destination;
     for (int64_t t = 0; t < config_.prefix(); ++t) {

@@ -8,6 +8,7 @@ namespace dsm_ext::cpu {
 void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
   const int64_t c = config_.embed_dim, n = state_.count, m = rows / images_;
   const int64_t hidden = block.fc2.inputs;
+  const auto element = weights_.elements.layers;
   float* tokens = merges ? next_.tokens : state_.tokens;
   const auto norm2 = weights_of(block.norm2);
   const auto merge_and_normalize = [&](const Piece& piece) {
@@ -20,7 +21,9 @@ void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
             ws_.members + image * n + begin[0], begin[1] - begin[0], c, tokens + row * c);
       });
       timed(timer_, Stage::norm2, piece.thread, [&] {
-        normalize_row(tokens + row * c, c, norm2, piece.normed.at(row - piece.row));
+        const auto out = piece.normed.at(row - piece.row);
+        normalize_row(tokens + row * c, c, norm2, out);
+        pad_rows(out, 1, c);
       });
     }
   };
@@ -34,7 +37,7 @@ void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
         {.x = piece.normed,
          .out = piece.hidden,
          .finish = {.activation = config_.act_layer, .gated = block.gated},
-         .columns = hidden},
+         .columns = padded(hidden, element)},
         piece.rows, block.fc1, piece.panels, tile(piece));
   };
   const auto normalize_hidden = [&](const Piece& piece) {
@@ -53,9 +56,9 @@ void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
   const RowStage fc1_stage{Stage::fc1, block.fc1.count(), fc1};
   const RowStage fc2_stage{Stage::fc2, block.fc2.count(), fc2};
   if (block.mlp_norm) {
-    chain(rows, {first, fc1_stage, {Stage::fc2, 0, normalize_hidden}, fc2_stage}, hidden);
+    chain(rows, {first, fc1_stage, {Stage::fc2, 0, normalize_hidden}, fc2_stage}, hidden, element);
   } else {
-    chain(rows, {first, fc1_stage, fc2_stage}, hidden);
+    chain(rows, {first, fc1_stage, fc2_stage}, hidden, element);
   }
   if (merges) {
     next_.count = m;

@@ -10,8 +10,9 @@ Panels::Panels(const GemmKernel& kernel_, const at::Tensor& weight_, const at::T
     : kernel(&kernel_),
       outputs(weight_.size(0)),
       inputs(weight_.size(1)),
+      summed(kernel->element == Element::float32 ? kSummed : inputs),
       weight(kernel->pack(weight_)),
-      bias(at::zeros({count() * kernel->tile_columns}, weight_.options())) {
+      bias(at::zeros({count() * kernel->tile_columns}, at::kFloat)) {
   if (bias_.defined()) {
     bias.narrow(0, 0, outputs).copy_(bias_);
   }
@@ -33,12 +34,18 @@ Panels Panels::gated(
   return {kernel, alternate(gate, value), alternate(gate_bias, value_bias)};
 }
 
+void Panels::sum_few_rows() {
+  if (kernel->element == Element::float32) {
+    summed = kSummedOfFewRows;
+  }
+}
+
 void multiply(
     const Product& product, int64_t rows, const Panels& weight, Range panels, float* tile) {
   const auto& kernel = *weight.kernel;
-  const int64_t k = weight.inputs, tile_columns = kernel.tile_columns;
+  const int64_t k = padded(weight.inputs, kernel.element), tile_columns = kernel.tile_columns;
   const int64_t row_step = even_part(rows, kernel.tile_rows);
-  const int64_t k_step = even_part(k, weight.summed);
+  const int64_t k_step = padded(even_part(k, weight.summed), kernel.element);
   const auto* weights = static_cast<const std::byte*>(weight.weight.const_data_ptr());
   const auto* biases = weight.bias.const_data_ptr<float>();
   const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;

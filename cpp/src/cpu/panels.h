@@ -5,10 +5,11 @@
 
 namespace dsm_ext::cpu {
 
-/// An output of a layer is a sum over the layer's inputs. The kernel sums at most this many terms
-/// one after the other, and then adds these partial sums. A smaller number makes smaller rounding
-/// errors, but reads and writes each tile more often: 384, which other libraries use, would make a
-/// forward 1 to 3 % slower.
+/// An output of a layer is a sum over the layer's inputs. The float32 kernel sums at most this many
+/// terms one after the other, and then adds these partial sums. Kernels of smaller types sum all
+/// terms at once, because the rounding of their operands makes larger errors. A smaller number
+/// makes smaller rounding errors, but reads and writes each tile more often: 384, which other
+/// libraries use, would make a forward 1 to 3 % slower.
 constexpr int64_t kSummed = 768;
 
 /// Replaces kSummed in layers that compute only one or two rows of each image. Other libraries also
@@ -28,13 +29,16 @@ struct Panels {
       const GemmKernel& kernel, const at::Tensor& gate, const at::Tensor& gate_bias,
       const at::Tensor& value, const at::Tensor& value_bias);
 
+  /// Uses kSummedOfFewRows if the operands are float32.
+  void sum_few_rows();
+
   int64_t count() const { return divide_up(outputs, kernel->tile_columns); }  // number of panels
 
   const GemmKernel* kernel = nullptr;
   int64_t outputs = 0, inputs = 0;
-  int64_t summed = kSummed;  // most terms of a partial sum
-  at::Tensor weight;         // as the kernel packs it
-  at::Tensor bias;           // [count * tile_columns] float32
+  int64_t summed = 0;  // most terms of a partial sum
+  at::Tensor weight;   // as the kernel packs it
+  at::Tensor bias;     // [count * tile_columns] float32
 };
 
 /// The operands of a layer's product: out = finish(x weight^T + bias).

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cpu/elements.h"
 #include "cpu/kernels/norms.h"
 #include "cpu/panels.h"
 #include "dsm_ext/config.h"
@@ -33,9 +34,9 @@ struct PoolWeights {
 /// A model's weights as the fast path reads them. They are copies, so that later changes of the
 /// parameters do not change them.
 struct Weights {
-  Weights(const Config& config, const ModelParameters& parameters, const GemmKernel& kernel);
+  Weights(const Config& config, const ModelParameters& parameters, const Elements& elements);
 
-  const GemmKernel& kernel;
+  const Elements elements;
   Panels patch_embed;    // [C, in_chans * ph * pw]
   at::Tensor positions;  // [gh * gw, C], without the prefix; undefined if the model has none
   at::Tensor prefix;     // [P, C]: the prefix tokens plus their positions

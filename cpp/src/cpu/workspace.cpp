@@ -36,12 +36,21 @@ class Layout {
 }  // namespace
 
 Workspace::Workspace(
-    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads)
+    const Config& config, const Elements& elements, int64_t images, int64_t threads)
     : images(images), tokens(config.tokens()), threads(threads), scratch(threads) {
   const int64_t c = config.embed_dim, d = config.head_dim(), n = config.tokens();
-  const int64_t rows = images * n, operand = size_of(kernel.element);
+  const int64_t rows = images * n;
+  const auto& layers = gemm_kernel(elements.layers);
+  const auto& attention = attention_kernel(elements.attention);
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
   const int64_t chain_rows = threads * kRowsAtOnce;
+  const auto bytes = [](int64_t width, Element element) {  // of a row
+    return padded(width, element) * size_of(element);
+  };
+  const int64_t pooled_tokens = std::max<int64_t>(config.pooled_tokens(), 1);
+  const int64_t pooled_bytes = images * std::max(
+                                            pooled_tokens * bytes(c, elements.attention),
+                                            bytes(pooled_tokens * c, elements.head));
   std::byte *normed = nullptr, *hidden = nullptr;
   Layout layout;
   const auto lay_out = [&] {
@@ -51,17 +60,20 @@ Workspace::Workspace(
       layout(s->bias, images * padded_tokens(n));
     }
     layout(state.source, images * config.patches());
-    layout(qkv, rows * 3 * c * operand);
-    layout(pooled_q, images * std::max<int64_t>(config.pooled_tokens(), 1) * c * operand);
+    layout(qkv, rows * 3 * c * size_of(elements.attention));
+    layout(pooled_q, pooled_bytes);
     layout(pooled, images * c);
     layout(destination, rows);
     layout(member_begin, rows + images);
     layout(members, rows);
-    layout(normed, chain_rows * c * operand);
-    layout(hidden, chain_rows * std::max(config.mlp_dim, patch) * operand);
+    layout(normed, chain_rows * bytes(c, elements.layers));
+    layout(
+        hidden,
+        chain_rows *
+            std::max(bytes(config.mlp_dim, elements.layers), bytes(patch, elements.patch_embed)));
     for (auto& own : scratch) {
-      layout(own.tile, kernel.tile_rows * kernel.tile_columns);
-      layout(own.attention, attention_scratch(kernel, n, d));
+      layout(own.tile, layers.tile_rows * layers.tile_columns);
+      layout(own.attention, attention_scratch(attention, n, d));
       layout(own.metric, n * d);
       layout(own.new_metric, n * d);
       layout(own.size, n);
@@ -76,11 +88,13 @@ Workspace::Workspace(
   advise_large_pages(memory);
   lay_out();
   next.source = state.source;  // matching updates it in place
-  buffers = {.normed = {normed, c, kernel.element}, .hidden = {hidden, 0, kernel.element}};
+  buffers = {
+      .normed = {normed, padded(c, elements.layers), elements.layers},
+      .hidden = {hidden, 0, elements.layers}};
 }
 
 std::unique_ptr<Workspace> Workspaces::take(
-    const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads) {
+    const Config& config, const Elements& elements, int64_t images, int64_t threads) {
   {
     const std::lock_guard lock(mutex_);
     if (auto idle = idle_.take([&](const auto& workspace) {
@@ -90,7 +104,7 @@ std::unique_ptr<Workspace> Workspaces::take(
       return std::move(*idle);
     }
   }
-  return std::make_unique<Workspace>(config, kernel, images, threads);
+  return std::make_unique<Workspace>(config, elements, images, threads);
 }
 
 void Workspaces::give_back(std::unique_ptr<Workspace> workspace) {

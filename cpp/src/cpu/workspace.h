@@ -8,6 +8,7 @@
 
 #include "bounded_cache.h"
 #include "cpu/chain.h"
+#include "cpu/elements.h"
 #include "cpu/kernels/gemm_kernel.h"
 #include "cpu/token_state.h"
 #include "dsm_ext/config.h"
@@ -17,7 +18,7 @@ namespace dsm_ext::cpu {
 
 /// The scratch memory of one thread. The arrays have room for the N tokens of one image.
 struct Scratch {
-  float* tile;                 // [tile_rows * tile_columns] of the kernel
+  float* tile;                 // a tile of the largest size
   std::byte* attention;        // attention_scratch(...) bytes
   float *metric, *new_metric;  // [N, D]
   // Used by blocks with several merge steps:
@@ -29,14 +30,14 @@ struct Scratch {
 /// The memory for a forward of up to `images` images with N tokens each. Merging only makes the
 /// sequence shorter, so one workspace serves all schedules.
 struct Workspace {
-  Workspace(const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads);
+  Workspace(const Config& config, const Elements& elements, int64_t images, int64_t threads);
 
   const int64_t images, tokens, threads;
   at::Tensor memory;  // owns the memory of all pointers below
 
   TokenState state, next;  // the tokens that a block reads; the merged tokens that it writes
   std::byte* qkv;          // [images * N, 3 * C] operands: queries, keys, values
-  std::byte* pooled_q;     // [images * pooled rows, C] operands
+  std::byte* pooled_q;     // [images * pooled rows, padded C] operands
   float* pooled;           // [images, C]
   // How the tokens of a block merge:
   int32_t *destination, *member_begin, *members;  // [images, N], [images, N + 1], [images, N]
@@ -48,7 +49,7 @@ struct Workspace {
 class Workspaces {
  public:
   std::unique_ptr<Workspace> take(
-      const Config& config, const GemmKernel& kernel, int64_t images, int64_t threads);
+      const Config& config, const Elements& elements, int64_t images, int64_t threads);
   void give_back(std::unique_ptr<Workspace> workspace);
 
  private:

@@ -62,6 +62,9 @@ std::shared_ptr<const Executor> VisionTransformerImpl::State::executor(const at:
   if (auto fast = locked_fast_executor()) {
     return fast;
   }
+  if (precision) {
+    check_precision(*precision);
+  }
   if (device.is_cuda()) {
     return cuda_executor;
   }
@@ -71,8 +74,9 @@ std::shared_ptr<const Executor> VisionTransformerImpl::State::executor(const at:
 std::shared_ptr<const cpu::Executor> VisionTransformerImpl::State::locked_fast_executor() {
   if (frozen) {
     TORCH_CHECK(
-        any_weight().is_cpu() && any_weight().scalar_type() == at::kFloat,
-        "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in float32");
+        any_weight().is_cpu() && any_weight().scalar_type() == fast_executor->weights_dtype(),
+        "dsm_ext.VisionTransformer: the model is frozen: it stays on the CPU, in ",
+        fast_executor->weights_dtype());
     return fast_executor;
   }
   if (fast_executor != nullptr && fast_executor->packed_from(*parameters)) {
@@ -81,9 +85,46 @@ std::shared_ptr<const cpu::Executor> VisionTransformerImpl::State::locked_fast_e
   parameters->check();
   fast_executor.reset();
   if (cpu_path == CpuPath::fast && cpu::Executor::takes(config, *parameters)) {
-    fast_executor = std::make_shared<cpu::Executor>(config, *parameters);
+    const auto own = locked_precision();
+    check_precision(own);
+    fast_executor = std::make_shared<cpu::Executor>(config, *parameters, own);
   }
   return fast_executor;
+}
+
+Precision VisionTransformerImpl::State::locked_precision() const {
+  if (precision) {
+    return *precision;
+  }
+  const bool wide = any_weight().scalar_type() == at::kFloat;
+  return !wide && has_precision(Precision::bfloat16) ? Precision::bfloat16 : Precision::float32;
+}
+
+void VisionTransformerImpl::State::check_precision(Precision wanted) const {
+  const auto dtype = any_weight().scalar_type();
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      has_precision(wanted), "dsm_ext.VisionTransformer: the precision ", to_string(wanted),
+      " needs a processor with ", wanted == Precision::int8 ? "AVX512_VNNI" : "AVX512_BF16",
+      " or AMX, and torch.backends.mkldnn.enabled; here the fastest precision is ",
+      to_string(fastest_precision()));
+  if ((wanted == Precision::float32 && dtype == at::kFloat) ||
+      (wanted == Precision::bfloat16 && dtype == at::kBFloat16)) {
+    return;  // ATen's operators have this precision, too
+  }
+  const auto device = any_weight().device();
+  const char* missing = "";
+  if (!device.is_cpu() && !device.is_meta()) {
+    missing = "the model is on a GPU, where the weights' dtype is the precision";
+  } else if (config.block != BlockKind::sequential) {
+    missing = "the model has parallel blocks, which run by ATen's operators";
+  } else if (cpu_path != CpuPath::fast) {
+    missing = "the model's cpu_path is aten";
+  } else if (!cpu::Executor::takes(config, *parameters) && !device.is_meta()) {
+    missing = "the model's weights were made in inference mode";
+  }
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      *missing == '\0', "dsm_ext.VisionTransformer: the precision ", to_string(wanted),
+      " needs the CPU's fast path, but ", missing, "; its weights are ", dtype);
 }
 
 void VisionTransformerImpl::State::check_not_frozen() const {

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "aten/executor.h"
 #include "bounded_cache.h"
@@ -28,6 +29,12 @@ struct DSM_EXT_NO_EXPORT VisionTransformerImpl::State {
   /// The caller holds `mutex`.
   std::shared_ptr<const cpu::Executor> locked_fast_executor();
 
+  /// The precision of the fast path. The caller holds `mutex`.
+  Precision locked_precision() const;
+
+  /// Checks that the model can run in this precision. The caller holds `mutex`.
+  void check_precision(Precision precision) const;
+
   /// The caller holds `mutex`.
   void check_not_frozen() const;
 
@@ -45,6 +52,7 @@ struct DSM_EXT_NO_EXPORT VisionTransformerImpl::State {
   std::shared_ptr<const ModelParameters> parameters;
   std::shared_ptr<cpu::Executor> fast_executor;  // null until the first forward on it
   CpuPath cpu_path;
+  std::optional<Precision> precision;  // none: as the weights' dtype says
   bool frozen = false;
 };
 

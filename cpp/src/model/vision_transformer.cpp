@@ -57,6 +57,24 @@ void VisionTransformerImpl::set_cpu_path(CpuPath path) {
   state_->fast_executor.reset();
 }
 
+Precision VisionTransformerImpl::precision() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->locked_precision();
+}
+
+std::optional<Precision> VisionTransformerImpl::chosen_precision() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->precision;
+}
+
+void VisionTransformerImpl::set_precision(Precision precision) {
+  const std::lock_guard lock(state_->mutex);
+  state_->check_not_frozen();
+  state_->check_precision(precision);
+  state_->precision = precision;
+  state_->fast_executor.reset();
+}
+
 bool VisionTransformerImpl::cuda_graphs() const { return state_->cuda_executor->records(); }
 
 void VisionTransformerImpl::set_cuda_graphs(bool on) { state_->cuda_executor->set_records(on); }
@@ -83,8 +101,8 @@ void VisionTransformerImpl::freeze() {
   const std::lock_guard lock(state_->mutex);
   TORCH_CHECK_NOT_IMPLEMENTED(
       state_->locked_fast_executor() != nullptr,
-      "dsm_ext.VisionTransformer: only a model on the CPU's fast path (float32, DSM_EXT_CPU not "
-      "aten) can be frozen");
+      "dsm_ext.VisionTransformer: only a model on the CPU's fast path (sequential blocks, "
+      "cpu_path not aten) can be frozen");
   state_->frozen = true;
   state_->fast_executor->forget_origin();
   for (auto& [name, parameter] : state_->parameters->named) {

@@ -60,6 +60,9 @@ LoadedModel load_with_info(
   } catch (const c10::Error& e) {
     fail(file.weights_path, e.what_without_backtrace());
   }
+  if (const auto precision = options.precision ? options.precision : file.info.precision) {
+    model->set_precision(*precision);
+  }
   return {model, std::move(file.info)};
 }
 

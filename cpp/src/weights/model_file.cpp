@@ -167,7 +167,7 @@ std::vector<std::string> labels_in(
 
 // The config in the section "dsm_ext", which `dsm-ext export` wrote.
 Config own_config(const std::string& path, const Json& section) {
-  check_keys(path, "section 'dsm_ext'", section, {"version", "config", "schedule"});
+  check_keys(path, "section 'dsm_ext'", section, {"version", "config", "schedule", "precision"});
   const auto& fields = object_in(path, section, "config");
   for (const char* name : {"img_size", "num_heads", "eps", "act_layer", "global_pool"}) {
     if (!fields.contains(name)) {  // weights do not show it
@@ -178,6 +178,20 @@ Config own_config(const std::string& path, const Json& section) {
   set_fields(path, fields, config);
   check(path, config);
   return config;
+}
+
+// The precision of the exported model, if one was chosen.
+std::optional<Precision> precision_in(const std::string& path, const Json& section) {
+  const auto name = find_field<std::string>(path, section, "precision");
+  if (!name) {
+    return std::nullopt;
+  }
+  for (const auto precision : {Precision::float32, Precision::bfloat16, Precision::int8}) {
+    if (*name == to_string(precision)) {
+      return precision;
+    }
+  }
+  fail(path, "it has the unknown 'precision' " + quoted(*name));
 }
 
 // What a model's config.json and the weights of `weights_path` say about the model.
@@ -206,7 +220,8 @@ ModelInfo info_from(
       own.contains("schedule") ? schedule_from(path, own["schedule"]) : Schedule::dsm(depth),
       preprocessing_from(path, pretrained, config),
       labels_in(path, json, pretrained, config.num_classes),
-      {}};
+      {},
+      precision_in(path, own)};
 }
 
 ModelFile open_model(

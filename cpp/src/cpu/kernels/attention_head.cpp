@@ -27,7 +27,7 @@ constexpr int64_t kPartsOfFewTokens = 5;
 
 // Scratch memory for one call.
 struct Scratch {
-  Scratch(const GemmKernel& kernel, int64_t tokens, int64_t dim, std::byte* memory) {
+  Scratch(const AttentionKernel& kernel, int64_t tokens, int64_t dim, std::byte* memory) {
     const int64_t padded = padded_tokens(tokens), size = size_of(kernel.element);
     const bool float32 = kernel.element == Element::float32;
     const auto part = [&](int64_t bytes) {
@@ -38,8 +38,8 @@ struct Scratch {
     const auto floats = [&](int64_t count) {
       return reinterpret_cast<float*>(part(count * static_cast<int64_t>(sizeof(float))));
     };
-    keys = part(dim * padded * size);
-    values = part(tokens * dim * size);
+    keys = part(cpu::padded(dim, kernel.element) * padded * size);
+    values = part(cpu::padded(tokens, kernel.element) * dim * size);
     scores = floats(kQueries * padded);
     scale = floats(kQueries);
     // In float32, the weights overwrite the scores, and the sums go directly into the output.
@@ -57,18 +57,19 @@ struct Scratch {
 
 }  // namespace
 
-int64_t attention_scratch(const GemmKernel& kernel, int64_t tokens, int64_t dim) {
+int64_t attention_scratch(const AttentionKernel& kernel, int64_t tokens, int64_t dim) {
   return Scratch(kernel, tokens, dim, nullptr).used;
 }
 
-void attend(const GemmKernel& kernel, const AttentionHead& head, std::byte* memory) {
+void attend(const AttentionKernel& kernel, const AttentionHead& head, std::byte* memory) {
   const int64_t n = head.tokens, d = head.dim, padded = padded_tokens(n);
   const int64_t size = size_of(kernel.element);
   const Scratch scratch(kernel, n, d, memory);
   const auto factor = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
-  const int64_t channels =
-      even_part(d, n <= kFewTokens ? divide_up(d, kPartsOfFewTokens) : head.summed);
-  const int64_t tokens = even_part(n, head.summed);
+  const int64_t channels = cpu::padded(
+      even_part(d, n <= kFewTokens ? divide_up(d, kPartsOfFewTokens) : head.summed),
+      kernel.element);
+  const int64_t tokens = cpu::padded(even_part(n, head.summed), kernel.element);
   kernel.pack_keys(head.k, n, d, padded, scratch.keys);
   kernel.pack_values(head.v, n, d, scratch.values);
   for (int64_t first = 0; first < head.queries; first += kQueries) {

@@ -25,10 +25,10 @@ struct AttentionHead {
 inline int64_t padded_tokens(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 
 /// Bytes of scratch memory that `attend` needs.
-int64_t attention_scratch(const GemmKernel& kernel, int64_t tokens, int64_t dim);
+int64_t attention_scratch(const AttentionKernel& kernel, int64_t tokens, int64_t dim);
 
 /// Computes one head of attention.
 /// \param scratch  `attention_scratch` bytes, which begin at a cache line.
-void attend(const GemmKernel& kernel, const AttentionHead& head, std::byte* scratch);
+void attend(const AttentionKernel& kernel, const AttentionHead& head, std::byte* scratch);
 
 }  // namespace dsm_ext::cpu

@@ -36,7 +36,7 @@ at::Tensor pack(const at::Tensor& weight) {
 
 void pack_keys(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byte* out) {
   auto* packed = reinterpret_cast<float*>(out);
-  transpose(keys.as<float>(), tokens, dim, keys.stride, packed, columns);
+  transpose(keys.data, tokens, dim, keys.stride * size_of(keys.element), out, columns);
   for (int64_t c = 0; c < dim; ++c) {
     std::fill_n(packed + c * columns + tokens, columns - tokens, 0.f);
   }
@@ -48,7 +48,9 @@ void pack_values(Rows values, int64_t tokens, int64_t dim, std::byte* out) {
   }
 }
 
-void multiply(
+}  // namespace
+
+void multiply_float32(
     int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
     float* c, int64_t c_stride, bool accumulate) {
   at::native::cpublas::brgemm(
@@ -56,18 +58,23 @@ void multiply(
       reinterpret_cast<const float*>(b), c, /*is_vnni=*/false);
 }
 
-}  // namespace
-
 const GemmKernel& gemm_float32() {
   static constexpr GemmKernel kernel = {
       .element = Element::float32,
       .tile_rows = kTileRows,
       .tile_columns = kTileColumns,
       .pack = &pack,
+      .multiply = &multiply_float32,
+      .finish = &finish_tile};
+  return kernel;
+}
+
+const AttentionKernel& attention_float32() {
+  static constexpr AttentionKernel kernel = {
+      .element = Element::float32,
       .pack_keys = &pack_keys,
       .pack_values = &pack_values,
-      .multiply = &multiply,
-      .finish = &finish_tile};
+      .multiply = &multiply_float32};
   return kernel;
 }
 

@@ -6,32 +6,19 @@
 
 namespace dsm_ext::cpu {
 
-/// The matrix products of one precision: the layout of operands in memory, and the functions that
-/// pack and multiply them and store the result. A model uses one such kernel for all products of
-/// the fast path.
+/// The products of layers in one precision: the layout of operands in memory, and the functions
+/// that pack and multiply them and store the result.
 struct GemmKernel {
   Element element;                  // the type of the operands
   int64_t tile_rows, tile_columns;  // the size of the largest tile
 
   /// Packs a layer's weight into panels of `tile_columns` outputs for `multiply`. The last panel is
-  /// padded with zeros.
+  /// padded with zeros, and so are the inputs, up to a whole group.
   /// \param weight  [outputs, inputs] float32, any strides.
-  /// \return        [panels, inputs, tile_columns].
+  /// \return        [panels, padded inputs, tile_columns].
   at::Tensor (*pack)(const at::Tensor& weight);
 
-  /// Packs the keys [tokens, dim] of one head, transposed, for the product with queries. Columns
-  /// between `tokens` and `columns` become zeros.
-  /// \param out  [dim, columns].
-  void (*pack_keys)(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byte* out);
-
-  /// Packs the values [tokens, dim] of one head for the product with attention's weights.
-  /// \param out  [tokens, dim].
-  void (*pack_values)(Rows values, int64_t tokens, int64_t dim, std::byte* out);
-
-  /// c = a b, or c += a b if `accumulate`.
-  /// \param a         [rows, inputs].
-  /// \param b         [inputs, columns], packed; rows begin `b_stride` elements apart.
-  /// \param c         [rows, columns]; rows begin `c_stride` floats apart.
+  /// c = a b, or c += a b if `accumulate`. See `multiply_float32` for the operands.
   void (*multiply)(
       int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
       float* c, int64_t c_stride, bool accumulate);
@@ -42,7 +29,50 @@ struct GemmKernel {
       Rows out);
 };
 
-/// The kernel that multiplies float32 by float32 and sums in float32.
+/// The products of attention in one precision.
+struct AttentionKernel {
+  Element element;  // the type of the operands
+
+  /// Packs the keys [tokens, dim] of one head, transposed, for the product with queries. Columns
+  /// between `tokens` and `columns` become zeros, and so do the rows behind `dim` of its last
+  /// group.
+  /// \param out  [padded dim, columns].
+  void (*pack_keys)(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byte* out);
+
+  /// Packs the values [tokens, dim] of one head for the product with attention's weights. The rows
+  /// behind `tokens` of its last group become zeros.
+  /// \param out  [padded tokens, dim].
+  void (*pack_values)(Rows values, int64_t tokens, int64_t dim, std::byte* out);
+
+  /// c = a b, or c += a b if `accumulate`. See `multiply_float32` for the operands.
+  void (*multiply)(
+      int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
+      float* c, int64_t c_stride, bool accumulate);
+};
+
+/// c = a b, or c += a b if `accumulate`. `multiply_bfloat16` sums in float32, too; it takes
+/// `inputs` as padded to a whole group: there, b must be zero, and a must be finite.
+/// \param a         [rows, inputs].
+/// \param b         [inputs, columns], packed; rows begin `b_stride` elements apart.
+/// \param c         [rows, columns]; rows begin `c_stride` floats apart.
+void multiply_float32(
+    int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
+    float* c, int64_t c_stride, bool accumulate);
+void multiply_bfloat16(
+    int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
+    float* c, int64_t c_stride, bool accumulate);
+
 const GemmKernel& gemm_float32();
+const GemmKernel& gemm_bfloat16();
+const AttentionKernel& attention_float32();
+const AttentionKernel& attention_bfloat16();
+
+inline const GemmKernel& gemm_kernel(Element element) {
+  return element == Element::bfloat16 ? gemm_bfloat16() : gemm_float32();
+}
+
+inline const AttentionKernel& attention_kernel(Element element) {
+  return element == Element::bfloat16 ? attention_bfloat16() : attention_float32();
+}
 
 }  // namespace dsm_ext::cpu

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -12,14 +14,28 @@
 namespace dsm_ext::cpu {
 
 /// The types that a product's operands can have.
-enum class Element { float32 };
+enum class Element { float32, bfloat16 };
 
 constexpr int64_t size_of(Element element) {
   switch (element) {
     case Element::float32:
       return sizeof(float);
+    case Element::bfloat16:
+      return sizeof(c10::BFloat16);
   }
   return 0;
+}
+
+/// The number of inputs that a processor's instruction for products takes at one time. Operands are
+/// padded to whole groups.
+constexpr int64_t group_of(Element element) {
+  return static_cast<int64_t>(sizeof(float)) / size_of(element);
+}
+
+/// `count` rounded up to whole groups.
+constexpr int64_t padded(int64_t count, Element element) {
+  const int64_t group = group_of(element);
+  return (count + group - 1) / group * group;
 }
 
 /// A matrix of values of one type. Its rows begin `stride` values apart; the values of a row are
@@ -35,9 +51,6 @@ struct Rows {
   Rows at(int64_t row, int64_t column = 0) const {
     return {data + (row * stride + column) * size_of(element), stride, element};
   }
-
-  /// The same memory with another stride.
-  Rows with_stride(int64_t row_stride) const { return {data, row_stride, element}; }
 
   template <typename T>
   T* as() const {
@@ -56,11 +69,24 @@ struct Rows {
       using T = float;                        \
       __VA_ARGS__;                            \
     } break;                                  \
+    case Element::bfloat16: {                 \
+      using T = c10::BFloat16;                \
+      __VA_ARGS__;                            \
+    } break;                                  \
   }
 
 /// Converts `count` values and stores them to one row.
 inline void store_row(const float* x, int64_t count, Rows out) {
   DSM_EXT_WITH_ELEMENT(out.element, T, std::copy(x, x + count, out.as<T>()))
+}
+
+/// Writes zeros behind the `width` values of each row, up to a whole group.
+inline void pad_rows(Rows x, int64_t rows, int64_t width) {
+  const int64_t end = padded(width, x.element);
+  for (int64_t row = 0; row < rows && width < end; ++row) {
+    DSM_EXT_WITH_ELEMENT(
+        x.element, T, std::fill(x.at(row).as<T>() + width, x.at(row).as<T>() + end, T(0.f)))
+  }
 }
 
 }  // namespace dsm_ext::cpu

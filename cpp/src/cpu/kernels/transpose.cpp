@@ -5,16 +5,18 @@
 namespace dsm_ext::cpu {
 namespace {
 
+using Word = uint32_t __attribute__((aligned(1), may_alias));
+
 #if defined(__clang__) || __GNUC__ >= 12
 #define DSM_EXT_SHUFFLES 1
 
 // Compilers do not vectorize a loop that transposes, so the code below shuffles vectors explicitly,
 // with the vector extension that GCC and Clang share. In its comments, letters are rows and digits
 // are columns.
-using Eight = float __attribute__((vector_size(32), aligned(4), may_alias));
+using Eight = float __attribute__((vector_size(32), aligned(1), may_alias));
 
 inline __attribute__((always_inline)) void transpose_8_by_8(
-    const float* x, int64_t stride, float* out, int64_t out_stride) {
+    const std::byte* x, int64_t stride, Word* out, int64_t out_stride) {
   Eight row[8], pair[8], four[8];
   for (int64_t i = 0; i < 8; ++i) {
     row[i] = *reinterpret_cast<const Eight*>(x + i * stride);
@@ -44,20 +46,22 @@ inline __attribute__((always_inline)) void transpose_8_by_8(
 }  // namespace
 
 DSM_EXT_MULTIVERSION void transpose(
-    const float* x, int64_t rows, int64_t columns, int64_t stride, float* out, int64_t out_stride) {
+    const std::byte* x, int64_t rows, int64_t columns, int64_t stride, std::byte* transposed,
+    int64_t out_stride) {
+  auto* out = reinterpret_cast<Word*>(transposed);
   int64_t whole_rows = 0, whole_columns = 0;
 #ifdef DSM_EXT_SHUFFLES
   whole_rows = rows / 8 * 8;
   whole_columns = columns / 8 * 8;
   for (int64_t r = 0; r < whole_rows; r += 8) {
     for (int64_t c = 0; c < whole_columns; c += 8) {
-      transpose_8_by_8(x + r * stride + c, stride, out + c * out_stride + r, out_stride);
+      transpose_8_by_8(x + r * stride + c * 4, stride, out + c * out_stride + r, out_stride);
     }
   }
 #endif
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
-      out[c * out_stride + r] = x[r * stride + c];
+      out[c * out_stride + r] = reinterpret_cast<const Word*>(x + r * stride)[c];
     }
   }
 }
