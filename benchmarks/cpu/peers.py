@@ -10,7 +10,7 @@ from benchmarks.cpu.artefacts import artefact, timm_model
 from benchmarks.cpu.call import Call
 from benchmarks.cpu.job import Job
 from benchmarks.cpu.onnx_peers import onnxruntime_call, openvino_call
-from benchmarks.cpu.torch_peers import compiled_call, eager_call
+from benchmarks.cpu.torch_peers import compiled_call, eager_call, torchao_call
 
 
 class Peer(NamedTuple):
@@ -80,6 +80,7 @@ PEERS = {
     "dsm_ext frozen": Peer(_dsm_ext, _TORCH, "any", precisions=_OURS),
     "timm eager": Peer(eager_call, _TORCH, "dense", precisions=_EAGER),
     "timm compiled": Peer(compiled_call, _COMPILED, "dense", precisions=_EAGER),
+    "torchao": Peer(torchao_call, (*_COMPILED, "torchao"), "dense", precisions=("int8",)),
     "onnxruntime": Peer(onnxruntime_call, ("onnxruntime",), "dense", precisions=_ONNXRUNTIME),
     "openvino": Peer(openvino_call, ("openvino",), "dense", precisions=_OPENVINO),
     "reference": Peer(eager_call, _TORCH, "merged"),
@@ -91,7 +92,11 @@ PEERS = {
     "copy": Peer(_copy, ("torch",), "", "B/s"),
 }
 CEILINGS = tuple(name for name, peer in PEERS.items() if not peer.schedules)
-RIVALS = tuple(name for name, peer in PEERS.items() if peer.schedules and "dsm_ext" not in name)
+RIVALS = tuple(
+    name
+    for name, peer in PEERS.items()
+    if peer.schedules and "float32" in peer.precisions and "dsm_ext" not in name
+)
 
 
 def images_and_logits(job: Job) -> tuple[Any, Any]:

@@ -36,6 +36,28 @@ def compiled_call(job: Job, images: Any) -> Call:
     return fastest({kind: partial(load, kind) for kind in ("aoti", "aoti_max")})
 
 
+def torchao_call(job: Job, images: Any) -> Call:
+    """int8 weights and dynamic int8 activations, compiled; the rest in float32 or bfloat16.
+
+    The faster of the two is taken.
+    """
+    import torch
+
+    makers = {str(d): partial(_torchao, job, images, d) for d in (torch.float32, torch.bfloat16)}
+    return fastest(makers)
+
+
+def _torchao(job: Job, images: Any, dtype: Any) -> Call:
+    import torch
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    model = eager(job).to(dtype)
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    compiled = torch.compile(model, options={"freezing": True})
+    rest = str(dtype).removeprefix("torch.")
+    return Call(_run(compiled, images, dtype), job.batch, f"{rest}, compiled, freezing")
+
+
 def _run(model: Any, images: Any, dtype: Any) -> Callable[[], Any]:
     import torch
 
