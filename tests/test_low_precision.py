@@ -143,7 +143,7 @@ def test_no_images(precision):
 
 
 @pytest.mark.parametrize("precision", [low("int8")])
-@pytest.mark.parametrize("value", [0.0, 1e-44, 1e-38, 1e30])
+@pytest.mark.parametrize("value", [0.0, 1e-44, 1e-38, 1e15])
 @pytest.mark.parametrize("layer", ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])
 def test_unusual_channels(precision, value, layer):
     model = small()
@@ -153,9 +153,8 @@ def test_unusual_channels(precision, value, layer):
         weight[3] = value * torch.randn_like(weight[3]).clamp(-2, 2)
         expected = model(images)
     actual = dsm_ext.from_timm(model, "dense", precision=precision)(images)
-    assert torch.equal(actual.isfinite(), expected.isfinite())
-    finite = expected.isfinite()
-    assert relative_error(actual[finite], expected[finite].double()) <= INT8_ERROR or value > 1
+    assert expected.isfinite().all()
+    assert relative_error(actual, expected.double()) <= INT8_ERROR
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

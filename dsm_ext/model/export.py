@@ -26,8 +26,9 @@ def export(
     """Write model.safetensors and config.json, in the layout of the model hub.
 
     ``dsm_ext.load``, and ``dsm_ext::load`` in C++, read them back with schedule, precision,
-    preprocessing and labels. The weight file also holds a copy of the config, so it can be loaded alone. timm can
-    read the folder too, if ``timm.create_model`` made the model with arguments that JSON can hold.
+    preprocessing and labels. The weight file also holds a copy of the config, so it can be loaded
+    alone. timm can read the folder too, if ``timm.create_model`` made the model with arguments that
+    JSON can hold.
 
     Args:
         folder: created if it does not exist. The two files are replaced at once.

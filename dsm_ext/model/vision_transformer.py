@@ -30,10 +30,10 @@ class VisionTransformer(CompiledModule):
     **Threads.** Every method that takes images releases the GIL. Several threads may call it at
     the same time.
 
-    **CPU.** The model uses its fast path, in its ``precision``. The first call packs the weights, and the next
-    call after a change of the weights packs them again. The model sees the changes that torch
-    counts. It does not see values that were written through ``.data`` or ``numpy()`` or by an
-    optimizer with ``fused=True``; after such a change assign ``cpu_path`` again. ``cpu_path =
+    **CPU.** The model uses its fast path, in its ``precision``. The first call packs the weights,
+    and the next call after a change of the weights packs them again. The model sees the changes
+    that torch counts. It does not see values that were written through ``.data`` or ``numpy()`` or
+    by an optimizer with ``fused=True``; after such a change assign ``cpu_path`` again. ``cpu_path =
     "aten"``, or the environment variable ``DSM_EXT_CPU=aten``, selects the ATen path instead.
     Weights that were made in inference mode always take the ATen path, because torch does not count
     their changes.

@@ -18,17 +18,18 @@ void run(const RowStage& stage, const Piece& piece, StageTimer* timer) {
 void run_by_rows(
     int64_t rows, int64_t threads, const ChainBuffers& buffers, StageTimer* timer,
     at::ArrayRef<RowStage> stages) {
-  const int64_t pieces = threads * divide_up(rows, threads * kRowsAtOnce);
+  const int64_t pieces = threads * divide_up(rows, threads * buffers.rows_at_once);
   const int64_t step = divide_up(rows, pieces);
   for_each_task(divide_up(rows, step), threads, [&](int64_t index, int64_t thread) {
-    const int64_t row = index * step, first = thread * kRowsAtOnce;
+    const int64_t row = index * step, first = thread * buffers.rows_at_once;
     Piece piece{
         .row = row,
         .rows = std::min(step, rows - row),
         .panels = {0, 0},
         .thread = thread,
         .normed = buffers.normed.at(first),
-        .hidden = buffers.hidden.at(first)};
+        .hidden = buffers.hidden.at(first),
+        .operands = buffers.operands.at(first)};
     for (const auto& stage : stages) {
       piece.panels = {0, stage.panels};
       run(stage, piece, timer);
@@ -64,7 +65,8 @@ void run_by_panels(
             .panels = {panel, panel + 1},
             .thread = thread,
             .normed = buffers.normed.at(row),
-            .hidden = buffers.hidden.at(row)};
+            .hidden = buffers.hidden.at(row),
+            .operands = buffers.operands.at(row)};
         run(stage, piece, timer);
       }
     });
@@ -77,7 +79,7 @@ void run_chain(
     int64_t rows, int64_t threads, const ChainBuffers& buffers, StageTimer* timer,
     at::ArrayRef<RowStage> stages) {
   if (rows > 0) {
-    const bool by_rows = threads == 1 || rows > threads * kRowsAtOnce;
+    const bool by_rows = threads == 1 || rows > threads * buffers.rows_at_once;
     (by_rows ? run_by_rows : run_by_panels)(rows, threads, buffers, timer, stages);
   }
 }

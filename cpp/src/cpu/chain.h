@@ -16,10 +16,12 @@ namespace dsm_ext::cpu {
 /// the weights less often, but the rows' hidden layer might not fit into the second-level cache.
 constexpr int64_t kRowsAtOnce = 192;
 
-/// Memory for rows between the stages of a chain: kRowsAtOnce rows for each thread.
+/// Memory for rows between the stages of a chain: `rows_at_once` rows for each thread.
 struct ChainBuffers {
-  Rows normed;  // [threads * kRowsAtOnce, embed_dim]
-  Rows hidden;  // [threads * kRowsAtOnce, width]; each chain sets the width
+  int64_t rows_at_once = kRowsAtOnce;
+  Rows normed;    // [threads * rows_at_once, embed_dim] operands
+  Rows hidden;    // [threads * rows_at_once, width]; each chain sets the width
+  Rows operands;  // `hidden` as operands: the same memory, if they have its type
 };
 
 /// The share of a stage that one thread computes.
@@ -27,7 +29,7 @@ struct Piece {
   int64_t row, rows;
   Range panels;
   int64_t thread;
-  Rows normed, hidden;  // at the piece's first row
+  Rows normed, hidden, operands;  // at the piece's first row
 };
 
 /// A stage of a chain. It computes each row independently of the others. It either multiplies rows

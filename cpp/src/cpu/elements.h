@@ -5,28 +5,40 @@
 
 namespace dsm_ext::cpu {
 
-/// The operands' types in the products of a model.
+/// The types of values in a model of one precision.
 struct Elements {
+  // Operands of products:
   Element patch_embed, layers, attention, head;
+  Element hidden;  // what fc1 stores; int8 operands of fc2 are made of whole rows of it
 };
 
-constexpr Elements elements_of(Precision precision) {
+inline Elements elements_of(Precision precision) {
+  constexpr auto float32 = Element::float32, bfloat16 = Element::bfloat16, int8 = Element::int8;
+  const auto narrow = has_precision(Precision::bfloat16) ? bfloat16 : float32;
   switch (precision) {
     case Precision::float32:
-    case Precision::int8:
       break;
     case Precision::bfloat16:
       return {
-          .patch_embed = Element::bfloat16,
-          .layers = Element::bfloat16,
-          .attention = Element::bfloat16,
-          .head = Element::float32};
+          .patch_embed = bfloat16,
+          .layers = bfloat16,
+          .attention = bfloat16,
+          .head = float32,
+          .hidden = bfloat16};
+    case Precision::int8:
+      return {
+          .patch_embed = narrow,
+          .layers = int8,
+          .attention = narrow,
+          .head = float32,
+          .hidden = float32};
   }
   return {
-      .patch_embed = Element::float32,
-      .layers = Element::float32,
-      .attention = Element::float32,
-      .head = Element::float32};
+      .patch_embed = float32,
+      .layers = float32,
+      .attention = float32,
+      .head = float32,
+      .hidden = float32};
 }
 
 }  // namespace dsm_ext::cpu

@@ -67,7 +67,7 @@ void Forward::embed() {
   chain(
       images_ * patches,
       {{Stage::embed, 0, unfold}, {Stage::embed, weights_.patch_embed.count(), project}}, length,
-      weights_.elements.patch_embed);
+      weights_.elements.patch_embed, weights_.elements.patch_embed);
   if (embed_norm) {
     chain(images_ * patches, {{Stage::embed, 0, normalize_patches}});
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/kernels/store_rows.h"
+
 // A block makes four passes over the rows:
 // 1. norm1 and the QKV product;
 // 2. attention of each head and, at the same time, the matching of each image;
@@ -123,10 +125,14 @@ void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
 // Adds the projection of attention's output to the tokens.
 void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t rows) {
   const int64_t c = config_.embed_dim;
-  const bool normed = static_cast<bool>(block.attn_norm);
+  const bool normed = block.attn_norm || attended.element != weights_.elements.layers;
   const auto norm = [&](const Piece& piece) {
-    normalize_operands(
-        attended.at(piece.row), piece.rows, 1, c, weights_of(block.attn_norm), piece.normed);
+    const auto x = attended.at(piece.row);
+    if (block.attn_norm) {
+      normalize_operands(x, piece.rows, 1, c, weights_of(block.attn_norm), piece.normed);
+    } else {
+      store_rows(x, piece.rows, c, piece.normed);
+    }
     pad_rows(piece.normed, piece.rows, c);
   };
   const auto product = [&](const Piece& piece) {
@@ -142,9 +148,13 @@ void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t r
 }
 
 void Forward::chain(
-    int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element element) {
+    int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element hidden,
+    Element operands) {
   auto buffers = ws_.buffers;
-  buffers.hidden = {buffers.hidden.data, padded(hidden_width, element), element};
+  buffers.hidden = {buffers.hidden.data, padded(hidden_width, hidden), hidden};
+  auto& own = buffers.operands;
+  own = operands == hidden ? buffers.hidden
+                           : Rows(own.data, padded(hidden_width, operands), operands, own.scales);
   run_chain(rows, ws_.threads, buffers, timer_, stages);
 }
 
@@ -158,7 +168,7 @@ void Forward::normalize(
     if (norm) {
       normalize_row(x + row * stride, c, weights, out.at(row));
     } else {
-      store_row(x + row * stride, c, out.at(row));
+      store_rows({const_cast<float*>(x) + row * stride, c}, 1, c, out.at(row));
     }
   }
   pad_rows(out, rows, c);

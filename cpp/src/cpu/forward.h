@@ -51,10 +51,13 @@ class Forward {
 
   /// Runs a chain in the workspace.
   /// \param hidden_width  The number of values in a row of `Piece::hidden`.
-  /// \param element       Their type.
-  void chain(int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element element);
+  /// \param hidden        Their type.
+  /// \param operands      The type of `Piece::operands`.
+  void chain(
+      int64_t rows, at::ArrayRef<RowStage> stages, int64_t hidden_width, Element hidden,
+      Element operands);
   void chain(int64_t rows, at::ArrayRef<RowStage> stages) {
-    chain(rows, stages, 0, weights_.elements.layers);
+    chain(rows, stages, 0, Element::float32, Element::float32);
   }
   void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const;
   NormWeights weights_of(const Norm& norm) const;

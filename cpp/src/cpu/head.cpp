@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cpu/forward.h"
+#include "cpu/kernels/store_rows.h"
 #include "cpu/tasks.h"
 #include "ops/cpu/member_rows.h"
 
@@ -72,9 +73,7 @@ void Forward::attention_pool(const float* tokens) {
   const int64_t count = n - begin, padded = padded_tokens(count);
   const auto kv = attention_rows(ws_.qkv, 2 * c), q = pooled_queries();
   const auto load = [&](const Piece& piece) {
-    for (int64_t row = 0; row < piece.rows; ++row) {
-      store_row(tokens + (piece.row + row) * c, c, piece.normed.at(row));
-    }
+    store_rows({const_cast<float*>(tokens) + piece.row * c, c}, piece.rows, c, piece.normed);
     pad_rows(piece.normed, piece.rows, c);
   };
   const auto keys_and_values = [&](const Piece& piece) {

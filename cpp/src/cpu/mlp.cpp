@@ -1,4 +1,5 @@
 #include "cpu/forward.h"
+#include "cpu/kernels/store_rows.h"
 #include "ops/cpu/member_rows.h"
 
 namespace dsm_ext::cpu {
@@ -8,7 +9,7 @@ namespace dsm_ext::cpu {
 void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
   const int64_t c = config_.embed_dim, n = state_.count, m = rows / images_;
   const int64_t hidden = block.fc2.inputs;
-  const auto element = weights_.elements.layers;
+  const auto layers = weights_.elements.layers, made = weights_.elements.hidden;
   float* tokens = merges ? next_.tokens : state_.tokens;
   const auto norm2 = weights_of(block.norm2);
   const auto merge_and_normalize = [&](const Piece& piece) {
@@ -37,18 +38,24 @@ void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
         {.x = piece.normed,
          .out = piece.hidden,
          .finish = {.activation = config_.act_layer, .gated = block.gated},
-         .columns = padded(hidden, element)},
+         .columns = padded(hidden, made)},
         piece.rows, block.fc1, piece.panels, tile(piece));
   };
   const auto normalize_hidden = [&](const Piece& piece) {
     normalize_operands(
-        piece.hidden, piece.rows, 1, hidden, weights_of(block.mlp_norm), piece.hidden);
+        piece.hidden, piece.rows, 1, hidden, weights_of(block.mlp_norm), piece.operands);
+  };
+  const auto quantize_hidden = [&](const Piece& piece) {
+    store_rows(piece.hidden, piece.rows, hidden, piece.operands);
   };
   const auto fc2 = [&](const Piece& piece) {
     float* out = tokens + piece.row * c;
     multiply(
-        {.x = piece.hidden, .out = {out, c}, .finish = {.addend = out, .addend_stride = c}},
+        {.x = piece.operands, .out = {out, c}, .finish = {.addend = out, .addend_stride = c}},
         piece.rows, block.fc2, piece.panels, tile(piece));
+  };
+  const auto run = [&](at::ArrayRef<RowStage> stages) {
+    chain(rows, stages, hidden, made, layers);
   };
   const RowStage first{
       std::nullopt, 0,
@@ -56,9 +63,11 @@ void Forward::add_mlp(const BlockWeights& block, int64_t rows, bool merges) {
   const RowStage fc1_stage{Stage::fc1, block.fc1.count(), fc1};
   const RowStage fc2_stage{Stage::fc2, block.fc2.count(), fc2};
   if (block.mlp_norm) {
-    chain(rows, {first, fc1_stage, {Stage::fc2, 0, normalize_hidden}, fc2_stage}, hidden, element);
+    run({first, fc1_stage, {Stage::fc2, 0, normalize_hidden}, fc2_stage});
+  } else if (layers != made) {
+    run({first, fc1_stage, {Stage::fc2, 0, quantize_hidden}, fc2_stage});
   } else {
-    chain(rows, {first, fc1_stage, fc2_stage}, hidden, element);
+    run({first, fc1_stage, fc2_stage});
   }
   if (merges) {
     next_.count = m;

@@ -12,10 +12,15 @@ Panels::Panels(const GemmKernel& kernel_, const at::Tensor& weight_, const at::T
       inputs(weight_.size(1)),
       summed(kernel->element == Element::float32 ? kSummed : inputs),
       weight(kernel->pack(weight_)),
-      bias(at::zeros({count() * kernel->tile_columns}, at::kFloat)) {
-  if (bias_.defined()) {
-    bias.narrow(0, 0, outputs).copy_(bias_);
+      bias(in_panels(bias_.defined() ? bias_ : at::zeros({outputs}))) {
+  if (weight.scales.defined()) {
+    weight.scales = in_panels(weight.scales);
   }
+}
+
+// x: [outputs]. Returns it as float32, with zeros up to the end of the last panel.
+at::Tensor Panels::in_panels(const at::Tensor& x) const {
+  return at::constant_pad_nd(x.to(at::kFloat), {0, count() * kernel->tile_columns - outputs});
 }
 
 Panels Panels::gated(
@@ -46,8 +51,10 @@ void multiply(
   const int64_t k = padded(weight.inputs, kernel.element), tile_columns = kernel.tile_columns;
   const int64_t row_step = even_part(rows, kernel.tile_rows);
   const int64_t k_step = padded(even_part(k, weight.summed), kernel.element);
-  const auto* weights = static_cast<const std::byte*>(weight.weight.const_data_ptr());
+  const auto* weights = static_cast<const std::byte*>(weight.weight.values.const_data_ptr());
   const auto* biases = weight.bias.const_data_ptr<float>();
+  const auto* scales =
+      weight.weight.scales.defined() ? weight.weight.scales.const_data_ptr<float>() : nullptr;
   const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;
   const int64_t width = product.finish.gated ? tile_columns / 2 : tile_columns;  // of the output
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
@@ -66,8 +73,12 @@ void multiply(
       if (finish.addend != nullptr) {
         finish.addend += row * finish.addend_stride + column;
       }
-      kernel.finish(
-          tile, m, columns, biases + panel * tile_columns, finish, product.out.at(row, column));
+      finish_tile(
+          {.sums = tile,
+           .bias = biases + panel * tile_columns,
+           .row_scales = product.x.at(row).scales,
+           .column_scales = scales == nullptr ? nullptr : scales + panel * tile_columns},
+          m, columns, finish, product.out.at(row, column));
     }
   }
 }

@@ -36,9 +36,12 @@ struct Panels {
 
   const GemmKernel* kernel = nullptr;
   int64_t outputs = 0, inputs = 0;
-  int64_t summed = 0;  // most terms of a partial sum
-  at::Tensor weight;   // as the kernel packs it
-  at::Tensor bias;     // [count * tile_columns] float32
+  int64_t summed = 0;   // most terms of a partial sum
+  PackedWeight weight;  // its scales: [count * tile_columns]
+  at::Tensor bias;      // [count * tile_columns] float32
+
+ private:
+  at::Tensor in_panels(const at::Tensor& x) const;
 };
 
 /// The operands of a layer's product: out = finish(x weight^T + bias).

@@ -33,6 +33,17 @@ class Layout {
   int64_t used_ = 0;
 };
 
+// How many rows a thread takes through a chain at once. An int8 model's hidden layer is float32 and
+// then int8, and both must fit into the second-level cache.
+int64_t rows_of(const Config& config, const Elements& elements) {
+  if (elements.hidden == elements.layers) {
+    return kRowsAtOnce;
+  }
+  constexpr int64_t kCache = 768 << 10, kLeast = 48;
+  const int64_t row = config.mlp_dim * (size_of(elements.hidden) + size_of(elements.layers));
+  return std::clamp(kCache / row, kLeast, kRowsAtOnce);
+}
+
 }  // namespace
 
 Workspace::Workspace(
@@ -43,7 +54,7 @@ Workspace::Workspace(
   const auto& layers = gemm_kernel(elements.layers);
   const auto& attention = attention_kernel(elements.attention);
   const int64_t patch = config.in_chans * config.patch_size[0] * config.patch_size[1];
-  const int64_t chain_rows = threads * kRowsAtOnce;
+  const int64_t rows_at_once = rows_of(config, elements), chain_rows = threads * rows_at_once;
   const auto bytes = [](int64_t width, Element element) {  // of a row
     return padded(width, element) * size_of(element);
   };
@@ -51,7 +62,10 @@ Workspace::Workspace(
   const int64_t pooled_bytes = images * std::max(
                                             pooled_tokens * bytes(c, elements.attention),
                                             bytes(pooled_tokens * c, elements.head));
-  std::byte *normed = nullptr, *hidden = nullptr;
+  // int8 rows have scales, and are made of whole rows of another type.
+  const int64_t scales = elements.layers == Element::int8 ? chain_rows : 0;
+  float *normed_scales = nullptr, *operand_scales = nullptr;
+  std::byte *normed = nullptr, *hidden = nullptr, *hidden_operands = nullptr;
   Layout layout;
   const auto lay_out = [&] {
     for (auto* s : {&state, &next}) {
@@ -70,7 +84,10 @@ Workspace::Workspace(
     layout(
         hidden,
         chain_rows *
-            std::max(bytes(config.mlp_dim, elements.layers), bytes(patch, elements.patch_embed)));
+            std::max(bytes(config.mlp_dim, elements.hidden), bytes(patch, elements.patch_embed)));
+    layout(normed_scales, scales);
+    layout(operand_scales, scales);
+    layout(hidden_operands, scales * bytes(config.mlp_dim, elements.layers));
     for (auto& own : scratch) {
       layout(own.tile, layers.tile_rows * layers.tile_columns);
       layout(own.attention, attention_scratch(attention, n, d));
@@ -89,8 +106,12 @@ Workspace::Workspace(
   lay_out();
   next.source = state.source;  // matching updates it in place
   buffers = {
-      .normed = {normed, padded(c, elements.layers), elements.layers},
-      .hidden = {hidden, 0, elements.layers}};
+      .rows_at_once = rows_at_once,
+      .normed =
+          {normed, padded(c, elements.layers), elements.layers,
+           scales > 0 ? normed_scales : nullptr},
+      .hidden = {hidden, 0, elements.hidden},
+      .operands = {hidden_operands, 0, elements.layers, operand_scales}};
 }
 
 std::unique_ptr<Workspace> Workspaces::take(

@@ -16,8 +16,8 @@ using c10::BFloat16;
 
 constexpr int64_t kTileRows = 96;
 
-at::Tensor pack(const at::Tensor& weight) {
-  return pack_groups(weight.to(at::kBFloat16), Element::bfloat16);
+PackedWeight pack(const at::Tensor& weight) {
+  return {pack_groups(weight.to(at::kBFloat16), Element::bfloat16), {}};
 }
 
 // Two channels of a key are one word of four bytes, so that packing is a transposition of words.
@@ -64,8 +64,7 @@ const GemmKernel& gemm_bfloat16() {
       .tile_rows = kTileRows,
       .tile_columns = kTileColumns,
       .pack = &pack,
-      .multiply = &multiply_bfloat16,
-      .finish = &finish_tile};
+      .multiply = &multiply_bfloat16};
   return kernel;
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kTileRows = 96;
 
-at::Tensor pack(const at::Tensor& weight) {
+PackedWeight pack(const at::Tensor& weight) {
   const int64_t outputs = weight.size(0), inputs = weight.size(1);
   const int64_t whole = outputs / kTileColumns, rest = outputs % kTileColumns;
   auto panels = at::empty({whole + (rest > 0 ? 1 : 0), inputs, kTileColumns}, weight.options());
@@ -31,7 +31,7 @@ at::Tensor pack(const at::Tensor& weight) {
     auto last = panels.select(0, whole).zero_();
     last.narrow(1, 0, rest).copy_(weight.narrow(0, whole * kTileColumns, rest).t());
   }
-  return panels;
+  return {panels, {}};
 }
 
 void pack_keys(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byte* out) {
@@ -64,8 +64,7 @@ const GemmKernel& gemm_float32() {
       .tile_rows = kTileRows,
       .tile_columns = kTileColumns,
       .pack = &pack,
-      .multiply = &multiply_float32,
-      .finish = &finish_tile};
+      .multiply = &multiply_float32};
   return kernel;
 }
 

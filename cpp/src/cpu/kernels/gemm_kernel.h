@@ -6,8 +6,14 @@
 
 namespace dsm_ext::cpu {
 
+/// A layer's weight as its kernel packs it.
+struct PackedWeight {
+  at::Tensor values;  // [panels, padded inputs, tile_columns]
+  at::Tensor scales;  // [outputs] float32, or undefined
+};
+
 /// The products of layers in one precision: the layout of operands in memory, and the functions
-/// that pack and multiply them and store the result.
+/// that pack and multiply them.
 struct GemmKernel {
   Element element;                  // the type of the operands
   int64_t tile_rows, tile_columns;  // the size of the largest tile
@@ -15,18 +21,13 @@ struct GemmKernel {
   /// Packs a layer's weight into panels of `tile_columns` outputs for `multiply`. The last panel is
   /// padded with zeros, and so are the inputs, up to a whole group.
   /// \param weight  [outputs, inputs] float32, any strides.
-  /// \return        [panels, padded inputs, tile_columns].
-  at::Tensor (*pack)(const at::Tensor& weight);
+  PackedWeight (*pack)(const at::Tensor& weight);
 
-  /// c = a b, or c += a b if `accumulate`. See `multiply_float32` for the operands.
+  /// c = a b, or c += a b if `accumulate`. See `multiply_float32` for the operands. int8 operands
+  /// give int32 sums in the memory of `c`.
   void (*multiply)(
       int64_t rows, int64_t columns, int64_t inputs, Rows a, const std::byte* b, int64_t b_stride,
       float* c, int64_t c_stride, bool accumulate);
-
-  /// Finishes a tile of a layer's product and stores it; see `finish_tile`.
-  void (*finish)(
-      const float* tile, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
-      Rows out);
 };
 
 /// The products of attention in one precision.
@@ -64,11 +65,20 @@ void multiply_bfloat16(
 
 const GemmKernel& gemm_float32();
 const GemmKernel& gemm_bfloat16();
+const GemmKernel& gemm_int8();
 const AttentionKernel& attention_float32();
 const AttentionKernel& attention_bfloat16();
 
 inline const GemmKernel& gemm_kernel(Element element) {
-  return element == Element::bfloat16 ? gemm_bfloat16() : gemm_float32();
+  switch (element) {
+    case Element::float32:
+      break;
+    case Element::bfloat16:
+      return gemm_bfloat16();
+    case Element::int8:
+      return gemm_int8();
+  }
+  return gemm_float32();
 }
 
 inline const AttentionKernel& attention_kernel(Element element) {

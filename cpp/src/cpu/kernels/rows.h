@@ -14,7 +14,7 @@
 namespace dsm_ext::cpu {
 
 /// The types that a product's operands can have.
-enum class Element { float32, bfloat16 };
+enum class Element { float32, bfloat16, int8 };
 
 constexpr int64_t size_of(Element element) {
   switch (element) {
@@ -22,6 +22,8 @@ constexpr int64_t size_of(Element element) {
       return sizeof(float);
     case Element::bfloat16:
       return sizeof(c10::BFloat16);
+    case Element::int8:
+      return sizeof(int8_t);
   }
   return 0;
 }
@@ -39,17 +41,19 @@ constexpr int64_t padded(int64_t count, Element element) {
 }
 
 /// A matrix of values of one type. Its rows begin `stride` values apart; the values of a row are
-/// contiguous.
+/// contiguous. The value of an int8 is its product with the scale of its row.
 struct Rows {
   Rows() = default;
   Rows(float* values, int64_t row_stride)
       : data(reinterpret_cast<std::byte*>(values)), stride(row_stride) {}
-  Rows(std::byte* values, int64_t row_stride, Element type)
-      : data(values), stride(row_stride), element(type) {}
+  Rows(std::byte* values, int64_t row_stride, Element type, float* row_scales = nullptr)
+      : data(values), stride(row_stride), element(type), scales(row_scales) {}
 
   /// The part of the matrix that begins at this row and column.
   Rows at(int64_t row, int64_t column = 0) const {
-    return {data + (row * stride + column) * size_of(element), stride, element};
+    return {
+        data + (row * stride + column) * size_of(element), stride, element,
+        scales == nullptr ? nullptr : scales + row};
   }
 
   template <typename T>
@@ -60,9 +64,10 @@ struct Rows {
   std::byte* data = nullptr;
   int64_t stride = 0;
   Element element = Element::float32;
+  float* scales = nullptr;  // of the rows, if the elements are int8
 };
 
-// Runs a statement in which T is the C++ type of an element.
+// Runs a statement in which T is the C++ type of a floating-point element.
 #define DSM_EXT_WITH_ELEMENT(ELEMENT, T, ...) \
   switch (ELEMENT) {                          \
     case Element::float32: {                  \
@@ -73,6 +78,8 @@ struct Rows {
       using T = c10::BFloat16;                \
       __VA_ARGS__;                            \
     } break;                                  \
+    case Element::int8:                       \
+      break;                                  \
   }
 
 /// Converts `count` values and stores them to one row.

@@ -22,12 +22,18 @@ struct Finish {
   int64_t addend_stride = 0;
 };
 
-/// out = activation(tile + bias) + addend. An activation and an addend cannot be combined.
-/// \param tile     [rows, kTileColumns].
+/// The sums of a tile of a layer's product, and what makes outputs of them.
+struct Tile {
+  const float* sums;  // [rows, kTileColumns]; with scales, int32 in the same memory
+  const float* bias;  // [kTileColumns]
+  // int32 sums are multiplied by these:
+  const float* row_scales = nullptr;     // [rows]
+  const float* column_scales = nullptr;  // [kTileColumns]
+};
+
+/// out = activation(sums + bias) + addend. An activation and an addend cannot be combined.
 /// \param columns  Columns to write: up to kTileColumns, gated: up to half of that.
-/// \param bias     [kTileColumns].
-void finish_tile(
-    const float* tile, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
-    Rows out);
+/// \param out      float32 or bfloat16.
+void finish_tile(const Tile& tile, int64_t rows, int64_t columns, const Finish& finish, Rows out);
 
 }  // namespace dsm_ext::cpu
