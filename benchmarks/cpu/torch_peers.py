@@ -55,16 +55,18 @@ def _torchao(job: Job, images: Any, dtype: Any) -> Call:
     quantize_(model, Int8DynamicActivationInt8WeightConfig())
     compiled = torch.compile(model, options={"freezing": True})
     rest = str(dtype).removeprefix("torch.")
-    return Call(_run(compiled, images, dtype), job.batch, f"{rest}, compiled, freezing")
+    run = _run(compiled, images, dtype, torch.no_grad)  # as torch.compile wants it for freezing
+    return Call(run, job.batch, f"{rest}, compiled, freezing")
 
 
-def _run(model: Any, images: Any, dtype: Any) -> Callable[[], Any]:
+def _run(model: Any, images: Any, dtype: Any, mode: Any = None) -> Callable[[], Any]:
+    """Runs the model on the images, in inference mode or another mode without gradients."""
     import torch
 
-    tensor = torch.from_numpy(images)
+    tensor, mode = torch.from_numpy(images), mode or torch.inference_mode
 
     def run() -> Any:
-        with torch.inference_mode():
+        with mode():
             return model(tensor.to(dtype)).float()
 
     return run
