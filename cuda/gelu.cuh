@@ -10,11 +10,11 @@
 // instructions. erff takes about three times as many and two branches, which a product's epilogue
 // cannot hide.
 //
-// Error before rounding: at most 2.6e-5 of the result while |result| >= 2^-14. That is 0.11 of half
-// a unit in the last place of float16, and 0.014 of bfloat16's. Smaller results are off by at most
-// 3.5e-9 and by 3% of themselves. There 1 + erf(x / sqrt 2), ATen's form, cancels: in float32 it is
-// off by up to 8e-8. Below x = -12.9 the result is -0. NaN gives NaN, inf gives inf, and -inf gives
-// NaN, as in ATen's form.
+// Error before rounding, on an H200 for 250 million floats: at most 2.5e-5 of the result while
+// |result| >= 2^-14. That is 0.10 of half a unit in the last place of float16, and 0.013 of
+// bfloat16's. Smaller results are off by at most 1.5e-9 and by 2.2% of themselves. There
+// 1 + erf(x / sqrt 2), ATen's form, cancels: in float32 it is off by up to 1.1e-7. Below x = -12.9
+// the result is -0. NaN gives NaN, inf gives inf, and -inf gives NaN, as in ATen's form.
 
 namespace dsm_ext::cuda {
 

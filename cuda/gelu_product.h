@@ -11,9 +11,8 @@ namespace dsm_ext::cuda {
 /// \param weight  [outputs, inputs].
 /// \param bias    [outputs], or undefined.
 /// \param out     [..., outputs]. The current stream computes it.
-/// \return        False when another way is needed or faster: on another GPU, in another dtype than
-///                float16 and bfloat16, for rows that are not aligned to 16 bytes, and for products
-///                too small to fill the GPU. Then out is as before.
+/// \return        False where it cannot: on another GPU, in other dtypes than float16 and bfloat16,
+///                and for rows that are not aligned to 16 bytes. Then out is as before.
 bool gelu_product(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, at::Tensor& out);
 
