@@ -19,6 +19,7 @@ from benchmarks.cpu import precision_tables
 from benchmarks.cpu.deit_tiny_tables import deit_tiny, schedules
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
+from benchmarks.gpu.tables import gpu
 from benchmarks.support_table import refused, support
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
@@ -34,6 +35,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "cpu_memory": (("cpu.json",), cpu_memory),
     "deit_tiny": (("deit_tiny.json",), deit_tiny),
     "embed": (("embed.json",), embed),
+    "gpu": (("gpu.json",), gpu),
 }
 
 

@@ -1,6 +1,7 @@
 """`make gpu-report`, as far as it can be tested without a GPU."""
 
 import copy
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks import tables
 from benchmarks.common import ROOT, module_command
 from benchmarks.gpu import bench as gpu_bench
 from benchmarks.gpu import process as gpu_process
@@ -120,6 +122,13 @@ def test_table(measured):
     assert "stages on S, 3: not" in table
     assert "timm compiled on S, 256: 4 parts without a CUDA graph" in table
     assert "no time for L, 8" in table
+
+
+def test_the_table_is_drawn_between_its_markers(tmp_path):
+    result = {"device": DEVICE, "tests": STEP | {"passed": 7, "failed": [], "skipped": 1}}
+    (tmp_path / "gpu.json").write_text(json.dumps(result))
+    drawn = tables.draw("a\n<!-- gpu -->\nold\n<!-- /gpu -->\nb\n", tmp_path)
+    assert drawn == f"a\n<!-- gpu -->\n{gpu(result)}\n<!-- /gpu -->\nb\n"
 
 
 def test_table_of_nearly_nothing():
