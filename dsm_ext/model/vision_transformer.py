@@ -243,8 +243,8 @@ class VisionTransformer(CompiledModule):
         In each precision, norms, softmax, activations, merging and the tokens between two blocks
         are float32, and ``state_dict`` keeps the weights as they are. ``bfloat16`` rounds weights
         and activations to bfloat16. ``int8`` rounds the weights of the blocks to 8 bits with one
-        scale for each output channel, and their activations with one scale for each token. No
-        calibration is needed.
+        scale for each output channel, and their activations to 8 bits with one scale and one
+        zero for each token. No calibration is needed.
 
         Assign a name, or ``auto`` for the fastest precision that the processor has; the next call
         packs the weights. The default is ``float32`` for float32 weights. For bfloat16 and float16

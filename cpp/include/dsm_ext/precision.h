@@ -12,8 +12,8 @@ enum class Precision {
   float32,
   bfloat16,  ///< Weights and activations are rounded to bfloat16; sums are float32.
   /// The weights of the blocks are rounded to 8 bits with one scale for each output channel, their
-  /// activations with one scale for each token; sums are exact. Attention multiplies bfloat16, or
-  /// float32 on a processor without bfloat16.
+  /// activations to 8 bits with one scale and one zero for each token; sums are exact. Attention
+  /// multiplies bfloat16, or float32 on a processor without bfloat16.
   int8,
 };
 

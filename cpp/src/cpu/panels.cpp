@@ -12,15 +12,16 @@ Panels::Panels(const GemmKernel& kernel_, const at::Tensor& weight_, const at::T
       inputs(weight_.size(1)),
       summed(kernel->element == Element::float32 ? kSummed : inputs),
       weight(kernel->pack(weight_)),
-      bias(in_panels(bias_.defined() ? bias_ : at::zeros({outputs}))) {
+      bias(in_panels(bias_.defined() ? bias_ : at::zeros({outputs}, at::kFloat))) {
   if (weight.scales.defined()) {
     weight.scales = in_panels(weight.scales);
+    weight.sums = in_panels(weight.sums);
   }
 }
 
-// x: [outputs]. Returns it as float32, with zeros up to the end of the last panel.
+// x: [outputs]. Returns it with zeros up to the end of the last panel.
 at::Tensor Panels::in_panels(const at::Tensor& x) const {
-  return at::constant_pad_nd(x.to(at::kFloat), {0, count() * kernel->tile_columns - outputs});
+  return at::constant_pad_nd(x, {0, count() * kernel->tile_columns - outputs});
 }
 
 Panels Panels::gated(
@@ -53,8 +54,9 @@ void multiply(
   const int64_t k_step = padded(even_part(k, weight.summed), kernel.element);
   const auto* weights = static_cast<const std::byte*>(weight.weight.values.const_data_ptr());
   const auto* biases = weight.bias.const_data_ptr<float>();
-  const auto* scales =
-      weight.weight.scales.defined() ? weight.weight.scales.const_data_ptr<float>() : nullptr;
+  const bool quantized = weight.weight.scales.defined();
+  const auto* scales = quantized ? weight.weight.scales.const_data_ptr<float>() : nullptr;
+  const auto* sums = quantized ? weight.weight.sums.const_data_ptr<int32_t>() : nullptr;
   const int64_t outputs = product.columns < 0 ? weight.outputs : product.columns;
   const int64_t width = product.finish.gated ? tile_columns / 2 : tile_columns;  // of the output
   for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
@@ -77,7 +79,8 @@ void multiply(
           {.sums = tile,
            .bias = biases + panel * tile_columns,
            .row_scales = product.x.at(row).scales,
-           .column_scales = scales == nullptr ? nullptr : scales + panel * tile_columns},
+           .column_scales = quantized ? scales + panel * tile_columns : nullptr,
+           .column_sums = quantized ? sums + panel * tile_columns : nullptr},
           m, columns, finish, product.out.at(row, column));
     }
   }

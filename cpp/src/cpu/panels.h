@@ -37,7 +37,7 @@ struct Panels {
   const GemmKernel* kernel = nullptr;
   int64_t outputs = 0, inputs = 0;
   int64_t summed = 0;   // most terms of a partial sum
-  PackedWeight weight;  // its scales: [count * tile_columns]
+  PackedWeight weight;  // its scales and sums: [count * tile_columns]
   at::Tensor bias;      // [count * tile_columns] float32
 
  private:

@@ -64,7 +64,7 @@ Workspace::Workspace(
                                             bytes(pooled_tokens * c, elements.head));
   // int8 rows have scales, and are made of whole rows of another type.
   const int64_t scales = elements.layers == Element::int8 ? chain_rows : 0;
-  float *normed_scales = nullptr, *operand_scales = nullptr;
+  RowScale *normed_scales = nullptr, *operand_scales = nullptr;
   std::byte *normed = nullptr, *hidden = nullptr, *hidden_operands = nullptr;
   Layout layout;
   const auto lay_out = [&] {

@@ -31,7 +31,7 @@ PackedWeight pack(const at::Tensor& weight) {
     auto last = panels.select(0, whole).zero_();
     last.narrow(1, 0, rest).copy_(weight.narrow(0, whole * kTileColumns, rest).t());
   }
-  return {panels, {}};
+  return {panels, {}, {}};
 }
 
 void pack_keys(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byte* out) {

@@ -9,7 +9,9 @@ namespace dsm_ext::cpu {
 /// A layer's weight as its kernel packs it.
 struct PackedWeight {
   at::Tensor values;  // [panels, padded inputs, tile_columns]
-  at::Tensor scales;  // [outputs] float32, or undefined
+  // Of int8 weights, for each output:
+  at::Tensor scales;  // [outputs] float32
+  at::Tensor sums;    // [outputs] int32: the sums of the packed weights
 };
 
 /// The products of layers in one precision: the layout of operands in memory, and the functions

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <c10/util/BFloat16.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+
+#include "cpu/kernels/bfloat16.h"
 
 // Operand rows: the operands of the fast path's matrix products, in the kernel's element type.
 // Everything else (norms, softmax, activations, merging, the tokens between two blocks) is computed
@@ -13,7 +13,7 @@
 
 namespace dsm_ext::cpu {
 
-/// The types that a product's operands can have.
+/// The types that a product's operands can have. With int8, rows are unsigned and weights signed.
 enum class Element { float32, bfloat16, int8 };
 
 constexpr int64_t size_of(Element element) {
@@ -21,7 +21,7 @@ constexpr int64_t size_of(Element element) {
     case Element::float32:
       return sizeof(float);
     case Element::bfloat16:
-      return sizeof(c10::BFloat16);
+      return sizeof(BFloat16);
     case Element::int8:
       return sizeof(int8_t);
   }
@@ -40,13 +40,19 @@ constexpr int64_t padded(int64_t count, Element element) {
   return (count + group - 1) / group * group;
 }
 
+/// What a row of 8-bit operands stands for: value i is (row[i] - zero) * step.
+struct RowScale {
+  float step;
+  int32_t zero;
+};
+
 /// A matrix of values of one type. Its rows begin `stride` values apart; the values of a row are
-/// contiguous. The value of an int8 is its product with the scale of its row.
+/// contiguous.
 struct Rows {
   Rows() = default;
   Rows(float* values, int64_t row_stride)
       : data(reinterpret_cast<std::byte*>(values)), stride(row_stride) {}
-  Rows(std::byte* values, int64_t row_stride, Element type, float* row_scales = nullptr)
+  Rows(std::byte* values, int64_t row_stride, Element type, RowScale* row_scales = nullptr)
       : data(values), stride(row_stride), element(type), scales(row_scales) {}
 
   /// The part of the matrix that begins at this row and column.
@@ -64,7 +70,7 @@ struct Rows {
   std::byte* data = nullptr;
   int64_t stride = 0;
   Element element = Element::float32;
-  float* scales = nullptr;  // of the rows, if the elements are int8
+  RowScale* scales = nullptr;  // of the rows, if the elements are int8
 };
 
 // Runs a statement in which T is the C++ type of a floating-point element.
@@ -75,7 +81,7 @@ struct Rows {
       __VA_ARGS__;                            \
     } break;                                  \
     case Element::bfloat16: {                 \
-      using T = c10::BFloat16;                \
+      using T = BFloat16;                     \
       __VA_ARGS__;                            \
     } break;                                  \
     case Element::int8:                       \
@@ -84,7 +90,12 @@ struct Rows {
 
 /// Converts `count` values and stores them to one row.
 inline void store_row(const float* x, int64_t count, Rows out) {
-  DSM_EXT_WITH_ELEMENT(out.element, T, std::copy(x, x + count, out.as<T>()))
+  DSM_EXT_WITH_ELEMENT(out.element, T, {
+    T* to = out.as<T>();
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = x[i];
+    }
+  })
 }
 
 /// Writes zeros behind the `width` values of each row, up to a whole group.
@@ -92,7 +103,7 @@ inline void pad_rows(Rows x, int64_t rows, int64_t width) {
   const int64_t end = padded(width, x.element);
   for (int64_t row = 0; row < rows && width < end; ++row) {
     DSM_EXT_WITH_ELEMENT(
-        x.element, T, std::fill(x.at(row).as<T>() + width, x.at(row).as<T>() + end, T(0.f)))
+        x.element, T, std::fill(x.at(row).as<T>() + width, x.at(row).as<T>() + end, T{}))
   }
 }
 

@@ -26,7 +26,7 @@ inline __attribute__((always_inline)) void exponentials_to(
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < columns; ++c) {
       const float value = exp_negative(row[c] * factor + bias[c] - largest);
-      to[c] = static_cast<T>(value);
+      to[c] = value;
       sum += value;
     }
     scale[r] = sum == 0 ? 0.f : 1 / sum;
@@ -40,7 +40,7 @@ inline __attribute__((always_inline)) void scale_rows_to(
   for (int64_t r = 0; r < rows; ++r) {
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(x[r * stride + c] * scale[r]);
+      out[r * out_stride + c] = x[r * stride + c] * scale[r];
     }
   }
 }

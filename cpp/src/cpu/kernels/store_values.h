@@ -6,54 +6,57 @@
 
 #include "cpu/kernels/rows.h"
 
-// Stores rows that another loop computes. Quantizing a row: its largest value becomes 127 or -127,
-// and every value is rounded to the nearest multiple of the scale, ties to even.
+// Stores rows of operands from the loops that compute their values.
 
 namespace dsm_ext::cpu {
 
-/// The bits of |x|. They are ordered like the values; infinity and NaN come last.
-inline int32_t magnitude(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
+/// How to quantize a row: 255 steps reach from its smallest value, or 0, to its largest, or 0.
+struct Quantization {
+  RowScale scale;
+  float inverse;
 
-/// The scale of a row, and the factor that quantizes its values.
-struct Scale {
-  float scale, inverse;
+  /// \param bad  0, or NaN if a value of the row is not finite. Then the step is NaN, so that all
+  ///             products of the row become NaN.
+  Quantization(float smallest, float largest, float bad) {
+    constexpr float kLeast = 1e-30f;  // below this, a row counts as zeros
+    const float range = largest - smallest;
+    const bool finite = bad == 0 && range <= std::numeric_limits<float>::max();
+    const bool any = finite && range >= kLeast;
+    inverse = any ? 255.f / range : 0.f;
+    scale.step = any ? range / 255.f : finite ? 0.f : std::numeric_limits<float>::quiet_NaN();
+    scale.zero = any ? -rounded(smallest, inverse) : 0;
+  }
 
-  /// \param largest  The largest magnitude in the row. If it is not finite, the scale is NaN, so
-  /// that
-  ///                 all products of the row become NaN. If it is below 4e-37, so that its inverse
-  ///                 is not finite, the row counts as zeros.
-  explicit Scale(int32_t largest) {
-    const float value = std::bit_cast<float>(largest);
-    const float infinity = std::numeric_limits<float>::infinity();
-    inverse = 127.f / value;
-    scale = inverse < infinity ? value / 127.f : 0.f;
-    inverse = inverse < infinity ? inverse : 0.f;
-    scale = value < infinity ? scale : std::numeric_limits<float>::quiet_NaN();
+  /// Rounds to the nearest integer, ties to even. After adding 1.5 * 2^23, the low bits of a float
+  /// hold the integer.
+  static int32_t rounded(float x, float inverse) {
+    return std::bit_cast<int32_t>(x * inverse + 12582912.f) - std::bit_cast<int32_t>(12582912.f);
+  }
+
+  uint8_t operator()(float x) const {
+    const int32_t q = rounded(x, inverse) + scale.zero;
+    return static_cast<uint8_t>(q < 0 ? 0 : (q > 255 ? 255 : q));
   }
 };
-
-/// Rounds to the nearest integer, ties to even. After adding 1.5 * 2^23, the low bits of a float
-/// hold the integer.
-inline int8_t quantize(float x, float inverse) {
-  return static_cast<int8_t>(std::bit_cast<uint32_t>(x * inverse + 12582912.f));
-}
 
 /// Quantizes one row. Calls `value(i)` twice for each index.
 template <typename Value>
 inline __attribute__((always_inline)) void quantize_row(
-    int64_t width, int8_t* out, float* scale, const Value& value) {
-  int32_t largest = 0;
-#pragma omp simd reduction(max : largest)
+    int64_t width, uint8_t* out, RowScale* scale, const Value& value) {
+  float smallest = 0, largest = 0, bad = 0;
+#pragma omp simd reduction(min : smallest) reduction(max : largest) reduction(+ : bad)
   for (int64_t i = 0; i < width; ++i) {
-    const int32_t m = magnitude(value(i));
-    largest = m > largest ? m : largest;
+    const float x = value(i);
+    smallest = x < smallest ? x : smallest;
+    largest = x > largest ? x : largest;
+    bad += x * 0.f;
   }
-  const Scale row(largest);
+  const Quantization quantize(smallest, largest, bad);
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) {
-    out[i] = quantize(value(i), row.inverse);
+    out[i] = quantize(value(i));
   }
-  *scale = row.scale;
+  *scale = quantize.scale;
 }
 
 /// Stores one row of floating-point operands.
@@ -61,7 +64,7 @@ template <typename T, typename Value>
 inline __attribute__((always_inline)) void convert_row(int64_t width, T* out, const Value& value) {
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) {
-    out[i] = static_cast<T>(value(i));
+    out[i] = value(i);
   }
 }
 
@@ -71,7 +74,7 @@ template <typename Value>
 inline __attribute__((always_inline)) void store_values(
     int64_t width, Rows out, const Value& value) {
   if (out.element == Element::int8) {
-    quantize_row(width, out.as<int8_t>(), out.scales, value);
+    quantize_row(width, out.as<uint8_t>(), out.scales, value);
   } else {
     DSM_EXT_WITH_ELEMENT(out.element, T, convert_row(width, out.as<T>(), value))
   }

@@ -15,11 +15,13 @@ struct FloatRow {
 
 struct IntRow {
   const int32_t* sums;
-  float scale;
+  RowScale scale;
   const float* column_scales;
+  const int32_t* column_sums;
 
   float operator[](int64_t c) const {
-    return static_cast<float>(sums[c]) * scale * column_scales[c];
+    const int32_t sum = sums[c] - scale.zero * column_sums[c];
+    return static_cast<float>(sum) * scale.step * column_scales[c];
   }
 };
 
@@ -31,9 +33,13 @@ struct FloatSums {
 
 struct IntSums {
   const int32_t* sums;
-  const float *row_scales, *column_scales;
+  const RowScale* row_scales;
+  const float* column_scales;
+  const int32_t* column_sums;
 
-  IntRow row(int64_t r) const { return {sums + r * kTileColumns, row_scales[r], column_scales}; }
+  IntRow row(int64_t r) const {
+    return {sums + r * kTileColumns, row_scales[r], column_scales, column_sums};
+  }
 };
 
 // In almost all calls `columns` equals kTileColumns. These calls pass the constant itself, so that
@@ -47,7 +53,7 @@ inline __attribute__((always_inline)) void add_bias(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(row[c] + bias[c]);
+      out[r * out_stride + c] = row[c] + bias[c];
     }
   }
 }
@@ -60,7 +66,7 @@ inline __attribute__((always_inline)) void add_bias_and_addend(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(row[c] + bias[c] + addend[r * addend_stride + c]);
+      out[r * out_stride + c] = row[c] + bias[c] + addend[r * addend_stride + c];
     }
   }
 }
@@ -73,7 +79,7 @@ inline __attribute__((always_inline)) void activate_tile(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(activate<activation>(row[c] + bias[c]));
+      out[r * out_stride + c] = activate<activation>(row[c] + bias[c]);
     }
   }
 }
@@ -88,7 +94,7 @@ inline __attribute__((always_inline)) void gate_tile(
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
       const float gate = activate<activation>(row[c] + bias[c]);
-      out[r * out_stride + c] = static_cast<T>(gate * (row[half + c] + bias[half + c]));
+      out[r * out_stride + c] = gate * (row[half + c] + bias[half + c]);
     }
   }
 }
@@ -144,7 +150,8 @@ DSM_EXT_MULTIVERSION void finish_tile(
   const auto* bias = tile.bias;
   if (tile.column_scales != nullptr) {
     const IntSums sums{
-        reinterpret_cast<const int32_t*>(tile.sums), tile.row_scales, tile.column_scales};
+        reinterpret_cast<const int32_t*>(tile.sums), tile.row_scales, tile.column_scales,
+        tile.column_sums};
     DSM_EXT_WITH_ELEMENT(
         out.element, T, finish(sums, rows, columns, bias, how, out.as<T>(), out.stride))
   } else {

@@ -26,9 +26,10 @@ struct Finish {
 struct Tile {
   const float* sums;  // [rows, kTileColumns]; with scales, int32 in the same memory
   const float* bias;  // [kTileColumns]
-  // int32 sums are multiplied by these:
-  const float* row_scales = nullptr;     // [rows]
+  // Of int32 sums:
+  const RowScale* row_scales = nullptr;  // [rows]
   const float* column_scales = nullptr;  // [kTileColumns]
+  const int32_t* column_sums = nullptr;  // [kTileColumns]: the sums of the weights
 };
 
 /// out = activation(sums + bias) + addend. An activation and an addend cannot be combined.
