@@ -36,7 +36,7 @@ OURS = ("float32", "bfloat16", "int8")
 DENSE = {
     "dsm_ext": OURS,
     "timm eager": ("float32", "bfloat16"),
-    "timm compiled": ("float32", "bfloat16"),
+    "timm compiled": ("bfloat16",),
     "torchao": ("int8",),
     "onnxruntime": ("float32", "int8 dynamic", "int8 static"),
     "openvino": ("float32", "auto", "bfloat16", "int8", "int8, rest float32"),
