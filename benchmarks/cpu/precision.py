@@ -32,8 +32,8 @@ TINY = "deit_tiny_patch16_224"
 NAMES = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
 SECTIONS = ("speed", "large", "memory")
 OURS = ("float32", "bfloat16", "int8")
-# The precisions of each peer: dense ones, and the reference with DSM. DeiT-T runs beside all of them,
-# the larger models beside those that come nearest to ours, unless --all-peers asks for more.
+# The precisions of each peer: dense ones, and the reference with DSM. DeiT-T runs beside all of
+# them, the larger models beside those that come nearest to ours, unless --all-peers asks for more.
 DENSE = {
     "dsm_ext": OURS,
     "timm eager": ("float32", "bfloat16"),
