@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cpu.precision_tables import HEADLINE
+from benchmarks.cpu.precision_tables import HEADLINE, kind
 from benchmarks.cpu.result import Group, Row, find, merged_schedule, ratio
 from benchmarks.cpu.tables import short
 
@@ -72,12 +72,12 @@ def draw(result: dict[str, Any], png: Path) -> None:
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     axes[0][0].set_ylabel("same answers as dense float32, %")
-    axes[0][0].set_ylim(top=ALL + 0.5)
+    axes[0][0].set_ylim(axes[0][0].get_ylim()[0] - 0.7, ALL + 0.5)
     _legend(figure, [row for row, *_ in points(judged, judged)])
     machine = result["speed"]["machine"]
     pictures = next(row["answers"]["pictures"] for row in judged["rows"] if "answers" in row)
     figure.suptitle(
-        f"{pictures} pictures; filled: merged by {merged_schedule(judged)}; hollow: dense; "
+        f"{pictures} pictures; filled: merged, DSM is {merged_schedule(judged)}; hollow: dense; "
         f"{machine['processor']}, {machine['threads']} threads; right and up is better",
         fontsize=8.5,
         color="#555555",
@@ -88,7 +88,7 @@ def draw(result: dict[str, Any], png: Path) -> None:
     pyplot.close(figure)
 
 
-def _kind(row: Row) -> str:
+def _precision(row: Row) -> str:
     """The marker's precision: "auto" has that of the setting which OpenVINO chose."""
     if row["precision"] == "auto":
         return "bfloat16" if row.get("setting", "").startswith("bf16") else "float32"
@@ -100,7 +100,7 @@ def _mark(axis: Any, row: Row, speed: float, agreement: float) -> None:
     filled = colour if row["schedule"] != "dense" else "white"
     size = 8.5 if row["peer"] == "dsm_ext" else 6.5
     axis.plot(
-        [speed], [agreement], MARKERS[_kind(row)], color=colour, markerfacecolor=filled,
+        [speed], [agreement], MARKERS[_precision(row)], color=colour, markerfacecolor=filled,
         markersize=size, markeredgewidth=1.5, linestyle="none", zorder=3, clip_on=False,
     )  # fmt: skip
 
@@ -120,9 +120,9 @@ def _front(axis: Any, found: list[tuple[Row, float, float]]) -> None:
 def _labels(axis: Any, found: list[tuple[Row, float, float]]) -> None:
     for row, speed, agreement in found:
         if row["peer"] == "dsm_ext":
-            kind = "" if row["schedule"] == "dense" else "DSM "
+            merging = "" if row["schedule"] == "dense" else f"{kind(row).strip('`')} "
             axis.annotate(
-                f"{kind}{row['precision']}", (speed, agreement), xytext=(0, -13),
+                f"{merging}{row['precision']}", (speed, agreement), xytext=(0, -13),
                 textcoords="offset points", ha="center", fontsize=7.5, color="#c1272d",
             )  # fmt: skip
 
@@ -135,7 +135,7 @@ def _legend(figure: Any, rows: list[Row]) -> None:
 
     peers = dict(COLOURS[row["peer"]] for row in rows)
     handles = [handle("o", colour, name) for name, colour in peers.items()]
-    kinds = {_kind(row) for row in rows}
-    handles += [handle(MARKERS[kind], "#333333", kind) for kind in MARKERS if kind in kinds]
+    used = {_precision(row) for row in rows}
+    handles += [handle(MARKERS[name], "#333333", name) for name in MARKERS if name in used]
     figure.legend(handles=handles, ncols=len(handles), loc="lower center", frameon=False,
                   fontsize=8.5, columnspacing=1.2, handletextpad=0.3)  # fmt: skip

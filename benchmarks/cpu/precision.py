@@ -32,16 +32,25 @@ TINY = "deit_tiny_patch16_224"
 NAMES = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
 SECTIONS = ("speed", "large", "memory")
 OURS = ("float32", "bfloat16", "int8")
-# The precisions of each peer: dense ones, and the reference with DSM.
+# The precisions of each peer: dense ones, and the reference with DSM. DeiT-T runs beside all of
+# them, the larger models beside those that come nearest to ours, unless --all-peers asks for more.
 DENSE = {
     "dsm_ext": OURS,
     "timm eager": ("float32", "bfloat16"),
-    "timm compiled": ("float32", "bfloat16"),
+    "timm compiled": ("bfloat16",),
     "torchao": ("int8",),
     "onnxruntime": ("float32", "int8 dynamic", "int8 static"),
     "openvino": ("float32", "auto", "bfloat16", "int8", "int8, rest float32"),
 }
 MERGED = {"dsm_ext": OURS, "reference openvino": ("float32", "auto", "int8")}
+NEAREST_DENSE = {
+    "dsm_ext": OURS,
+    "timm eager": ("float32", "bfloat16"),
+    "openvino": ("bfloat16", "int8"),
+}
+NEAREST_MERGED = {"dsm_ext": OURS, "reference openvino": ("int8",)}
+# A schedule that merges less, for the model whose answers are counted.
+GENTLE = "dfe:r=8,skip=2"
 # Images with many tokens: the model, and for each side a schedule that merges a like share.
 LARGE = "vit_small_patch14_dinov2"
 LARGE_SCHEDULES = {518: "dsm:r=112", 1022: "dsm:r=435"}
@@ -56,12 +65,16 @@ def speed(args: argparse.Namespace, common: dict[str, Any]) -> Iterator[Group]:
             if pictured:
                 folder = args.data.resolve()
                 at |= {"weights": str(folder), "pictures": str(folder / "imagenet_samples")}
+            every = model == TINY or args.all_peers
+            dense, merged = (DENSE, MERGED) if every else (NEAREST_DENSE, NEAREST_MERGED)
             jobs = [
                 Job(peer, schedule=schedule, precision=precision, **at)
-                for schedule, peers in (("dense", DENSE), (DSM, MERGED))
+                for schedule, peers in (("dense", dense), (DSM, merged))
                 for peer, precisions in peers.items()
                 for precision in precisions
             ]
+            if pictured:
+                jobs += [Job("dsm_ext", schedule=GENTLE, precision=p, **at) for p in OURS]
             # The answers do not depend on the batch, so they are asked for in one group.
             asked = pictured and batch == max(args.batches)
             yield Group("speed", model, tuple(jobs), ("answers",) if asked else ())
@@ -92,6 +105,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--models", type=words, default=NAMES)
     add("--batches", type=integers, default=[1, 8])
     add("--only", type=words, default=list(SECTIONS), help=f"sections of {','.join(SECTIONS)}")
+    add("--all-peers", action="store_true", help="all of them beside the larger models, too")
     add("--rounds", type=int, default=5)
     add("--least", type=float, default=0.3, help="seconds of a turn")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))

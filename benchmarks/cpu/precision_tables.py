@@ -34,8 +34,8 @@ def headline(result: dict[str, Any]) -> str:
     schedule, timm = merged_schedule(group), find(group, "timm eager")
     titles = ["images/s", "to timm", "same answers", "KL"]
     lines = [line(f"{short(model)}, batch {batch}", titles), rule(len(titles))]
-    for kind, peer, precision in SHOWN:
-        row = find(group, peer, schedule if kind == "DSM" else "dense", precision)
+    for merging, peer, precision in SHOWN:
+        row = find(group, peer, schedule if merging == "DSM" else "dense", precision)
         if row is not None:
             name = label(row)
             cells = [count(row["rate"]["median"]), _ratio(ratio(row, timm)), *_answers(row)]
@@ -121,12 +121,17 @@ def large(result: dict[str, Any]) -> str:
 
 def label(row: Row) -> str:
     """A row's name in tables and charts: schedule, library and precision."""
-    kind = "dense" if row["schedule"] == "dense" else "DSM"
     precision = row["precision"]
     if precision == "auto":
         precision = f"its own choice ({row.get('setting', '?').partition(',')[0]})"
     name = "dsm_ext, frozen" if row["peer"] == "dsm_ext frozen" else NAMES.get(row["peer"])
-    return f"{kind}: {name or row['peer']}, {precision}"
+    return f"{kind(row)}: {name or row['peer']}, {precision}"
+
+
+def kind(row: Row) -> str:
+    """How a row merges: "dense", "DSM", or another schedule."""
+    schedule = row["schedule"]
+    return {"dense": "dense", "dsm": "DSM"}.get(schedule.partition(":")[0], f"`{schedule}`")
 
 
 def _figures(group: Group) -> dict[str, str]:

@@ -103,7 +103,10 @@ class StoringNorm(nn.Module):
 def rounding_copy(model: Any, precision: str) -> Any:
     """A copy of a timm model whose layers round their operands; float32: the model itself."""
     if precision not in PRECISIONS:
-        raise ValueError(f"dsm_ext.reference: expected precision of {PRECISIONS}, got {precision}")
+        raise ValueError(
+            "dsm_ext.reference: expected precision to be float32, bfloat16 or int8, got "
+            f"{precision}"
+        )
     if precision == "float32":
         return model
     model = copy.deepcopy(model)

@@ -61,7 +61,7 @@ at::Tensor attention(const at::Tensor& qkv_, const std::optional<at::Tensor>& si
   bias.narrow(1, 0, n).copy_(size ? size->log() : at::zeros({b, n}, qkv.options()));
   auto out = at::empty({b, n, c}, qkv.options());
   const int64_t threads = thread_count();
-  const auto& kernel = gemm_float32();
+  const auto& kernel = attention_float32();
   const auto scratch =
       at::empty({threads, attention_scratch(kernel, n, d)}, qkv.options().dtype(at::kByte));
   const Rows in(const_cast<float*>(qkv.const_data_ptr<float>()), 3 * c);

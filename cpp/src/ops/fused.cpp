@@ -72,7 +72,7 @@ at::Tensor composed_attend(
   at::Tensor attended;  // [B, H, rows, D]
   if (bias) {
     const auto mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
-    // Torch reads wrong values of rows that are not aligned.
+    // Copy rows that are not aligned: torch's attention with a mask gave wrong results for them.
     const bool copies = q.is_cuda() && q.size(3) % 8 == 0;
     const auto own_q = copies ? with_aligned_rows(q) : q;
     const auto own_k = copies ? with_aligned_rows(k) : k;
