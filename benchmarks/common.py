@@ -27,9 +27,10 @@ def rule(columns: int) -> str:
 
 
 def machine(result: dict[str, Any]) -> str:
-    """Processor, threads and instruction set of a result."""
+    """Processor, threads and instruction sets of a result."""
     of = result["machine"]
-    return f"{of['processor']}, {of['threads']} threads, {of['capability']}"
+    sets = [of["capability"], *(name.upper() for name in of.get("low_precision", ()))]
+    return f"{of['processor']}, {of['threads']} threads, {', '.join(sets)}"
 
 
 def versions(result: dict[str, Any], *names: str) -> str:

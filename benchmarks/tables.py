@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common import RESULTS, ROOT
+from benchmarks.cpu import precision_tables
 from benchmarks.cpu.deit_tiny_tables import deit_tiny, schedules
-from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers, headline
+from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
 from benchmarks.support_table import refused, support
 
@@ -24,7 +25,7 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 
 # By the name between a table's markers: the files it is drawn from, and the function that draws it.
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
-    "headline": (("cpu.json", "deit_tiny.json"), headline),
+    **precision_tables.TABLES,
     "schedules": (("deit_tiny.json",), schedules),
     "support": (("registry.json",), support),
     "refused": (("registry.json",), refused),

@@ -2,7 +2,7 @@
 # build needs a CUDA compiler that fits torch, but no GPU.
 #
 # In:  DSM_EXT_CUDA (AUTO, ON, OFF), DSM_EXT_TORCH_ROOT, DSM_EXT_TORCH_CUDA
-# Out: DSM_EXT_CUDA_SOURCES_BUILT, DSM_EXT_CUDA_VERSION, target dsm_ext_cuda
+# Out: DSM_EXT_CUDA_SOURCES_BUILT, DSM_EXT_CUDA_VERSION, target dsm_ext_cuda, and what cutlass.cmake sets
 
 set(DSM_EXT_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO, ON or OFF")
 set_property(CACHE DSM_EXT_CUDA PROPERTY STRINGS AUTO ON OFF)
@@ -76,6 +76,7 @@ if(DSM_EXT_CUDA_SOURCES_BUILT)
   target_compile_options(
     dsm_ext_cuda INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-idirafter${DSM_EXT_CUBLASLT_INCLUDE}>)
   message(STATUS "dsm_ext: CUDA kernels ON for ${CMAKE_CUDA_ARCHITECTURES}: ${why}")
+  include(cmake/cutlass.cmake)
 else()
   message(STATUS "dsm_ext: CUDA kernels OFF: ${why}")
 endif()

@@ -9,12 +9,14 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string_view>
 
 #include "bounded_cache.h"
 #include "cublaslt_product.h"
 #include "fused.h"
+#include "gelu_product.h"
 
-// The operator `_linear` by cuBLASLt.
+// The operator `_linear`: by cuBLASLt, or by CUTLASS where the exact GELU follows and CUTLASS can.
 
 namespace dsm_ext {
 namespace {
@@ -111,7 +113,7 @@ const void* data(const at::Tensor& tensor) {
 
 at::Tensor linear_kernel(
     const at::Tensor& input_, const at::Tensor& weight_, const std::optional<at::Tensor>& bias_,
-    const std::optional<at::Tensor>& addend_, bool gelu_tanh) {
+    const std::optional<at::Tensor>& addend_, std::optional<std::string_view> gelu) {
   for (const auto& other : {std::optional(weight_), bias_, addend_}) {
     TORCH_CHECK_TYPE(
         !other || other->scalar_type() == input_.scalar_type(), "dsm_ext.linear: expected all of ",
@@ -124,6 +126,12 @@ at::Tensor linear_kernel(
   const auto input = input_.contiguous(), weight = weight_.contiguous();
   const auto bias = bias_ ? bias_->contiguous() : at::Tensor();
   const auto addend = addend_ ? addend_->contiguous() : at::Tensor();
+  auto sizes = input.sizes().vec();
+  sizes.back() = weight.size(0);
+  auto out = at::empty(sizes, input.options());
+  if (out.numel() == 0 || (gelu == "none" && cuda::gelu_product(input, weight, bias, out))) {
+    return out;
+  }
   const ProductShape shape{
       .rows = input.numel() / std::max<int64_t>(input.size(-1), 1),
       .inputs = weight.size(1),
@@ -133,13 +141,7 @@ at::Tensor linear_kernel(
       .bias = bias.defined(),
       .addend = addend.defined(),
       // cuBLASLt's GELU uses the hardware's tanh, which is exact enough for half precision only.
-      .gelu_tanh = gelu_tanh && input.scalar_type() != at::kFloat};
-  auto sizes = input.sizes().vec();
-  sizes.back() = shape.outputs;
-  auto out = at::empty(sizes, input.options());
-  if (out.numel() == 0) {
-    return out;
-  }
+      .gelu_tanh = gelu == "tanh" && input.scalar_type() != at::kFloat};
   Product product(shape, data(bias));
   const auto all = {input, weight, bias, addend};
   auto& library = dsm_ext::library();
@@ -150,7 +152,7 @@ at::Tensor linear_kernel(
   }
   if (!algorithm) {
     out = at::linear(input, weight, bias_);
-    return gelu_tanh ? at::gelu_(out, "tanh") : addend.defined() ? out.add_(addend) : out;
+    return gelu ? at::gelu_(out, *gelu) : addend.defined() ? out.add_(addend) : out;
   }
   const auto workspace = at::empty(kWorkspaceBytes, input.options().dtype(at::kByte));
   const float alpha = 1, beta = shape.addend ? 1 : 0;
@@ -160,7 +162,7 @@ at::Tensor linear_kernel(
       shape.addend ? addend.const_data_ptr() : out.const_data_ptr(), &product.out,
       out.mutable_data_ptr(), &product.out, &*algorithm, workspace.mutable_data_ptr(),
       kWorkspaceBytes, c10::cuda::getCurrentCUDAStream()));
-  return gelu_tanh && !shape.gelu_tanh ? at::gelu_(out, "tanh") : out;
+  return gelu && !shape.gelu_tanh ? at::gelu_(out, *gelu) : out;
 }
 
 }  // namespace

@@ -11,6 +11,9 @@
 // Declares the dynamic shared memory, whose size the launch gives.
 #define DSM_EXT_DYNAMIC_SHARED(Type, name) extern __shared__ __align__(16) Type name[]
 
+// Unrolls the next loop, so that an array that it indexes can lie in registers.
+#define DSM_EXT_UNROLL _Pragma("unroll")
+
 namespace dsm_ext::cuda {
 
 constexpr int kThreads = 256;

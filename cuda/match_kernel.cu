@@ -33,11 +33,19 @@ void launch(
   }
   cuda::allow_shared("match", kernel, shared);
   const auto stream = c10::cuda::getCurrentCUDAStream();
-  kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads, shared, stream>>>(
+  kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads<kShare>, shared, stream>>>(
       keys, order, groups, tokens, prefix, global, score,
       spill.defined() ? static_cast<float*>(spill.mutable_data_ptr()) : nullptr,
       rows / static_cast<int64_t>(sizeof(float)), destination);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// Whether every address of kChannels channels allows to read them at once.
+bool can_pack(const at::Tensor& keys) {
+  const auto fits = [](int64_t elements) { return elements % cuda::kChannels == 0; };
+  const auto address = reinterpret_cast<uintptr_t>(keys.const_data_ptr());
+  return address % (cuda::kChannels * keys.element_size()) == 0 && fits(keys.size(3)) &&
+         fits(keys.stride(0)) && fits(keys.stride(1)) && fits(keys.stride(2));
 }
 
 /// \param keys  [B, H, N, D], whose channels lie side by side.
@@ -53,6 +61,7 @@ at::Tensor match_heads(
   cuda::check_device("match");
   auto destination = at::empty({images, tokens}, integers);
   const auto places = order.has_value() ? order->contiguous() : at::Tensor();
+  const bool packed = can_pack(keys);
   for (const auto& groups : cuda::match_launches(tokens, r, prefix, windows)) {
     DSM_EXT_DISPATCH(keys.scalar_type(), "match", [&] {
       const cuda::Keys<scalar_t> strided{
@@ -61,7 +70,8 @@ at::Tensor match_heads(
           .head = keys.stride(1),
           .token = keys.stride(2),
           .heads = static_cast<int32_t>(keys.size(1)),
-          .channels = static_cast<int32_t>(keys.size(3))};
+          .channels = static_cast<int32_t>(keys.size(3)),
+          .packed = packed};
       const auto launch_groups =
           cuda::largest_group(groups) <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
       launch_groups(

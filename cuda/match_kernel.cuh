@@ -10,9 +10,9 @@
 // Bipartite soft matching on a GPU (ToMe, arXiv 2210.09461, section 3). A block of threads matches
 // one group, which is an image or one window of an image, and writes its destinations alone.
 //
-// A warp reads a token's keys, takes their mean over the heads, and writes it to shared memory at
-// unit length. Then the block proposes a partner for each token of A, and selects the pairs that
-// merge. Results do not depend on the order in which threads run.
+// The threads of the block take the means of the keys over the heads, write them to shared memory
+// and give them unit length. Then they propose a partner for each token of A, and select the pairs
+// that merge. Results do not depend on the order in which threads run.
 //
 // Shared memory: 4 bytes for each channel of each token, 4 for each token, and 16 more for each
 // token of A. When the rows do not fit, they lie in the device's memory instead. Bytes moved: the
@@ -37,15 +37,15 @@ constexpr int64_t match_row_bytes(int64_t tokens, int64_t channels) {
 
 /// Bytes of dynamic shared memory that a group takes beside its rows.
 constexpr int64_t match_shared_bytes(int64_t tokens) {
-  const int64_t a = tokens / 2 + 1;
+  const int64_t a = padded_entries(tokens / 2 + 1);
   return a * static_cast<int64_t>(sizeof(unsigned long long) + sizeof(float) + sizeof(int)) +
-         tokens * static_cast<int64_t>(sizeof(int));
+         padded_entries(tokens) * static_cast<int64_t>(sizeof(int));
 }
 
 /// \tparam kShare  Rows of A, and of B, that a thread has at a time: 2 for groups of up to 64
 ///                 tokens.
 template <typename T, int kShare>
-__global__ void match_kernel_impl(
+__global__ void __launch_bounds__(kMatchThreads<kShare>) match_kernel_impl(
     const Keys<T> keys,
     const int32_t* __restrict__ order,  // [N - P] or null
     const Groups groups, int64_t tokens, int64_t prefix, bool global, MergeScore score,
@@ -53,7 +53,7 @@ __global__ void match_kernel_impl(
     int64_t spill_stride,
     int32_t* __restrict__ destination) {  // [B, N]
   DSM_EXT_DYNAMIC_SHARED(float, held);
-
+  constexpr int kThreads = kMatchThreads<kShare>;
   const int64_t image = blockIdx.x / groups.count;
   const int which = static_cast<int>(blockIdx.x % groups.count);
   const GroupShape group = groups.held[which];
@@ -70,9 +70,10 @@ __global__ void match_kernel_impl(
   state.rows = spill == nullptr ? held : spill + blockIdx.x * spill_stride;
   float* behind = spill == nullptr ? held + n * state.stride : held;
   state.best = reinterpret_cast<unsigned long long*>(behind);
-  state.score = reinterpret_cast<float*>(state.best + state.a_count);
-  state.merged_away = reinterpret_cast<int*>(state.score + state.a_count);
-  state.usable = state.merged_away + state.a_count;
+  const int64_t entries = padded_entries(state.a_count);
+  state.score = reinterpret_cast<float*>(state.best + entries);
+  state.merged_away = reinterpret_cast<int*>(state.score + entries);
+  state.usable = state.merged_away + entries;
   // The row of the token at a place of the group.
   const auto slot = [&](int place) {
     return place / 2 + (place % 2 == first_a ? 0 : state.a_count);
@@ -85,28 +86,30 @@ __global__ void match_kernel_impl(
     return prefix + (at >= 0 && at < tokens - prefix ? at : grid);
   };
 
-  for (int i = thread / 32; i < n; i += kMatchThreads / 32) {
-    const T* own = keys.data + image * keys.image + token(i) * keys.token;
-    const bool is_usable = unit_row(own, keys, state.rows + slot(i) * state.stride);
-    if (thread % 32 == 0) {
-      state.usable[slot(i)] = is_usable;
-    }
+  const T* image_keys = keys.data + image * keys.image;
+  const auto token_at = [&](int place) { return image_keys + token(place) * keys.token; };
+  const auto row_at = [&](int place) { return state.rows + slot(place) * state.stride; };
+  if (keys.packed) {
+    write_means<kChannels, kThreads>(keys, n, token_at, row_at);
+  } else {
+    write_means<1, kThreads>(keys, n, token_at, row_at);
   }
-  for (int i = thread; i < state.a_count; i += kMatchThreads) {
-    state.best[i] = proposal(-INFINITY, 0);
+  __syncthreads();
+  for (int i = thread; i < n; i += kThreads) {
+    state.usable[i] = to_unit_length(state.rows + i * state.stride, keys.channels);
   }
   __syncthreads();
   propose<kShare>(state, keys.channels);
   __syncthreads();
-  select(state, group.r, score);
+  select<kThreads>(state, group.r, score);
   __syncthreads();
 
   // In the merged sequence the tokens of A that stay come first, then all of B.
   const int base_b = group.base + state.a_count - group.r;
-  for (int j = thread; j < state.b_count; j += kMatchThreads) {
+  for (int j = thread; j < state.b_count; j += kThreads) {
     destination[token(2 * j + first_b)] = base_b + j;
   }
-  for (int i = thread; i < state.a_count; i += kMatchThreads) {
+  for (int i = thread; i < state.a_count; i += kThreads) {
     int before = 0;  // tokens of A that stay, in front of this one
     for (int k = 0; k < i; ++k) {
       before += !state.merged_away[k];
@@ -115,7 +118,7 @@ __global__ void match_kernel_impl(
         state.merged_away[i] ? base_b + partner_of(state.best[i]) : group.base + before;
   }
   if (groups.first && which == 0) {
-    for (int i = thread; i < prefix; i += kMatchThreads) {
+    for (int i = thread; i < prefix; i += kThreads) {
       destination[i] = i;
     }
   }

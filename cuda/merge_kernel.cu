@@ -4,8 +4,6 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "dispatch.h"
 #include "fused.h"
 #include "launch.cuh"
@@ -42,32 +40,28 @@ FusedMerge merge_rows(
     return into;
   }
   cuda::check_device("merge");
-  // Enough blocks for every multiprocessor, but at least one row for each warp.
-  constexpr int64_t kWarps = cuda::kMergeThreads / 32;
-  const int64_t wanted = 4 * cuda::attribute(cudaDevAttrMultiProcessorCount) / images;
-  const int64_t slices = std::clamp<int64_t>(wanted, 1, (rows + kWarps - 1) / kWarps);
-  const int64_t shared = cuda::merge_shared_bytes(
-      tokens, (rows + slices - 1) / slices, norm == nullptr ? 0 : channels);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "merge", [&] {
     const cuda::PackedNorm<scalar_t> packed_norm(norm);
-    const auto kernel = channels % cuda::kPacked == 0
-                            ? &cuda::merge_kernel_impl<scalar_t, cuda::kPacked>
-                            : &cuda::merge_kernel_impl<scalar_t, 1>;
-    cuda::allow_shared("merge", kernel, shared);
-    kernel<<<static_cast<unsigned>(images * slices), cuda::kMergeThreads, shared, stream>>>(
-        {.x = x.const_data_ptr<scalar_t>(),
-         .size = size.defined() ? size.const_data_ptr<float>() : nullptr,
-         .destination = destination.const_data_ptr<int32_t>(),
-         .tokens = static_cast<int32_t>(tokens),
-         .rows = static_cast<int32_t>(rows),
-         .channels = static_cast<int32_t>(channels)},
-        {.x = data<scalar_t>(into.tokens),
-         .size = data<float>(into.size),
-         .normed = data<scalar_t>(into.normed),
-         .log_size = data<scalar_t>(into.log_size),
-         .log_stride = static_cast<int32_t>(padded_bias(rows))},
-        packed_norm.arguments, static_cast<int32_t>(slices));
+    const cuda::MergeInput<scalar_t> from{
+        .x = x.const_data_ptr<scalar_t>(),
+        .size = size.defined() ? size.const_data_ptr<float>() : nullptr,
+        .destination = destination.const_data_ptr<int32_t>(),
+        .images = static_cast<int32_t>(images),
+        .tokens = static_cast<int32_t>(tokens),
+        .rows = static_cast<int32_t>(rows),
+        .channels = static_cast<int32_t>(channels)};
+    const cuda::MergeOutput<scalar_t> to{
+        .x = data<scalar_t>(into.tokens),
+        .size = data<float>(into.size),
+        .normed = data<scalar_t>(into.normed),
+        .log_size = data<scalar_t>(into.log_size),
+        .log_stride = static_cast<int32_t>(padded_bias(rows))};
+    cuda::with_row_shape(channels, [&]<int kPack, int kSteps>() {
+      cuda::merge_kernel_impl<scalar_t, kPack, kSteps>
+          <<<static_cast<unsigned>(cuda::row_blocks(images * rows)), 32 * cuda::kRowWarps, 0,
+             stream>>>(from, to, packed_norm.arguments);
+    });
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return into;

@@ -4,8 +4,6 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "dispatch.h"
 #include "fused.h"
 #include "launch.cuh"
@@ -27,20 +25,15 @@ at::Tensor norm_kernel(
   cuda::check_device("norm");
   const NormParameters norm{weight, bias.value_or(at::Tensor()), eps, rms};
   const int64_t channels = x.size(-1), rows = x.numel() / channels;
-  const auto row_bytes = channels * static_cast<int64_t>(sizeof(float));
-  const int64_t warps = std::clamp<int64_t>(cuda::kSharedBytes / row_bytes, 1, 8);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   DSM_EXT_DISPATCH(x.scalar_type(), "norm", [&] {
     const cuda::PackedNorm<scalar_t> packed_norm(&norm);
-    const auto kernel = channels % cuda::kPacked == 0
-                            ? &cuda::norm_kernel_impl<scalar_t, cuda::kPacked>
-                            : &cuda::norm_kernel_impl<scalar_t, 1>;
-    cuda::allow_shared("norm", kernel, warps * row_bytes);
-    kernel<<<
-        static_cast<unsigned>((rows + warps - 1) / warps), static_cast<unsigned>(32 * warps),
-        warps * row_bytes, stream>>>(
-        x.const_data_ptr<scalar_t>(), packed_norm.arguments, rows, static_cast<int32_t>(channels),
-        out.mutable_data_ptr<scalar_t>());
+    cuda::with_row_shape(channels, [&]<int kPack, int kSteps>() {
+      cuda::norm_kernel_impl<scalar_t, kPack, kSteps>
+          <<<static_cast<unsigned>(cuda::row_blocks(rows)), 32 * cuda::kRowWarps, 0, stream>>>(
+              x.const_data_ptr<scalar_t>(), packed_norm.arguments, rows,
+              static_cast<int32_t>(channels), out.mutable_data_ptr<scalar_t>());
+    });
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return out;

@@ -3,11 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include "fused.h"
+#include "row_shape.h"
 #include "rows.cuh"
 
 namespace dsm_ext::cuda {
-
-constexpr int kPacked = 4;  // channels that a lane moves at once, when C is a multiple of them
 
 /// The tensor itself, or a copy that is contiguous and aligned for packs of channels. A view may
 /// start anywhere in its storage, so its address alone tells.

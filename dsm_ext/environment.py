@@ -11,16 +11,22 @@ import torch
 
 from dsm_ext._native import __version__
 
+# What low precision runs by, as /proc/cpuinfo spells it.
+LOW_PRECISION = ("avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
 
 def environment() -> dict[str, Any]:
     """The machine, the versions and the commit, to be stored with a result."""
     import timm
 
+    cpu = _cpuinfo()
+    flags = cpu.get("flags", "").split()
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": _processor(cpu),
             "architecture": platform.machine(),
             "capability": torch.backends.cpu.get_cpu_capability(),
+            "low_precision": [name for name in LOW_PRECISION if name in flags],
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "threads": torch.get_num_threads(),
         },
@@ -34,11 +40,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    """The processor's name.
-
-    Virtual machines may report a name without a number. Then family and model are added.
-    """
+def _cpuinfo() -> dict[str, str]:
+    """What /proc/cpuinfo says of the first core. Empty if there is no such file."""
     fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -46,6 +49,14 @@ def _processor() -> str:
             fields.setdefault(name.strip(), value.strip())
     except OSError:
         pass
+    return fields
+
+
+def _processor(fields: dict[str, str]) -> str:
+    """The processor's name.
+
+    Virtual machines may report a name without a number. Then family and model are added.
+    """
     processor = fields.get("model name") or platform.processor() or "unknown"
     if "cpu family" in fields and not any(c.isdecimal() for c in processor):
         processor += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"

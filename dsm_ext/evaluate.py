@@ -1,4 +1,4 @@
-"""Accuracy of schedules on labelled pictures, compared with the dense model."""
+"""Accuracy of schedules and precisions on labelled pictures, compared with the dense model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,8 +28,8 @@ class Score:
         """Count one batch.
 
         Args:
-            logits: [b, classes], of the schedule.
-            dense: [b, classes], of the same model without merging.
+            logits: [b, classes], of a schedule and a precision.
+            dense: [b, classes], of the same model without merging, in the precision of its weights.
             labels: [b].
         """
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -52,15 +53,20 @@ class Score:
 
 @dataclass
 class Evaluation:
-    """Runs a model over batches, dense and with each schedule.
+    """Runs a model over batches, dense and with each schedule, in each precision.
+
+    All are compared with the dense model in the precision of its weights.
 
     Args:
         schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
+        precisions: None is the model's own.
     """
 
     model: VisionTransformer
     schedules: Sequence[str] | Mapping[str, Schedule | str]
-    scores: dict[str, Score] = field(init=False)
+    precisions: Sequence[str] | None = None
+    scores: dict[tuple[str, str], Score] = field(init=False)
+    models: dict[str, VisionTransformer] = field(init=False)
     named: dict[str, Schedule | str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,30 +75,36 @@ class Evaluation:
         for schedule in merged.values():
             self.model.schedule = schedule  # refuse a bad schedule before the first picture
         self.named = {"dense": "dense", **merged}
-        self.scores = {name: Score() for name in self.named}
+        precisions = [self.model.precision] if self.precisions is None else self.precisions
+        runs = [("dense", _exact(self.model))]
+        runs += [(name, precision) for precision in precisions for name in self.named]
+        self.scores = {run: Score() for run in runs}
+        self.models = {precision: in_precision(self.model, precision) for _, precision in runs}
 
     def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
-        """Score all batches of (images, labels). Return a row for dense and for each schedule."""
+        """Score all batches of (images, labels). Return a row for each schedule and precision."""
         weight = next(self.model.parameters())
         for images, labels in batches:
             images = images.to(weight.device, weight.dtype)
             dense = None
-            for schedule, score in self.scores.items():
-                self.model.schedule = self.named[schedule]
-                logits = self.model(images).float().cpu()
+            for (schedule, precision), score in self.scores.items():
+                model = self.models[precision]
+                model.schedule = self.named[schedule]
+                logits = model(images).float().cpu()
                 dense = logits if dense is None else dense
                 score.add(logits, dense, labels)
         return self.results()
 
     def results(self) -> list[dict[str, Any]]:
-        """One dict for each schedule: its name, scores and GMACs."""
+        """One dict for each schedule and precision: their names, scores and GMACs."""
         rows = []
-        for schedule, score in self.scores.items():
+        for (schedule, precision), score in self.scores.items():
             self.model.schedule = self.named[schedule]
             plan = self.model.plan
             rows.append(
                 {
                     "schedule": schedule,
+                    "precision": precision,
                     "pictures": score.pictures,
                     **score.summary(),
                     "gmacs": plan.multiply_adds / 1e9,
@@ -100,3 +112,19 @@ class Evaluation:
                 }
             )
         return rows
+
+
+def in_precision(model: VisionTransformer, precision: str) -> VisionTransformer:
+    """The model itself if it runs in the precision; else another one that shares its weights."""
+    if model.precision == precision:
+        return model
+    other = VisionTransformer(model.config, model.schedule, dict(model.named_parameters()))
+    if other.precision != precision:
+        other.precision = precision
+    return other
+
+
+def _exact(model: VisionTransformer) -> str:
+    """The precision of a model that rounds its weights least: float32 if they are float32."""
+    exact = all(weight.dtype == torch.float32 for weight in model.parameters())
+    return "float32" if exact else model.precision

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import argparse
 
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")  # as dsm_ext names them
+
+
+def precision(text: str) -> str:
+    """The name of a precision."""
+    if text not in PRECISIONS:
+        raise argparse.ArgumentTypeError(
+            f"expected a precision of {', '.join(PRECISIONS)}, got {text!r}"
+        )
+    return text
+
+
+def precisions(text: str) -> list[str]:
+    """Names of precisions separated by commas."""
+    return [precision(part.strip()) for part in text.split(",")]
+
 
 def schedules(text: str) -> list[str]:
     """Split a text at spaces and semicolons. (Commas separate the arguments of a schedule.)"""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from dsm_ext_cli.argument_types import image_size, integers, schedules
+from dsm_ext_cli.argument_types import image_size, integers, precision, precisions, schedules
 
 
 def _add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
@@ -53,8 +53,25 @@ def _add_schedules(parser: argparse.ArgumentParser, usual: str) -> None:
     )
 
 
+PRECISION = "what the CPU's products take: float32, bfloat16, int8 or auto (the fastest here)"
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", type=precision, help=f"{PRECISION}; default: the model's")
+
+
+def _add_precisions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        type=precisions,
+        help=f"one or several, such as int8,float32: {PRECISION}; default: the model's",
+    )
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own choice")
 
@@ -72,6 +89,7 @@ def _classify(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     _add_schedule(parser)
+    _add_precision(parser)
     _add_run(parser)
 
 
@@ -87,6 +105,7 @@ def _show(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="created if it does not exist",
     )
+    _add_precision(parser)
     _add_run(parser)
 
 
@@ -100,6 +119,7 @@ def _eval(parser: argparse.ArgumentParser) -> None:
     )
     _add_schedules(parser, "the folder's, or dsm")
     parser.add_argument("--batch", type=int, default=16, help="default: %(default)s")
+    _add_precisions(parser)
     _add_run(parser)
     _add_json(parser)
 
@@ -107,6 +127,7 @@ def _eval(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_schedule(parser)
+    _add_precision(parser)
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True)
 
 
@@ -125,6 +146,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         help="only show where the time of our forward goes, by block and stage",
     )
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    _add_precisions(parser)
     _add_run(parser)
     _add_json(parser)
 
@@ -157,7 +179,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
     "show": ("show", _show, "pictures of which patches merge", SHOW),
     "eval": (
         "evaluate", _eval, "accuracy of schedules on labelled pictures",
-        "Accuracy of schedules on labelled pictures, compared with the dense model.",
+        "Accuracy of schedules and precisions on labelled pictures, compared with the dense model "
+        "in the precision of its weights.",
     ),
     "export": (
         "export", _export, "a folder that a C++ program loads",

@@ -73,14 +73,17 @@ def test_a_peer_whose_package_is_missing_is_named(monkeypatch):
 
 def test_a_peer_that_computes_something_else_is_refused():
     expected = numpy.array([[1.0, -4.0], [2.0, 3.0]])
-    error = worker.check(expected + [[0, 0.04], [0, 0]], expected, DSM)
+    error = worker.check(expected + [[0, 0.04], [0, 0]], expected, Job("a", schedule=DSM))
     assert error["largest"] == pytest.approx(0.01)
     assert error["images_equal"] == 0.5
-    for found, schedule in ((expected + 0.04, "dense"), (expected + 0.4, DSM)):
+    for found, job in (
+        (expected + 0.04, Job("a")),
+        (expected + 0.4, Job("a", schedule=DSM)),
+        (expected + 3, Job("a", precision="int8")),
+        (expected * float("nan"), Job("a", schedule=DSM)),
+    ):
         with pytest.raises(ArithmeticError, match="of the scale"):
-            worker.check(found, expected, schedule)
-    with pytest.raises(ArithmeticError):
-        worker.check(expected * float("nan"), expected, DSM)
+            worker.check(found, expected, job)
 
 
 @pytest.mark.parametrize(
@@ -195,22 +198,6 @@ def test_tables(result):
     memory = cpu_tables.cpu_memory(result)
     assert "| timm eager | 40 |" in memory
     assert "| dense | 30 (0.75) |" in memory
-
-
-def test_headline(result):
-    """Ratios divide the speeds that are shown. The agreement comes from an equal schedule."""
-    group = result["models"]["groups"][0]
-    group["model"], group["batch"] = cpu_tables.HEADLINE
-    for of in group["rows"]:
-        of["error_to_eager"] = {"largest": 1e-6}
-    pictures = {"pictures": 500, "agreement": 90.5}
-    measured = {"rows": [{"schedule": "dense", "agreement": 100.0, "pictures": 500},
-                         {"schedule": "dsm:r=16", **pictures}]}  # fmt: skip
-    table = cpu_tables.headline(result, measured)
-    assert "| OpenVINO, the fastest dense peer | 80.0 | 1.60 | same logits |" in table
-    assert "| **dsm_ext with DSM** | 150 | 3.00 | 90.5 % |" in table
-    measured["rows"].pop()
-    assert "| 3.00 | – |" in cpu_tables.headline(result, measured)
 
 
 def test_only_marked_tables_are_drawn(result, tmp_path):

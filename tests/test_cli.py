@@ -138,7 +138,8 @@ def test_bench_profile(capsys, tmp_path):
     assert sum(shares) == pytest.approx(float(table[16].split()[-1]), abs=1)
 
 
-def test_bench_profile_by_operators(capsys):
+def test_bench_profile_by_operators(capsys, monkeypatch):
+    monkeypatch.setenv("DSM_EXT_CPU", "aten")
     out = run(capsys, "bench", NAME, "--profile", "--dtype", "bfloat16", "--batch", 1).out
     assert "ms on 1 thread," in out
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from models import images_for, small
+from timm.models.vision_transformer import ParallelScalingBlock
 from tolerance import assert_close
 
 import dsm_ext
@@ -210,4 +211,4 @@ def test_frozen_model_runs_and_refuses_the_rest():
             act()
     assert torch.equal(fast.freeze()(images), fast(images))
     with pytest.raises(NotImplementedError, match="only a model on the CPU's fast path"):
-        from_timm(model, "dense", dtype=torch.bfloat16).freeze()
+        from_timm(small(block_fn=ParallelScalingBlock), "dense").freeze()

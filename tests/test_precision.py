@@ -41,18 +41,17 @@ def test_names():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_default_follows_the_dtype(dtype):
-    narrow = PRECISIONS[min(1, len(LOW))]
+    default = "bfloat16" if dtype == torch.bfloat16 and "bfloat16" in LOW else "float32"
     fast = dsm_ext.from_timm(small(), "dense", dtype=dtype)
-    assert fast.precision == narrow
+    assert fast.precision == default
     images = images_for(small(), 2).to(dtype)
-    default = fast(images)
-    assert default.dtype == dtype
-    fast.precision = narrow
-    assert torch.equal(fast(images), default)
-    fast.precision = "float32"
-    assert fast.precision == "float32"
-    assert not torch.equal(fast(images), default)
-    assert fast.float().precision == "float32"
+    expected = fast(images)
+    assert expected.dtype == dtype
+    for name in PRECISIONS:
+        fast.precision = name
+        assert fast.precision == name
+        assert torch.equal(fast(images), expected) == (name == default)
+    assert dsm_ext.from_timm(small(), "dense", dtype=dtype).float().precision == "float32"
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

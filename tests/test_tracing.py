@@ -53,12 +53,16 @@ def test_the_reference_compiles_whole(device):
 
 
 class OnGpu(TorchDispatchMode):
-    """Fail if an operator gives a tensor that is not on a GPU."""
+    """Fail if an operator gives a tensor that is not on a GPU.
+
+    Attention also gives the seed of its dropout, a number on the CPU that nothing reads.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            assert not isinstance(tensor, torch.Tensor) or tensor.is_cuda, func
+            is_seed = "attention" in str(func) and getattr(tensor, "ndim", None) == 0
+            assert not isinstance(tensor, torch.Tensor) or tensor.is_cuda or is_seed, func
         return result
 
 

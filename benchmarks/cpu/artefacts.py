@@ -1,4 +1,4 @@
-"""Makes what peers load: images with eager logits, ONNX files, AOTInductor packages.
+"""Makes what peers load: images with eager logits, exported and quantised models.
 
 Each file is made once, in a process of its own, so that no peer's memory or time includes it.
 """
@@ -9,14 +9,31 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, module_command
 from benchmarks.cpu.job import Job
 
-ENDINGS = {"logits": ".npz", "onnx": ".onnx", "aoti": ".pt2", "aoti_max": ".max.pt2"}
 TIMEOUT = 1200
+RANDOM = 16  # images of a job without pictures, or one batch if that is more
+
+_MODEL = ("model", "img_size", "weights")
+_CALL = (*_MODEL, "batch", "schedule")
+_CALIBRATED = (*_CALL, "pictures", "fold")
+# For each kind of artefact: the ending of its file, and the fields of a job on which it depends.
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pictures": (".pictures.npy", (*_MODEL, "pictures")),
+    "dense": (".dense.npy", (*_MODEL, "pictures")),
+    "logits": (".npz", (*_CALL, "pictures")),
+    "onnx": (".onnx", _CALL),
+    "onnx_dynamic": (".dynamic.onnx", _CALL),
+    "onnx_static": (".static.onnx", _CALIBRATED),
+    "openvino_int8": (".xml", _CALIBRATED),
+    "aoti": (".pt2", (*_CALL, "precision", "threads")),
+    "aoti_max": (".max.pt2", (*_CALL, "precision", "threads")),
+}
 
 
 def artefact(job: Job, kind: str) -> Path:
@@ -51,9 +68,10 @@ def last_line(text: str) -> str:
 
 
 def _path(job: Job, kind: str) -> Path:
-    key = f"{job.model}-{job.schedule}-{job.img_size}-{job.batch}-{job.threads}-{job.weights}"
+    ending, fields = KINDS[kind]
+    key = " ".join(f"{name}={getattr(job, name)}" for name in fields)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return Path(job.cache) / f"{job.model}-{digest}{ENDINGS[kind]}"
+    return Path(job.cache) / f"{job.model}-{digest}{ending}"
 
 
 def timm_model(job: Job) -> Any:
@@ -89,29 +107,75 @@ def eager(job: Job) -> Any:
     return Reference().eval()
 
 
+def images_of(job: Job) -> Any:
+    """All images of a job, [n, 3, S, S] float32: its pictures, or random ones."""
+    import numpy
+
+    return numpy.load(artefact(job, "pictures"), mmap_mode="r")
+
+
 def _write(job: Job, kind: str, path: Path) -> None:
+    partial = path.with_name("partial-" + path.name)
+    if kind in ("onnx_dynamic", "onnx_static", "openvino_int8"):
+        from benchmarks.cpu import quantise
+
+        getattr(quantise, kind)(job, partial)
+    else:
+        _write_torch(job, kind, partial)
+    if kind == "openvino_int8":  # the weights are in a file beside the .xml
+        partial.with_suffix(".bin").rename(path.with_suffix(".bin"))
+    partial.rename(path)
+
+
+def _write_torch(job: Job, kind: str, path: Path) -> None:
+    import numpy
     import torch
 
     torch.set_num_threads(job.threads)
-    model = eager(job)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(job.batch, 3, job.img_size, job.img_size, generator=generator)
-    partial = path.with_name("partial-" + path.name)
     with torch.no_grad():
-        if kind == "logits":
-            import numpy
-
-            numpy.savez(partial, images=images.numpy(), logits=model(images).numpy())
+        if kind == "pictures":
+            numpy.save(path, _read_pictures(job) if job.pictures else _random_images(job))
+            return
+        images = torch.from_numpy(images_of(job)[: job.batch].copy())
+        model = eager(job)
+        if kind == "dense":
+            parts = [model(torch.from_numpy(x.copy())) for x in _batches(images_of(job), 50)]
+            numpy.save(path, torch.cat(parts).numpy())
+        elif kind == "logits":
+            with path.open("wb") as file:
+                numpy.savez(file, images=images.numpy(), logits=model(images).numpy())
         elif kind == "onnx":
-            _write_onnx(model, images, partial)
+            _write_onnx(model, images, path)
         else:
-            config = {"freezing": True, "max_autotune": kind == "aoti_max"}
+            dtype = getattr(torch, job.precision)
             torch._inductor.aoti_compile_and_package(
-                torch.export.export(model, (images,)),
-                package_path=str(partial),
-                inductor_configs=config,
+                torch.export.export(model.to(dtype), (images.to(dtype),)),
+                package_path=str(path),
+                inductor_configs={"freezing": True, "max_autotune": kind == "aoti_max"},
             )
-    partial.rename(path)
+
+
+def _batches(images: Any, size: int) -> Iterator[Any]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def _random_images(job: Job) -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    shape = (max(job.batch, RANDOM), 3, job.img_size, job.img_size)
+    return torch.randn(shape, generator=generator).numpy()
+
+
+def _read_pictures(job: Job) -> Any:
+    import torch
+
+    from dsm_ext.images import Batches, find_images, transform_for
+
+    transform = transform_for(timm_model(job))
+    batches = Batches(find_images(job.pictures), transform, 50)
+    return torch.cat([images for images, _ in batches]).numpy()
 
 
 def _write_onnx(model: Any, images: Any, path: Path) -> None:

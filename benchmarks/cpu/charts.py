@@ -1,6 +1,9 @@
-"""Draws benchmarks/results/cpu.png from cpu.json: cost by batch, by image size and by r.
+"""Draws the charts of the CPU's results, from their JSON files.
 
-python -m benchmarks.cpu.charts [--json F] [--png F]
+    python -m benchmarks.cpu.charts [--results DIR]
+
+cpu.png, from cpu.json: cost by batch, by image size and by r. precision.png, from precision.json:
+speed against agreement.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
+from benchmarks.cpu import pareto
 from benchmarks.cpu.result import Group, Row
 from benchmarks.cpu.tables import short
 
@@ -147,10 +151,12 @@ def _legend(figure: Any, axes: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, default=RESULTS / "cpu.json")
-    parser.add_argument("--png", type=Path, default=RESULTS / "cpu.png")
+    parser.add_argument("--results", type=Path, metavar="DIR", default=RESULTS)
     args = parser.parse_args()
-    draw(json.loads(args.json.read_text()), args.png)
+    for name, chart in (("cpu", draw), ("precision", pareto.draw)):
+        file = args.results / f"{name}.json"
+        if file.is_file():
+            chart(json.loads(file.read_text()), file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ def main() -> None:
         rates = time_in_turn(calls, batch, args.rounds)
         for row in rows:
             row[f"batch_{batch}"] = {
-                "dsm_ext": rates[f"dsm_ext {row['schedule']}"],
-                "reference": rates[f"reference {row['schedule']}"],
-                "timm": rates["timm dense"],
+                "dsm_ext": rates[f"dsm_ext {row['schedule']} float32"],
+                "reference": rates[f"reference {row['schedule']} float32"],
+                "timm": rates["timm dense float32"],
             }
     write_json(args.json, {"model": NAME, "dtype": "float32", "rows": rows, **environment()})
 

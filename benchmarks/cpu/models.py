@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS
 from benchmarks.cpu import plans
+from benchmarks.cpu.artefacts import artefact
 from benchmarks.cpu.job import Job
 from benchmarks.cpu.peers import PEERS, RIVALS
 from benchmarks.cpu.plans import Group
@@ -33,7 +34,7 @@ from dsm_ext_cli import integers, schedules
 RESULT = RESULTS / "cpu.json"
 DSM = "dsm:r=16,skip=1,local=6"
 SECTIONS = ("models", "sweeps", "memory", "threads")
-PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao")
 
 
 def words(text: str) -> list[str]:
@@ -83,17 +84,20 @@ def measure(group: Group, args: argparse.Namespace) -> dict[str, Any]:
     if group.section == "memory":
         rows = [memory(job) for job in group.jobs]
     else:
-        rows = take_turns(group.jobs, args.rounds, args.least, progress)
+        rows = take_turns(group.jobs, args.rounds, args.least, progress, then=group.then)
     progress("")
     for job, row in zip(group.jobs, rows, strict=True):
         row |= {"peer": job.peer, "threads": job.threads}
         if job.model:
             macs = plans.multiply_adds(job.model, job.schedule, job.img_size)
-            row |= {"schedule": job.schedule, "multiply_adds": macs}
+            row |= {"schedule": job.schedule, "precision": job.precision, "multiply_adds": macs}
             row |= {"batch": job.batch, "img_size": job.img_size}
+        if "logits_of_pictures" in row:
+            row["answers"] = judge(job, row.pop("logits_of_pictures"))
         unit = PEERS[job.peer].unit
         if "rate" in row:
-            print(f"    {plans.label(job):44} {show(row['rate']['median'], unit)}")
+            speed = show(row["rate"]["median"], unit)
+            print(f"    {plans.label(job):44} {speed} {row.get('answers', '')}")
         elif "growth" in row:
             print(f"    {plans.label(job):44} {row['growth'] / 2**20:.0f} MiB")
         else:
@@ -102,7 +106,7 @@ def measure(group: Group, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(job: Job) -> dict[str, Any]:
-    progress(f"{job.peer} {job.schedule}")
+    progress(plans.label(job))
     process = Process(job)
     try:
         started = process.ask("start")
@@ -138,31 +142,51 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = arguments(argv)
+def judge(job: Job, file: str) -> dict[str, float]:
+    """The answers of a peer's logits for all pictures, compared with eager timm's in float32."""
+    import numpy
+    import torch
+
+    from dsm_ext.evaluate import Score
+    from dsm_ext.images import find_images, label_images
+
+    logits, dense = (torch.from_numpy(numpy.load(f)) for f in (file, artefact(job, "dense")))
+    folder = Path(job.pictures)
+    labels = torch.tensor(label_images(find_images(folder), folder, dense.shape[1]))
+    score = Score()
+    score.add(logits, dense, labels)
+    return {"pictures": score.pictures, **score.summary()}
+
+
+def run(groups: list[Group], args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Measures all groups. Writes the result after each; other sections of the file stay."""
     result: dict[str, Any] = {}
     if args.json is not None and args.json.is_file():
         result = json.loads(args.json.read_text())
-    with tempfile.TemporaryDirectory(prefix="dsm_ext_bench_") as cache:
-        groups = plans.groups(args, cache)
-        seconds = plans.estimate(groups, args.rounds, args.least)
-        print(f"{len(groups)} groups of measurements, about {seconds / 60:.0f} minutes", flush=True)
-        begin = time.perf_counter()
-        started = set()
-        for i, group in enumerate(groups):
-            minutes = (time.perf_counter() - begin) / 60
-            print(f"[{i + 1}/{len(groups)}, {minutes:.0f} min] {group}", flush=True)
-            if group.section not in started:
-                started.add(group.section)
-                place = environment()
-                place["machine"]["threads"] = args.threads
-                place["versions"] |= versions()
-                settings = {"rounds": args.rounds, "least_seconds": args.least}
-                settings |= {"dtype": "float32", "weights": "file" if args.weights else "random"}
-                result[group.section] = {**place, "settings": settings, "groups": []}
-            result[group.section]["groups"].append(measure(group, args))
-            write_json(args.json, result)
+    seconds = plans.estimate(groups, args.rounds, args.least)
+    print(f"{len(groups)} groups of measurements, about {seconds / 60:.0f} minutes", flush=True)
+    begin = time.perf_counter()
+    started = set()
+    for i, group in enumerate(groups):
+        minutes = (time.perf_counter() - begin) / 60
+        print(f"[{i + 1}/{len(groups)}, {minutes:.0f} min] {group}", flush=True)
+        if group.section not in started:
+            started.add(group.section)
+            place = environment()
+            place["machine"]["threads"] = args.threads
+            place["versions"] |= versions()
+            settings = {"rounds": args.rounds, "least_seconds": args.least, **settings}
+            result[group.section] = {**place, "settings": settings, "groups": []}
+        result[group.section]["groups"].append(measure(group, args))
+        write_json(args.json, result)
     print(f"{(time.perf_counter() - begin) / 60:.0f} minutes")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
+    settings = {"dtype": "float32", "weights": "file" if args.weights else "random"}
+    with tempfile.TemporaryDirectory(prefix="dsm_ext_bench_") as cache:
+        run(plans.groups(args, cache), args, settings)
 
 
 if __name__ == "__main__":

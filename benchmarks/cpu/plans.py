@@ -26,6 +26,7 @@ class Group:
     section: str
     model: str
     jobs: tuple[Job, ...]
+    then: tuple[str, ...] = ("profile",)  # requests to each worker after the last round
 
     @property
     def title(self) -> dict[str, Any]:
@@ -40,8 +41,9 @@ class Group:
 def label(job: Job) -> str:
     if not job.model:
         return job.peer
+    precision = "" if job.precision == "float32" else f", {job.precision}"
     threads = f", {job.threads} thread" if job.threads == 1 else ""
-    return f"{job.peer} {job.schedule}{threads}"
+    return f"{job.peer} {job.schedule}{precision}{threads}"
 
 
 def groups(args: argparse.Namespace, folder: str) -> list[Group]:
@@ -141,14 +143,16 @@ def estimate(groups: list[Group], rounds: int, least: float) -> float:
                 key = (job.model, job.batch, job.schedule, job.img_size)
                 kinds = {"logits"}
                 if "compiled" in job.peer:
-                    kinds.add("aoti")
+                    kinds.add(f"aoti {job.precision}")
                 elif "onnxruntime" in job.peer or "openvino" in job.peer:
                     kinds.add("onnx")
+                    if "int8" in job.precision:
+                        kinds.add(f"{job.peer} {job.precision.split(',')[0]}")
                 for kind in kinds:
                     if (kind, key) not in made:
                         made.add((kind, key))
-                        total += {"logits": 8, "onnx": 14, "aoti": 60}[kind]
-                        total += 45 * (kind == "aoti" and job.schedule != "dense")
+                        total += {"logits": 8, "onnx": 14}.get(kind, 60 if "aoti" in kind else 20)
+                        total += 45 * ("aoti" in kind and job.schedule != "dense")
             turns = 4 if group.section == "memory" else rounds + 1
             total += turns * (max(least, run) + min(least, run) + 0.05)
     return total

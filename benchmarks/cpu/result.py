@@ -21,12 +21,15 @@ def merged_schedule(group: Group) -> str:
     return next((r["schedule"] for r in group["rows"] if r.get("schedule", "dense") != "dense"), "")
 
 
-def find(group: Group, peer: str, schedule: str = "dense", **fields: Any) -> Row | None:
+def find(
+    group: Group, peer: str, schedule: str = "dense", precision: str = "float32", **fields: Any
+) -> Row | None:
     """The row of a peer that has figures. Rows of the machine's ceilings fit every schedule."""
     for row in group["rows"]:
         if (
             row["peer"] == peer
             and row.get("schedule", schedule) == schedule
+            and row.get("precision", "float32") == precision
             and all(row.get(name) == value for name, value in fields.items())
             and ("rate" in row or "growth" in row)
         ):
@@ -105,9 +108,11 @@ def figures(
     return found
 
 
-def growth(memory: Group, peer: str, schedule: str = "dense") -> float | None:
-    """The memory that a peer adds to its process, divided by what timm eager adds."""
-    row, base = find(memory, peer, schedule), find(memory, "timm eager")
+def growth(
+    memory: Group, peer: str, schedule: str = "dense", precision: str = "float32"
+) -> float | None:
+    """The memory that a peer adds to its process, divided by what timm eager adds in float32."""
+    row, base = find(memory, peer, schedule, precision), find(memory, "timm eager")
     return None if row is None or base is None else row["growth"] / base["growth"]
 
 

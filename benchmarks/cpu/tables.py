@@ -1,4 +1,4 @@
-"""Tables of results/cpu.json: the README's headline, and the figures of docs/benchmarks.md."""
+"""Tables of results/cpu.json: speed and memory in float32, for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from benchmarks.cpu.result import (
     MERGED,
     Group,
     Row,
-    best,
     figures,
     find,
     growth,
     merged_schedule,
 )
-from dsm_ext import Schedule
 
 SIZES = {"tiny": "T", "small": "S", "base": "B", "large": "L"}
 NAMES = {
@@ -32,58 +30,6 @@ NAMES = {
 }
 PACKAGES = ("torch", "timm", "onnxruntime", "openvino")
 NONE = "–"
-HEADLINE = ("deit_tiny_patch16_224", 8)  # the model whose agreement was measured; its batch
-
-
-def headline(result: dict[str, Any], deit_tiny: dict[str, Any]) -> str:
-    """Speed beside agreement: timm, the best peers, and ours, dense and merged.
-
-    Args:
-        result: results/cpu.json, which has the speeds.
-        deit_tiny: results/deit_tiny.json, which has the agreement of the same schedule.
-    """
-    model, batch = HEADLINE
-    groups = result["models"]["groups"]
-    group = next(g for g in groups if (g["model"], g["batch"]) == (model, batch))
-    schedule = merged_schedule(group)
-    agreement = _agreement(deit_tiny, schedule)
-    timm, ours = find(group, "timm eager"), find(group, "dsm_ext")
-    dense_peer = best(find(group, peer) for peer in DENSE)
-    merged_peer = best(find(group, peer, schedule) for peer in MERGED)
-    rows: list[tuple[str, Row | None, str]] = [
-        ("timm", timm, "the dense model"),
-        (f"{_name(dense_peer)}, the fastest dense peer", dense_peer, "same logits"),
-        ("dsm_ext, dense", ours, "same logits"),
-        (f"DSM in PyTorch, run by {_name(merged_peer)}", merged_peer, agreement),
-        ("**dsm_ext with DSM**", find(group, "dsm_ext", schedule), agreement),
-    ]
-    titles = ["images/s", "to timm", "same answers as dense"]
-    lines = [line(f"{short(model)}, batch {batch}", titles), rule(len(titles))]
-    for label, row, same in rows:
-        if row is not None and timm is not None:
-            speed = row["rate"]["median"]
-            to_timm = speed / timm["rate"]["median"]
-            lines.append(line(label, [_count(speed), _ratio(to_timm), same]))
-    error = max(r["error_to_eager"]["largest"] for r in (ours, dense_peer) if r is not None)
-    notes = [
-        f"DSM is `{schedule}`",
-        f"*same logits*: they differ by at most {error:.0e} of the largest logit",
-        f"*same answers*: counted on {deit_tiny['rows'][0]['pictures']} pictures",
-        *_place(result["models"]),
-    ]
-    return _table(lines, notes)
-
-
-def _agreement(deit_tiny: dict[str, Any], schedule: str) -> str:
-    """The share of equal answers under a schedule, however that is spelled."""
-    for row in deit_tiny["rows"]:
-        if Schedule.parse(row["schedule"], 12) == Schedule.parse(schedule, 12):
-            return f"{row['agreement']:.1f} %"
-    return NONE
-
-
-def _name(row: Row | None) -> str:
-    return NONE if row is None else NAMES.get(row["peer"], row["peer"])
 
 
 def cpu(result: dict[str, Any]) -> str:
@@ -97,11 +43,11 @@ def cpu(result: dict[str, Any]) -> str:
         figures(group, threads.get(_key(group)), memory.get(_key(group))) for group in groups
     ]
     rows: list[tuple[str, str, Callable[[float], str]]] = [
-        ("dense, images/s", "dense", _count),
+        ("dense, images/s", "dense", count),
         ("dense, to timm eager", "dense / timm", _ratio),
         ("dense, to the best dense peer", "dense / best", _ratio),
         ("dense, FLOP/s to the largest sgemm's", "dense / sgemm", _ratio),
-        ("DSM, images/s", "dsm", _count),
+        ("DSM, images/s", "dsm", count),
         ("DSM, to ours dense", "dsm / dense", _ratio),
         ("the same, to the ratio of multiply-adds", "dsm / arithmetic", _ratio),
         ("DSM, to timm eager", "dsm / timm", _ratio),
@@ -113,19 +59,19 @@ def cpu(result: dict[str, Any]) -> str:
         ("dense, memory to timm eager's", "dense memory", _ratio),
         ("the same, frozen", "dense memory, frozen", _ratio),
     ]
-    lines = [line("", [_title(group) for group in groups]), rule(len(groups))]
+    lines = [line("", [title(group) for group in groups]), rule(len(groups))]
     for label, name, form in rows:
         label, cells = _cells(label, [column[name] for column in columns], form)
         if set(cells) != {NONE}:
             lines.append(line(label, cells))
     notes = [f"DSM: `{merged_schedule(groups[0])}`", _ceilings(groups), *_place(result["models"])]
-    return _table(lines, notes)
+    return table(lines, notes)
 
 
 def cpu_peers(result: dict[str, Any]) -> str:
     """Images a second of every peer."""
     groups = result["models"]["groups"]
-    lines = [line("images/s", [_title(group) for group in groups]), rule(len(groups))]
+    lines = [line("images/s", [title(group) for group in groups]), rule(len(groups))]
     for merged, peers in ((False, ("dsm_ext", *DENSE)), (True, ("dsm_ext", *MERGED))):
         for peer in peers:
             cells = [_speed(g, peer, merged_schedule(g) if merged else "dense") for g in groups]
@@ -138,7 +84,7 @@ def cpu_peers(result: dict[str, Any]) -> str:
 def cpu_memory(result: dict[str, Any]) -> str:
     """MiB that model and forward add to the process at their peak, and their ratio to timm's."""
     groups = result["memory"]["groups"]
-    lines = [line("MiB (to timm eager)", [_title(group) for group in groups]), rule(len(groups))]
+    lines = [line("MiB (to timm eager)", [title(group) for group in groups]), rule(len(groups))]
     for label, peer, merged in (
         ("timm eager", "timm eager", False),
         ("dense", "dsm_ext", False),
@@ -170,11 +116,11 @@ def _key(group: Group) -> tuple[str, int, int]:
     return group["model"], group["batch"], group["img_size"]
 
 
-def _title(group: Group) -> str:
+def title(group: Group) -> str:
     return f"{short(group['model'])}, {group['batch']}"
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
@@ -201,13 +147,18 @@ def _cells(label: str, values: list[Any], form: Callable[[float], str]) -> tuple
     return label, cells
 
 
+def speed_cell(row: Row | None) -> str:
+    """Images a second; or why there are none."""
+    if row is None:
+        return NONE
+    if "not_installed" in row:
+        return "not installed"
+    return count(row["rate"]["median"]) if "rate" in row else "failed"
+
+
 def _speed(group: Group, peer: str, schedule: str) -> str:
-    for row in group["rows"]:
-        if row["peer"] == peer and row.get("schedule") == schedule:
-            if "not_installed" in row:
-                return "not installed"
-            return _count(row["rate"]["median"]) if "rate" in row else "failed"
-    return NONE
+    found = (r for r in group["rows"] if (r["peer"], r.get("schedule")) == (peer, schedule))
+    return speed_cell(next(found, None))
 
 
 def _ceilings(groups: list[Group]) -> str:
@@ -234,5 +185,5 @@ def _place(section: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(lines: list[str], notes: list[str]) -> str:
+def table(lines: list[str], notes: list[str]) -> str:
     return "\n".join(lines) + "\n\n" + "; ".join(notes) + "."

@@ -93,18 +93,22 @@ def take_turns(
     say: Callable[[str], None] = lambda text: None,
     command: Sequence[str] = WORKER,
     pause: float = PAUSE,
+    then: Sequence[str] = ("profile",),
 ) -> list[dict[str, Any]]:
     """For each job, the rates of its rounds with median and quartiles, or why it failed.
 
     A first round is not counted. In each round every process has one turn, so a machine that slows
     down slows all of them.
+
+    Args:
+        then: the requests after the last round, whose replies are added.
     """
     processes: list[Process] = []
     rows: list[dict[str, Any]] = []
     rates: list[list[float]] = [[] for _ in jobs]
     try:
         for job in jobs:
-            say(f"starting {job.peer} {job.schedule}")
+            say(f"starting {job.peer} {job.schedule} {job.precision}")
             process = Process(job, command)
             processes.append(process)
             rows.append(process.ask("start"))
@@ -117,7 +121,9 @@ def take_turns(
                     own.append(reply["rate"])
         for process, row, own in zip(processes, rows, rates, strict=True):
             row.update(process.failure or {"rate": summarize(own), "rounds": own})
-            row.update(process.ask("profile"))
+            for do in then:
+                row.update(process.ask(do))
+            row.update(process.failure or {})
     finally:
         for process in processes:
             process.stop()

@@ -29,6 +29,12 @@ def operators(tokens: int, channels: int, windows: list[int], dtype: torch.dtype
     destination = own._match_keys(keys.transpose(1, 2), r, 1, windows, None)
     normed = own._merge_norm(x, None, destination, left, weight, bias, 1e-6, False)[1]
     assert own._norm(normed, weight, None, 1e-6, True).shape == normed.shape
+    for width in (32, 64):
+        q, k, v = torch.randn(3, tokens, 3, 2, width, device=DEVICE, dtype=dtype).permute(
+            2, 0, 3, 1, 4
+        )
+        bias = torch.zeros(3, (tokens + 15) // 16 * 16, device=DEVICE, dtype=dtype)[:, None, None]
+        assert own._attend(q[:, :, :left], k, v, bias[..., :tokens]).shape == (3, left, 2 * width)
 
 
 def forward(dtype: torch.dtype) -> None:

@@ -28,23 +28,27 @@ def calls_for(
     schedules: Sequence[str] | Mapping[str, Schedule | str],
     peers: Sequence[str],
     images: Tensor,
+    precisions: Sequence[str] = ("float32",),
 ) -> dict[str, Callable[[], Any]]:
-    """Make the calls to compare, by "peer schedule". All use the same images and weights.
+    """Make the calls to compare, by "peer schedule precision". All use the same images and weights.
 
     Args:
         model: timm's model, or without peers one of ours.
         schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
         peers: any of "timm" (dense only) and "reference" (each schedule).
         images: [B, channels, height, width].
+        precisions: of our model. The peers run once, in the dtype of the images.
     """
-    device = images.device
+    device, dtype = images.device, str(images.dtype).removeprefix("torch.")
     calls: dict[str, Callable[[], Any]] = {}
     named = schedules if isinstance(schedules, Mapping) else {name: name for name in schedules}
     base = model if isinstance(model, VisionTransformer) else from_timm(model, "dense")
     weights = dict(base.named_parameters())
 
-    def ours(schedule: Schedule | str) -> Callable[[], Any]:
+    def ours(schedule: Schedule | str, precision: str) -> Callable[[], Any]:
         one = VisionTransformer(base.config, schedule, weights)
+        if one.precision != precision:
+            one.precision = precision
         return lambda: one(images)
 
     def referenced(schedule: Schedule | str) -> Callable[[], Any]:
@@ -62,25 +66,29 @@ def calls_for(
             model(images)
 
     if "timm" in peers:
-        calls["timm dense"] = synchronized(timm_eager, device)
+        calls[f"timm dense {dtype}"] = synchronized(timm_eager, device)
     for name, schedule in named.items():
-        calls[f"dsm_ext {name}"] = synchronized(ours(schedule), device)
+        for precision in precisions:
+            calls[f"dsm_ext {name} {precision}"] = synchronized(ours(schedule, precision), device)
         if "reference" in peers:
-            calls[f"reference {name}"] = synchronized(referenced(schedule), device)
+            calls[f"reference {name} {dtype}"] = synchronized(referenced(schedule), device)
     return calls
 
 
 def _profile(args: argparse.Namespace, opened: Opened, images: Tensor) -> list[dict[str, Any]]:
     results = []
     model = opened.model
-    for name, schedule in opened.schedules.items():
-        model.schedule = schedule
-        measured = profile.measure(model, images, args.rounds)
-        print(f"{args.model}, batch {len(images)}, {name}: milliseconds")
-        print(profile.table(measured), end="\n\n")
-        share = profile.merging_share(measured)
-        entry = {"batch": len(images), "schedule": name, "merging_share": share}
-        results.append(entry | {"profile": measured})
+    for precision in opened.precisions:
+        if model.precision != precision:
+            model.precision = precision
+        for name, schedule in opened.schedules.items():
+            model.schedule = schedule
+            measured = profile.measure(model, images, args.rounds)
+            print(f"{args.model}, batch {len(images)}, {name}, {precision}: milliseconds")
+            print(profile.table(measured), end="\n\n")
+            entry: dict[str, Any] = {"batch": len(images), "schedule": name, "precision": precision}
+            entry["merging_share"] = profile.merging_share(measured)
+            results.append(entry | {"profile": measured})
     return results
 
 
@@ -135,12 +143,12 @@ def run(args: argparse.Namespace) -> None:
         if args.profile:
             results += _profile(args, opened, images)
             continue
-        calls = calls_for(timed, opened.schedules, peers, images)
+        calls = calls_for(timed, opened.schedules, peers, images, opened.precisions)
         rates = time_in_turn(calls, batch, args.rounds)
-        base = rates.get("timm dense")
+        base = rates.get(f"timm dense {args.dtype}")
         rows = []
         for name, rate in rates.items():
-            peer, schedule = name.split(" ", 1)
+            peer, schedule, precision = name.split(" ")
             model.schedule = opened.schedules.get(schedule, schedule)
             gmacs = model.plan.multiply_adds / 1e9
             ratio = rate["median"] / base["median"] if base else None
@@ -149,6 +157,7 @@ def run(args: argparse.Namespace) -> None:
                     "batch": batch,
                     "peer": peer,
                     "schedule": schedule,
+                    "precision": precision,
                     "gmacs": gmacs,
                     "images_per_second": rate,
                     "ratio_to_timm": ratio,
@@ -163,7 +172,7 @@ def run(args: argparse.Namespace) -> None:
                     f"{ratio:.2f}" if ratio else "",
                 ]
             )
-        print(f"{args.model}, batch {batch}, {args.dtype}, {torch.get_num_threads()} threads")
+        print(f"{args.model}, batch {batch}, {torch.get_num_threads()} threads")
         head = ["", "GMACs", "images/s", "quartiles", "to timm"]
         print(table(head, rows), end="\n\n")
     write_json(

@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> None:
     timm_top1 = 100 * (answers == labels).float().mean().item()
 
     names = {"dense": "dense", **{schedule: name for name, schedule in METHODS.items()}}
-    base = rates["timm dense"]["median"]
+    base = rates["timm dense float32"]["median"]
     gmacs = model.plan.multiply_adds_dense / 1e9
     rows = [["timm, dense", f"{timm_top1:.1f}", f"{gmacs:.3f}", f"{base:.0f}", "1.00", ""]]
     for score in scores:
-        rate = rates[f"dsm_ext {score['schedule']}"]["median"]
+        rate = rates[f"dsm_ext {score['schedule']} float32"]["median"]
         rows.append(
             [
                 f"dsm_ext, {names[score['schedule']]}",

@@ -1,4 +1,4 @@
-"""``dsm-ext eval``: accuracy of schedules on labelled pictures, compared with dense."""
+"""``dsm-ext eval``: accuracy of schedules and precisions on labelled pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     names, descriptions = opened.label_names(), opened.class_names()
     labels = torch.tensor(label_images(paths, args.images, count, names, descriptions))
     merged = {name: s for name, s in opened.schedules.items() if name != "dense"}
-    evaluation = Evaluation(opened.model, merged)
+    evaluation = Evaluation(opened.model, merged, opened.precisions)
     batches = Batches(paths, opened.transform(), args.batch)
 
     def labelled() -> Iterator[tuple[Tensor, Tensor]]:
@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.model}, {rows[0]['pictures']} pictures, {len(batches.skipped)} skipped")
     print(
         table(
-            ["schedule", "top-1 %", "top-5 %", "as dense %", "KL to dense", "GMACs"],
+            ["schedule", "precision", "top-1 %", "top-5 %", "as dense %", "KL to dense", "GMACs"],
             [
                 [
                     row["schedule"],
+                    row["precision"],
                     f"{row['top1']:.1f}",
                     f"{row['top5']:.1f}",
                     f"{row['agreement']:.1f}",

@@ -30,6 +30,8 @@ class Opened:
     model: VisionTransformer
     schedules: dict[str, Schedule | str]
     """The schedules that the user asked for, by the user's names for them; or the model's own."""
+    precisions: list[str]
+    """The precisions that the user asked for; or the model's own. None is "auto"."""
     info: ModelInfo | None = None
     """Of a folder or an exported file. None for a timm name."""
     path: Path | None = None
@@ -113,7 +115,7 @@ def open_model(
 
     Raises:
         ValueError: an argument for a timm name is given with a folder; a timm name has no weights;
-            or as ``from_timm`` and ``load``.
+            the model cannot run in a precision; or as ``from_timm`` and ``load``.
         FileNotFoundError: the folder or file does not exist.
     """
     wanted = [args.schedule] if isinstance(args.schedule, str) else args.schedule
@@ -121,12 +123,14 @@ def open_model(
     if path is not None:
         model = load(path, None, dtype=dtype, device=device or "cpu")
         info = model_info(path)
-        opened = Opened(args.model, model, _schedules(wanted, info.schedule), info, path)
+        schedules = _schedules(wanted, info.schedule)
+        opened = Opened(args.model, model, schedules, _precisions(args, model), info, path)
     else:
         source = model_arguments.any_model(args) if random else model_arguments.trained_model(args)
         source = source.to(device=device, dtype=dtype)
         model = from_timm(source, "dense")
-        opened = Opened(args.model, model, _schedules(wanted, None), _timm=source)
+        schedules = _schedules(wanted, None)
+        opened = Opened(args.model, model, schedules, _precisions(args, model), _timm=source)
     for schedule in reversed(opened.schedules.values()):
         model.schedule = schedule  # refuse bad ones before any work. The first one stays set.
     return opened
@@ -148,6 +152,20 @@ def open_config(args: argparse.Namespace) -> tuple[Config, dict[str, Schedule | 
     with torch.device("meta"):
         source = model_arguments.any_model(args)
     return config_of(source), _schedules(wanted, None)
+
+
+def _precisions(args: argparse.Namespace, model: VisionTransformer) -> list[str]:
+    """The precisions that a command's arguments name. The model is left in the first of them."""
+    wanted = getattr(args, "precision", None)
+    if wanted is None:
+        return [model.precision]
+    found: list[str] = []
+    for precision in [wanted] if isinstance(wanted, str) else wanted:
+        model.precision = precision  # refuse bad ones before any work
+        if model.precision not in found:  # "auto" stands for one that may be named too
+            found.append(model.precision)
+    model.precision = found[0]
+    return found
 
 
 def _schedules(wanted: list[str] | None, own: Schedule | None) -> dict[str, Schedule | str]:

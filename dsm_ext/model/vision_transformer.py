@@ -247,9 +247,9 @@ class VisionTransformer(CompiledModule):
         zero for each token. No calibration is needed.
 
         Assign a name, or ``auto`` for the fastest precision that the processor has; the next call
-        packs the weights. The default is ``float32`` for float32 weights. For bfloat16 and float16
-        weights it is ``bfloat16``, or ``float32`` on a processor without bfloat16. On a GPU, and
-        with ``cpu_path = "aten"``, the model computes in the dtype of its weights.
+        packs the weights. The default is ``bfloat16`` for bfloat16 weights on a processor that has
+        bfloat16, and ``float32`` otherwise, also for float16 weights, which bfloat16 would round. On
+        a GPU, and with ``cpu_path = "aten"``, the model computes in the dtype of its weights.
 
         Raises:
             ValueError: an unknown name.

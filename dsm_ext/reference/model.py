@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsm_ext.reference.operators import key_metric, window_order
+from dsm_ext.reference.precision import attend, rounding_copy, stored
 
 
 class PlainStep(NamedTuple):
@@ -44,7 +44,9 @@ def _score_of(schedule: Any) -> str:
 
 
 @torch.no_grad()
-def forward(model: Any, images: Tensor, schedule: Any, ops: Any = None) -> Tensor:
+def forward(
+    model: Any, images: Tensor, schedule: Any, ops: Any = None, precision: str = "float32"
+) -> Tensor:
     """Logits [B, classes] of a timm ``VisionTransformer`` under a schedule.
 
     Args:
@@ -56,32 +58,47 @@ def forward(model: Any, images: Tensor, schedule: Any, ops: Any = None) -> Tenso
         ops: the module whose ``match`` and ``merge`` are called, for example ``dsm_ext``; None:
             ``dsm_ext.reference``. ``torch.compile`` and ``torch.export`` can trace both, with a
             schedule from ``plain``.
+        precision: "bfloat16" and "int8" round where the CPU's fast path does, for a model in
+            float32 or float64; see ``dsm_ext.reference.precision``.
     """
-    return _head(model, *_run(model, images, schedule, ops=ops), schedule)
+    model = rounding_copy(model, precision)
+    return _head(model, *_run(model, images, schedule, precision, ops=ops), schedule, precision)
 
 
 @torch.no_grad()
-def forward_features(model: Any, images: Tensor, schedule: Any) -> Tensor:
+def forward_features(
+    model: Any, images: Tensor, schedule: Any, precision: str = "float32"
+) -> Tensor:
     """The remaining tokens [B, M, C], after the last norm."""
-    return model.norm(_run(model, images, schedule)[0])
+    return model.norm(_run(rounding_copy(model, precision), images, schedule, precision)[0])
 
 
 @torch.no_grad()
-def trace(model: Any, images: Tensor, schedule: Any) -> tuple[Tensor, Tensor, Tensor]:
+def trace(
+    model: Any, images: Tensor, schedule: Any, precision: str = "float32"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, source map [B, gh * gw] and sizes [B, M]."""
-    tokens, source, size = _run(model, images, schedule)
-    return _head(model, tokens, source, size, schedule), source, size
+    model = rounding_copy(model, precision)
+    tokens, source, size = _run(model, images, schedule, precision)
+    return _head(model, tokens, source, size, schedule, precision), source, size
 
 
 @torch.no_grad()
 def forward_intermediates(
-    model: Any, images: Tensor, schedule: Any, blocks: Sequence[int]
+    model: Any,
+    images: Tensor,
+    schedule: Any,
+    blocks: Sequence[int],
+    precision: str = "float32",
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """After each of the given blocks: tokens [B, M, C] before any norm, source map and sizes."""
-    return [_run(model, images, schedule, i + 1) for i in blocks]
+    model = rounding_copy(model, precision)
+    return [_run(model, images, schedule, precision, depth=i + 1) for i in blocks]
 
 
-def _head(model: Any, x: Tensor, source: Tensor, size: Tensor, schedule: Any) -> Tensor:
+def _head(
+    model: Any, x: Tensor, source: Tensor, size: Tensor, schedule: Any, precision: str
+) -> Tensor:
     """Pool the tokens and classify. A pool of more than one token weights them by size."""
     x = model.norm(x)
     pool = "token" if hasattr(model, "head_dist") else model.global_pool
@@ -95,12 +112,27 @@ def _head(model: Any, x: Tensor, source: Tensor, size: Tensor, schedule: Any) ->
     else:
         proportional = getattr(schedule, "proportional", True)
         bias = size.log().to(x.dtype)[:, None, None, :] if proportional else None
-        x = model.attn_pool(x, attn_mask=bias)
+        x = _attention_pool(model.attn_pool, x, bias, precision)
     return model.head(model.fc_norm(x))
 
 
+def _attention_pool(pool: Any, x: Tensor, bias: Tensor | None, precision: str) -> Tensor:
+    """timm's ``AttentionPoolLatent`` with one query [B, C]."""
+    b, n, c = x.shape
+    q = pool.q(pool.latent.expand(b, -1, -1)).view(b, 1, pool.num_heads, -1).transpose(1, 2)
+    k, v = pool.kv(x).view(b, n, 2, pool.num_heads, -1).permute(2, 0, 3, 1, 4)
+    out = attend(stored(q, precision), stored(k, precision), stored(v, precision), bias, precision)
+    x = pool.proj(out.transpose(1, 2).reshape(b, 1, c))
+    return (x + pool.mlp(pool.norm(x)))[:, 0]
+
+
 def _run(
-    model: Any, images: Tensor, schedule: Any, depth: int | None = None, ops: Any = None
+    model: Any,
+    images: Tensor,
+    schedule: Any,
+    precision: str,
+    depth: int | None = None,
+    ops: Any = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens after the first ``depth`` blocks, before the last norm; source map and sizes."""
     ph, pw = model.patch_embed.patch_size
@@ -118,9 +150,9 @@ def _run(
         merged = x.shape[1] < n
         bias = size.log().to(x.dtype)[:, None, None, :] if proportional and merged else None
         if hasattr(block, "in_proj"):
-            x, metric = _parallel_block(block, x, bias)
+            x, metric = _parallel_block(block, x, bias, precision)
         else:
-            attended, metric = _attention(block.attn, block.norm1(x), bias)
+            attended, metric = _attention(block.attn, block.norm1(x), bias, precision)
             x = x + block.ls1(attended)
         for step in steps:
             destination, tokens, windows = _match_step(
@@ -134,24 +166,29 @@ def _run(
     return x, source, size
 
 
-def _attention(attn: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _attention(attn: Any, x: Tensor, bias: Tensor | None, precision: str) -> tuple[Tensor, Tensor]:
     """Proportional attention [B, N, C], and the metric [B, N, D]."""
     b, n, c = x.shape
-    q, k, v = attn.qkv(x).view(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q, k = attn.q_norm(q), attn.k_norm(k)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    qkv = stored(attn.qkv(x), precision)
+    q, k, v = qkv.view(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
+    out = attend(q, k, v, bias, precision)
     return attn.proj(attn.norm(out.transpose(1, 2).reshape(b, n, c))), key_metric(k)
 
 
-def _parallel_block(block: Any, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _parallel_block(
+    block: Any, x: Tensor, bias: Tensor | None, precision: str
+) -> tuple[Tensor, Tensor]:
     """timm's ``ParallelScalingBlock``, which merges after its MLP, and the metric [B, N, D]."""
     b, n, c = x.shape
     hidden, *qkv = block.in_proj(block.in_norm(x)).split(block.in_split, dim=-1)
     if block.mlp_bias is not None:
         hidden = hidden + block.mlp_bias
     q, k, v = (part.view(b, n, block.num_heads, -1) for part in qkv)
-    q, k, v = (part.transpose(1, 2) for part in (block.q_norm(q), block.k_norm(k), v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    q, k, v = (
+        stored(part.transpose(1, 2), precision) for part in (block.q_norm(q), block.k_norm(k), v)
+    )
+    out = attend(q, k, v, bias, precision)
     out = block.attn_out_proj(out.transpose(1, 2).reshape(b, n, c))
     return x + block.ls(out + block.mlp_out_proj(block.mlp_act(hidden))), key_metric(k)
 

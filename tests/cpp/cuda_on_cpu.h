@@ -5,9 +5,9 @@
 // missing __syncthreads is reported as a data race. These tests cannot find races between blocks or
 // a mistaken memory space, and they say nothing about speed.
 
-#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -27,7 +27,8 @@ constexpr unsigned kWarp = 32;
 struct Block {
   struct Warp {
     Barrier barrier{kWarp};
-    double values[kWarp] = {};
+    uint64_t values[kWarp] = {};    // the bytes of each lane's value
+    uint32_t words[kWarp][6] = {};  // of a product
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)
@@ -86,6 +87,8 @@ inline void wait_for_others(Barrier& barrier) {
 #define __device__
 #define __host__
 #define __shared__ static
+#define __launch_bounds__(...)
+#define DSM_EXT_UNROLL
 #define threadIdx cuda_on_cpu::thread->thread
 #define blockIdx cuda_on_cpu::thread->block
 #define blockDim cuda_on_cpu::thread->threads
@@ -100,22 +103,41 @@ using std::sqrt;
 
 inline void __syncthreads() { cuda_on_cpu::wait_for_others(cuda_on_cpu::thread->shared->inside); }
 
-template <typename T>
-T __shfl_xor_sync(unsigned, T value, int other) {
-  const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp;
+// Gives every lane's value to the warp, and calls f(values) while they are there.
+template <typename T, typename F>
+auto exchange(T value, const F& f) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
   auto& warp = *cuda_on_cpu::thread->shared->warps[threadIdx.x / cuda_on_cpu::kWarp];
-  warp.values[lane] = value;
+  std::memcpy(&warp.values[threadIdx.x % cuda_on_cpu::kWarp], &value, sizeof value);
   cuda_on_cpu::wait_for_others(warp.barrier);
-  const T theirs = static_cast<T>(warp.values[lane ^ static_cast<unsigned>(other)]);
+  const auto result = f(warp.values);
   cuda_on_cpu::wait_for_others(warp.barrier);
-  return theirs;
+  return result;
 }
 
-inline void atomicMax(unsigned long long* at, unsigned long long value) {
-  std::atomic_ref<unsigned long long> all(*at);
-  auto now = all.load();
-  while (now < value && !all.compare_exchange_weak(now, value)) {
-  }
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int other) {
+  return exchange(value, [&](const uint64_t* values) {
+    T theirs;
+    std::memcpy(
+        &theirs, &values[threadIdx.x % cuda_on_cpu::kWarp ^ static_cast<unsigned>(other)],
+        sizeof theirs);
+    return theirs;
+  });
 }
+
+inline unsigned __ballot_sync(unsigned, bool is) {
+  return exchange(uint64_t{is}, [](const uint64_t* values) {
+    unsigned lanes = 0;
+    for (unsigned lane = 0; lane < cuda_on_cpu::kWarp; ++lane) {
+      lanes |= static_cast<unsigned>(values[lane]) << lane;
+    }
+    return lanes;
+  });
+}
+
+inline bool __any_sync(unsigned lanes, bool is) { return __ballot_sync(lanes, is) != 0; }
+
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 }  // namespace dsm_ext::cuda

@@ -208,7 +208,7 @@ TEST(Exponentials, StayBelowTheirErrorBound) {
   const auto check = [](auto* function) {
     for (float begin = -140; begin < 0; begin += 0.37f) {
       float scores[kColumns], bias[kColumns] = {};
-      c10::BFloat16 out[kColumns];
+      BFloat16 out[kColumns];
       for (int64_t c = 0; c < kColumns; ++c) {
         scores[c] = c == 0 ? 0 : begin * static_cast<float>(c) / kColumns;
       }

@@ -20,7 +20,7 @@ enum class Rows { shared, spilled };
 template <typename T>
 at::Tensor match(
     const at::Tensor& keys, int64_t r, int64_t prefix, const Windows& windows = {},
-    const at::Tensor& order = {}, Rows where = Rows::shared) {
+    const at::Tensor& order = {}, Rows where = Rows::shared, bool packed = true) {
   const int64_t images = keys.size(0), tokens = keys.size(2), dim = keys.size(3);
   const cuda::Keys<T> strided{
       .data = keys.const_data_ptr<T>(),
@@ -28,7 +28,8 @@ at::Tensor match(
       .head = keys.stride(1),
       .token = keys.stride(2),
       .heads = static_cast<int32_t>(keys.size(1)),
-      .channels = static_cast<int32_t>(dim)};
+      .channels = static_cast<int32_t>(dim),
+      .packed = packed && dim % cuda::kChannels == 0};
   auto destination = at::full({images, tokens}, -7, at::kInt);
   for (const auto& groups : cuda::match_launches(tokens, r, prefix, windows)) {
     const int64_t largest = cuda::largest_group(groups), blocks = images * groups.count;
@@ -38,7 +39,8 @@ at::Tensor match(
     const auto kernel =
         largest <= 64 ? &cuda::match_kernel_impl<T, 2> : &cuda::match_kernel_impl<T, 4>;
     const auto shared = cuda::match_shared_bytes(largest) + (spilled ? 0 : row_bytes);
-    cuda_on_cpu::launch(blocks, cuda::kMatchThreads, shared, [&] {
+    const unsigned threads = largest <= 64 ? cuda::kMatchThreads<2> : cuda::kMatchThreads<4>;
+    cuda_on_cpu::launch(blocks, threads, shared, [&] {
       kernel(
           strided, order.defined() ? order.const_data_ptr<int32_t>() : nullptr, groups, tokens,
           prefix, windows.empty(), dsm_ext::MergeScore::similarity,
@@ -89,6 +91,15 @@ TEST(MatchKernel, Windows) {
 TEST(MatchKernel, ManyWindowsTakeSeveralLaunches) {
   const Windows windows(cuda::Groups::kHeld + 3, 4);
   check_match(at::randn({2, 4 * (cuda::Groups::kHeld + 3) + 2, 5}), 1, 2, windows);
+}
+
+TEST(MatchKernel, KeysMayLieAtAnyAddress) {
+  at::manual_seed(0);
+  const auto keys = at::randn({2, 3, 90, 40});
+  EXPECT_TRUE(
+      at::equal(
+          match<float>(keys, 30, 1, {}, {}, Rows::shared, /*packed=*/false),
+          match<float>(keys, 30, 1, {}, {}, Rows::shared, /*packed=*/true)));
 }
 
 TEST(MatchKernel, RowsMayLieInTheDevicesMemory) {

@@ -121,6 +121,26 @@ TEST_F(Load, ConvertsWhereAsked) {
   EXPECT_EQ(model->forward(images_.to(at::kBFloat16)).scalar_type(), at::kBFloat16);
 }
 
+TEST_F(Load, TakesTheExportedPrecision) {
+  const auto with = [&](const std::string& precision) {
+    auto config = kConfig;
+    const std::string place = R"("schedule":)";
+    return config.insert(config.find(place), R"("precision":")" + precision + R"(",)");
+  };
+  EXPECT_FALSE(dsm_ext::model_info(folder_.path()).precision);
+  folder_.write("config.json", with("int8"));
+  EXPECT_EQ(dsm_ext::model_info(folder_.path()).precision, dsm_ext::Precision::int8);
+  if (has_precision(dsm_ext::Precision::int8)) {
+    EXPECT_EQ(dsm_ext::load(folder_.path())->precision(), dsm_ext::Precision::int8);
+  }
+  dsm_ext::LoadOptions options;
+  options.precision = dsm_ext::Precision::float32;
+  auto model = dsm_ext::load(folder_.path(), "dense", options);
+  EXPECT_TRUE(at::equal(model->forward(images_), model_->forward(images_)));
+  folder_.write("config.json", with("int4"));
+  EXPECT_NE(fault().find("it has the unknown 'precision' 'int4'"), std::string::npos) << fault();
+}
+
 TEST_F(Load, NamesFaults) {
   EXPECT_THROW(dsm_ext::load(folder_.path(), "dsm:r=x"), c10::ValueError);
   EXPECT_THROW(dsm_ext::load(folder_.path(), "tome:r=500"), c10::ValueError);

@@ -2,14 +2,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
-#include "cuda_on_cpu.h"
+#include "tensor_core_on_cpu.h"
+
+// The kernels come after the functions that they call.
+#include "attention_kernel.cuh"
 #include "match_kernel.cuh"
 #include "merge_kernel.cuh"
 #include "norm_kernel.cuh"
+#include "row_shape.h"
 #include "runtime.h"
 #include "unmerge_kernel.cuh"
 
@@ -39,14 +44,41 @@ Work launch_for(const std::string& type, const Launch& launch) {
            std::string::npos;
   };
   using namespace dsm_ext::cuda;
-  return is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
-         : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
-         : is("merge", ", 1") ? launch_of(&merge_kernel_impl<T, 1>, launch)
-         : is("merge", ", 4") ? launch_of(&merge_kernel_impl<T, 4>, launch)
-         : is("norm", ", 1")  ? launch_of(&norm_kernel_impl<T, 1>, launch)
-         : is("norm", ", 4")  ? launch_of(&norm_kernel_impl<T, 4>, launch)
-         : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
-                              : Work();
+  Work work = is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
+              : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
+              : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
+                                   : Work();
+  // The channels for which with_row_shape chooses each of its kernels, and 1 for those of any
+  // other.
+  for (const int64_t channels : {1, 256, 384, 512, 768, 1024}) {
+    with_row_shape(channels, [&]<int kPack, int kSteps>() {
+      const auto arguments = ", " + std::to_string(kPack) + ", " + std::to_string(kSteps);
+      if (is("merge", arguments)) {
+        work = launch_of(&merge_kernel_impl<T, kPack, kSteps>, launch);
+      } else if (is("norm", arguments)) {
+        work = launch_of(&norm_kernel_impl<T, kPack, kSteps>, launch);
+      }
+    });
+  }
+  return work;
+}
+
+template <bool kBfloat16, int kDim>
+Work attention_for(const Launch& launch) {
+  const auto name = std::string(" dsm_ext::cuda::attention_kernel_impl<") +
+                    (kBfloat16 ? "true, " : "false, ") + std::to_string(kDim) + ", ";
+  return launch.kernel.find(name) != std::string::npos
+             ? launch_of(&dsm_ext::cuda::attention_kernel_impl<kBfloat16, kDim>, launch)
+             : Work();
+}
+
+template <int... kDims>
+Work attention(const Launch& launch) {
+  Work work;
+  const auto try_one = [&](const auto& make) { work = work ? work : make(launch); };
+  (try_one(&attention_for<true, kDims>), ...);
+  (try_one(&attention_for<false, kDims>), ...);
+  return work;
 }
 
 const bool given = [] {
@@ -54,7 +86,8 @@ const bool given = [] {
     if (launch.kernel.find("spin_kernel") != std::string::npos) {
       return Work([] {});  // this kernel of ATen only waits
     }
-    auto work = launch_for<float>("float", launch);
+    auto work = attention<32, 64, 80, 96, 128>(launch);
+    work = work ? work : launch_for<float>("float", launch);
     work = work ? work : launch_for<at::Half>("c10::Half", launch);
     return work ? work : launch_for<at::BFloat16>("c10::BFloat16", launch);
   });

@@ -109,7 +109,7 @@ void redirect(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
     if (!given.defined() || given.sizes() != result.sizes()) {
       given = given.defined()
-                  ? given.resize_(result.sizes())
+                  ? given.resize_(result.sizes()).as_strided_(result.sizes(), result.strides())
                   : at::empty_strided(
                         result.sizes(), result.strides(), result.options().device(device));
       places[i] = place_of(given);

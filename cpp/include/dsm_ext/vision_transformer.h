@@ -171,9 +171,9 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// \throws c10::Error when the model is frozen.
   void set_cpu_path(CpuPath path);
 
-  /// The precision of the CPU's fast path. At first it is float32 for float32 weights. For bfloat16
-  /// and float16 weights it is bfloat16, or float32 on a processor without bfloat16. On a GPU, and
-  /// with `CpuPath::aten`, a model computes in its weights' dtype.
+  /// The precision of the CPU's fast path. At first it is bfloat16 for bfloat16 weights on a
+  /// processor that has bfloat16, and float32 otherwise: bfloat16 would round float16 weights. On a
+  /// GPU, and with `CpuPath::aten`, a model computes in its weights' dtype.
   Precision precision() const;
   /// The precision that was set; none when the weights' dtype decides.
   std::optional<Precision> chosen_precision() const;

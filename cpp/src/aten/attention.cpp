@@ -1,25 +1,11 @@
 #include "aten/attention.h"
 
-#include <ATen/Functions.h>
+#include "ops/fused.h"
 
 namespace dsm_ext::aten {
 
 at::Tensor attend(const Heads& heads, const std::optional<at::Tensor>& bias) {
-  const auto& [q, k, v] = heads;
-  std::optional<at::Tensor> mask;
-  if (bias) {
-    mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
-  }
-  at::Tensor attended;  // [B, H, rows, D]
-  if (mask && q.is_cuda() && q.size(3) % 8 == 0) {
-    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. This
-    // kernel makes none.
-    attended = std::get<0>(
-        at::_scaled_dot_product_efficient_attention(q, k, v, mask, /*compute_log_sumexp=*/false));
-  } else {
-    attended = at::scaled_dot_product_attention(q, k, v, mask);
-  }
-  return attended.transpose(1, 2).flatten(2);
+  return dsm_ext::attend(heads.q, heads.k, heads.v, bias);
 }
 
 at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads) {

@@ -13,10 +13,9 @@ struct Heads {
   at::Tensor k, v;  // [B, H, N, D]
 };
 
-/// softmax(q k^T / sqrt(D) + bias) v.
-/// \param bias  [B, 1, 1, N], or none. Torch copies it unless its rows begin at multiples of 8
-///              elements.
-/// \return      [B, rows, H * D]: the heads side by side.
+/// `dsm_ext::attend` of a block's heads.
+/// \param bias  [B, 1, 1, N], or none.
+/// \return      [B, rows, H * D].
 at::Tensor attend(const Heads& heads, const std::optional<at::Tensor>& bias);
 
 /// Splits x [B, N, parts * H * D] into heads, without copying: [parts, B, H, N, D].

@@ -32,8 +32,8 @@ at::Tensor Mlp::hidden(const at::Tensor& x) const {
   } else if (kind_ == MlpKind::glu) {
     const auto halves = (*fc1_)(x).chunk(2, -1);
     hidden = activate(activation_, halves[0]).mul_(halves[1]);
-  } else if (activation_ == Activation::gelu_tanh) {
-    hidden = linear(x, fc1_->weight, fc1_->bias, {}, /*gelu_tanh=*/true);
+  } else if (activation_ == Activation::gelu || activation_ == Activation::gelu_tanh) {
+    hidden = linear_gelu(x, fc1_->weight, fc1_->bias, activation_ == Activation::gelu_tanh);
   } else {
     hidden = activate(activation_, (*fc1_)(x));
   }

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/ScopeExit.h>
@@ -42,6 +43,16 @@ bool can_record(const at::Device& device) {
   static const bool uncached = std::getenv("PYTORCH_NO_CUDA_MEMORY_CACHING") != nullptr;
   return !uncached && c10::cuda::CUDACachingAllocator::name() == "native" &&
          c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
+}
+
+// Whether matching should run beside attention. A block of threads matches one image, so a few
+// images leave most multiprocessors to attention. With more images, matching takes from attention
+// what it saves: on an H200, DeiT-S with 256 images is 5 % faster without it.
+bool matches_beside_attention(const at::Tensor& images) {
+  int multiprocessors = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(
+      &multiprocessors, cudaDevAttrMultiProcessorCount, images.device().index()));
+  return images.size(0) <= multiprocessors / 4;
 }
 
 // What all recordings depend on: the addresses, dtypes and strides of the weights, and the setting
@@ -108,7 +119,9 @@ Outputs Executor::run(
     state_->recordings.keep(record(
         state_->shared, config, images.size(0), images.options(),
         [&](const at::Tensor& patches, const c10::Stream& side_stream) {
-          return aten_executor.run_patches(patches, request, *plan, side_stream);
+          return aten_executor.run_patches(
+              patches, request, *plan,
+              matches_beside_attention(images) ? std::optional(side_stream) : std::nullopt);
         }));
     return outputs;
   }

@@ -33,7 +33,8 @@ void check_memory_for_capture(const at::TensorOptions& options) {
 
 // When the end of a capture fails, these versions of torch leave the memory pool open and the
 // random number generator in the state of a capture. This function closes the pool. Then it makes a
-// small capture that succeeds, which resets the generator.
+// small capture that succeeds, which resets the generator. That capture allocates no memory, which
+// may be missing: if it failed too, the allocator would keep a pointer to a graph that is gone.
 void clean_up_after_failed_capture(MemoryPool pool, const at::TensorOptions& options) {
   const auto index = options.device().index();
   auto* host = at::getHostAllocator(at::kCUDA);
@@ -46,9 +47,10 @@ void clean_up_after_failed_capture(MemoryPool pool, const at::TensorOptions& opt
   }
   try {
     check_memory_for_capture(options);
+    auto number = at::empty({1}, options);
     at::cuda::CUDAGraph any;
     any.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
-    at::zeros({1}, options);
+    number.zero_();
     any.capture_end();
   } catch (const std::exception&) {
   }

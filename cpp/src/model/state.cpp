@@ -96,8 +96,9 @@ Precision VisionTransformerImpl::State::locked_precision() const {
   if (precision) {
     return *precision;
   }
-  const bool wide = any_weight().scalar_type() == at::kFloat;
-  return !wide && has_precision(Precision::bfloat16) ? Precision::bfloat16 : Precision::float32;
+  return any_weight().scalar_type() == at::kBFloat16 && has_precision(Precision::bfloat16)
+             ? Precision::bfloat16
+             : Precision::float32;
 }
 
 void VisionTransformerImpl::State::check_precision(Precision wanted) const {

@@ -48,12 +48,52 @@ at::Tensor composed_match_keys(
 
 at::Tensor composed_linear(
     const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
-    const MaybeTensor& addend, bool gelu_tanh) {
+    const MaybeTensor& addend, std::optional<std::string_view> gelu) {
   auto out = at::linear(input, weight, bias);
-  return gelu_tanh ? at::gelu_(out, "tanh") : addend ? out.add_(*addend) : out;
+  return gelu ? at::gelu_(out, *gelu) : addend ? out.add_(*addend) : out;
+}
+
+// Whether rows begin at multiples of 16 bytes, as torch's efficient attention needs it.
+bool has_aligned_rows(const at::Tensor& x) {
+  const auto fits = [&](int64_t elements) { return elements * x.element_size() % 16 == 0; };
+  return x.stride(3) == 1 && fits(x.stride(0)) && fits(x.stride(1)) && fits(x.stride(2)) &&
+         reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
+// The tensor itself, or a copy whose rows are aligned if their length allows it.
+at::Tensor with_aligned_rows(const at::Tensor& x) {
+  return has_aligned_rows(x) ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
 }  // namespace
+
+at::Tensor composed_attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const MaybeTensor& bias) {
+  at::Tensor attended;  // [B, H, rows, D]
+  if (bias) {
+    const auto mask = bias->expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+    // Torch reads wrong values of rows that are not aligned.
+    const bool copies = q.is_cuda() && q.size(3) % 8 == 0;
+    const auto own_q = copies ? with_aligned_rows(q) : q;
+    const auto own_k = copies ? with_aligned_rows(k) : k;
+    const auto own_v = copies ? with_aligned_rows(v) : v;
+    // Given a mask, torch may choose cuDNN, which makes a new plan for each number of tokens. The
+    // efficient kernel makes none.
+    attended = copies && has_aligned_rows(*bias)
+                   ? std::get<0>(at::_scaled_dot_product_efficient_attention(
+                         own_q, own_k, own_v, mask, /*compute_log_sumexp=*/false))
+                   : at::scaled_dot_product_attention(own_q, own_k, own_v, mask);
+  } else {
+    attended = at::scaled_dot_product_attention(q, k, v);
+  }
+  return attended.transpose(1, 2).flatten(2);
+}
+
+at::Tensor attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const MaybeTensor& bias) {
+  static const auto op = find("dsm_ext::_attend", &composed_attend);
+  return op.call(q, k, v, bias);
+}
 
 at::Tensor normalize(const at::Tensor& x, const NormParameters& norm) {
   static const auto op = find("dsm_ext::_norm", &composed_norm);
@@ -78,9 +118,15 @@ at::Tensor match_keys(
 
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-    const at::Tensor& addend, bool gelu_tanh) {
+    const at::Tensor& addend) {
   static const auto op = find("dsm_ext::_linear", &composed_linear);
-  return op.call(input, weight, maybe(bias), maybe(addend), gelu_tanh);
+  return op.call(input, weight, maybe(bias), maybe(addend), std::nullopt);
+}
+
+at::Tensor linear_gelu(
+    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool tanh) {
+  static const auto op = find("dsm_ext::_linear", &composed_linear);
+  return op.call(input, weight, maybe(bias), std::nullopt, tanh ? "tanh" : "none");
 }
 
 at::Tensor log_sizes(const at::Tensor& size, at::ScalarType dtype) {
@@ -98,9 +144,8 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
   m.def(
       "_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order, "
       "str metric='keys', str score='similarity') -> Tensor");
-  m.def(
-      "_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, bool gelu_tanh) -> "
-      "Tensor");
+  m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, str? gelu) -> Tensor");
+  m.def("_attend(Tensor q, Tensor k, Tensor v, Tensor? bias) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
@@ -108,6 +153,7 @@ TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
   m.impl("_merge_norm", &composed_merge_norm);
   m.impl("_match_keys", &composed_match_keys);
   m.impl("_linear", &composed_linear);
+  m.impl("_attend", &composed_attend);
 }
 
 }  // namespace dsm_ext

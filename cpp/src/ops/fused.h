@@ -45,17 +45,38 @@ at::Tensor match_keys(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
     const std::optional<at::Tensor>& order, const MergeRule& rule = {});
 
-/// A linear layer: input weight^T + bias + addend, or gelu(input weight^T + bias). cuBLASLt rounds
-/// the result once; other implementations round after each operator.
+/// A linear layer: input weight^T + bias + addend. cuBLASLt rounds the result once; other
+/// implementations round after each operator.
 /// \param input   [..., inputs].
 /// \param weight  [outputs, inputs].
 /// \param bias    [outputs], or undefined.
 /// \param addend  [..., outputs], or undefined.
-/// \param gelu_tanh  Whether GELU in its tanh form follows; then there is no addend.
 /// \return        [..., outputs], contiguous.
 at::Tensor linear(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-    const at::Tensor& addend = {}, bool gelu_tanh = false);
+    const at::Tensor& addend = {});
+
+/// gelu(input weight^T + bias), in the exact form or the tanh form. The operator is `_linear`,
+/// where `gelu` is what at::gelu calls `approximate`: "none" or "tanh". Half precision on a GPU
+/// rounds the result once where one kernel computes it: the tanh form by cuBLASLt, the exact form
+/// by CUTLASS.
+at::Tensor linear_gelu(
+    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool tanh);
+
+/// Attention: softmax(q k^T / sqrt(D) + bias) v.
+/// \param q     [B, H, rows, D].
+/// \param k, v  [B, H, N, D].
+/// \param bias  [B, 1, 1, N], or none. Torch copies it unless its rows begin at multiples of 8
+///              elements.
+/// \return      [B, rows, H * D]: the heads side by side.
+at::Tensor attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& bias);
+
+/// `attend` by ATen's operators, for shapes that the kernel does not take.
+at::Tensor composed_attend(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& bias);
 
 /// The logarithms of sizes [B, N], padded as attention's kernels read them.
 /// \return  [B, padded_bias(N)]; the padding is zero.

@@ -12,8 +12,6 @@
 namespace dsm_ext::cpu {
 namespace {
 
-using c10::BFloat16;
-
 constexpr int64_t kTileRows = 96;
 
 PackedWeight pack(const at::Tensor& weight) {
@@ -28,11 +26,11 @@ void pack_keys(Rows keys, int64_t tokens, int64_t dim, int64_t columns, std::byt
     auto* last = packed + dim / 2 * 2 * columns;
     for (int64_t row = 0; row < tokens; ++row) {
       last[2 * row] = keys.at(row, dim - 1).as<BFloat16>()[0];
-      last[2 * row + 1] = 0.f;
+      last[2 * row + 1] = BFloat16{};
     }
   }
   for (int64_t c = 0; c < dim; c += 2) {
-    std::fill_n(packed + c * columns + 2 * tokens, 2 * (columns - tokens), BFloat16(0.f));
+    std::fill_n(packed + c * columns + 2 * tokens, 2 * (columns - tokens), BFloat16{});
   }
 }
 
@@ -43,7 +41,7 @@ void pack_values(Rows values, int64_t tokens, int64_t dim, std::byte* out) {
     const auto* odd = row + 1 < tokens ? values.at(row + 1).as<BFloat16>() : nullptr;
     for (int64_t c = 0; c < dim; ++c) {
       packed[row * dim + 2 * c] = even[c];
-      packed[row * dim + 2 * c + 1] = odd == nullptr ? BFloat16(0.f) : odd[c];
+      packed[row * dim + 2 * c + 1] = odd == nullptr ? BFloat16{} : odd[c];
     }
   }
 }
@@ -55,7 +53,7 @@ void multiply_bfloat16(
     float* c, int64_t c_stride, bool accumulate) {
   at::native::cpublas::brgemm(
       rows, columns, padded(inputs, Element::bfloat16), a.stride, b_stride, c_stride, accumulate,
-      a.as<BFloat16>(), reinterpret_cast<const BFloat16*>(b), c, /*is_vnni=*/true);
+      a.as<at::BFloat16>(), reinterpret_cast<const at::BFloat16*>(b), c, /*is_vnni=*/true);
 }
 
 const GemmKernel& gemm_bfloat16() {

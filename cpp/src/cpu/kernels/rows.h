@@ -1,10 +1,10 @@
 #pragma once
 
-#include <c10/util/BFloat16.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+
+#include "cpu/kernels/bfloat16.h"
 
 // Operand rows: the operands of the fast path's matrix products, in the kernel's element type.
 // Everything else (norms, softmax, activations, merging, the tokens between two blocks) is computed
@@ -21,7 +21,7 @@ constexpr int64_t size_of(Element element) {
     case Element::float32:
       return sizeof(float);
     case Element::bfloat16:
-      return sizeof(c10::BFloat16);
+      return sizeof(BFloat16);
     case Element::int8:
       return sizeof(int8_t);
   }
@@ -81,7 +81,7 @@ struct Rows {
       __VA_ARGS__;                            \
     } break;                                  \
     case Element::bfloat16: {                 \
-      using T = c10::BFloat16;                \
+      using T = BFloat16;                     \
       __VA_ARGS__;                            \
     } break;                                  \
     case Element::int8:                       \
@@ -90,7 +90,12 @@ struct Rows {
 
 /// Converts `count` values and stores them to one row.
 inline void store_row(const float* x, int64_t count, Rows out) {
-  DSM_EXT_WITH_ELEMENT(out.element, T, std::copy(x, x + count, out.as<T>()))
+  DSM_EXT_WITH_ELEMENT(out.element, T, {
+    T* to = out.as<T>();
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = x[i];
+    }
+  })
 }
 
 /// Writes zeros behind the `width` values of each row, up to a whole group.
@@ -98,7 +103,7 @@ inline void pad_rows(Rows x, int64_t rows, int64_t width) {
   const int64_t end = padded(width, x.element);
   for (int64_t row = 0; row < rows && width < end; ++row) {
     DSM_EXT_WITH_ELEMENT(
-        x.element, T, std::fill(x.at(row).as<T>() + width, x.at(row).as<T>() + end, T(0.f)))
+        x.element, T, std::fill(x.at(row).as<T>() + width, x.at(row).as<T>() + end, T{}))
   }
 }
 

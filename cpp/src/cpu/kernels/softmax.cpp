@@ -1,6 +1,5 @@
 #include "cpu/kernels/softmax.h"
 
-#include <bit>
 #include <limits>
 
 #include "cpu/kernels/softmax_avx512.h"
@@ -11,19 +10,11 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Two functions for each type of weights: its exponential, and how it stores one.
+// The exponential for each type of weights.
 
 inline float exponential(float x, float /*type*/) { return exp_negative(x); }
 
-inline float exponential(float x, c10::BFloat16 /*type*/) { return exp_negative_for_bfloat16(x); }
-
-inline void store(float value, float& to) { to = value; }
-
-// Rounds halves up, which takes fewer operations than rounding them to even. NaN need not stay NaN,
-// because its row's sum is NaN.
-inline void store(float value, c10::BFloat16& to) {
-  to.x = static_cast<uint16_t>((std::bit_cast<uint32_t>(value) + 0x8000u) >> 16);
-}
+inline float exponential(float x, BFloat16 /*type*/) { return exp_negative_for_bfloat16(x); }
 
 template <typename T>
 inline __attribute__((always_inline)) void exponentials_to(
@@ -43,7 +34,7 @@ inline __attribute__((always_inline)) void exponentials_to(
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < columns; ++c) {
       const float value = exponential(row[c] * factor + bias[c] - subtracted, T());
-      store(value, to[c]);
+      to[c] = value;
       sum += value;
     }
     softmax.add(r, largest, sum);
@@ -57,7 +48,7 @@ inline __attribute__((always_inline)) void divide_rows_to(
     const float scale = sum[r] == 0 ? 0.f : 1 / sum[r];
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(x[r * columns + c] * scale);
+      out[r * out_stride + c] = x[r * columns + c] * scale;
     }
   }
 }

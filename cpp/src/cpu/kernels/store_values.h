@@ -64,7 +64,7 @@ template <typename T, typename Value>
 inline __attribute__((always_inline)) void convert_row(int64_t width, T* out, const Value& value) {
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) {
-    out[i] = static_cast<T>(value(i));
+    out[i] = value(i);
   }
 }
 

@@ -53,7 +53,7 @@ inline __attribute__((always_inline)) void add_bias(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(row[c] + bias[c]);
+      out[r * out_stride + c] = row[c] + bias[c];
     }
   }
 }
@@ -66,7 +66,7 @@ inline __attribute__((always_inline)) void add_bias_and_addend(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(row[c] + bias[c] + addend[r * addend_stride + c]);
+      out[r * out_stride + c] = row[c] + bias[c] + addend[r * addend_stride + c];
     }
   }
 }
@@ -79,7 +79,7 @@ inline __attribute__((always_inline)) void activate_tile(
     const auto row = sums.row(r);
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<T>(activate<activation>(row[c] + bias[c]));
+      out[r * out_stride + c] = activate<activation>(row[c] + bias[c]);
     }
   }
 }
@@ -94,7 +94,7 @@ inline __attribute__((always_inline)) void gate_tile(
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) {
       const float gate = activate<activation>(row[c] + bias[c]);
-      out[r * out_stride + c] = static_cast<T>(gate * (row[half + c] + bias[half + c]));
+      out[r * out_stride + c] = gate * (row[half + c] + bias[half + c]);
     }
   }
 }
