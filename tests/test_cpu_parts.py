@@ -43,7 +43,7 @@ def test_gelu_is_exact_everywhere(cpu_parts):
     assert actual[-1] == math.inf
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 16, 37, 197, 300])
+@pytest.mark.parametrize("tokens", [1, 2, 16, 37, 197, 300, 1600])
 @pytest.mark.parametrize("dim", [4, 32, 64, 80])
 def test_attention(tokens, dim, library, cpu_parts):
     qkv = torch.randn(2, tokens, 3, 3, dim)

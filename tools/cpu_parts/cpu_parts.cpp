@@ -2,15 +2,14 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include <limits>
-
+#include "cpu/attention.h"
 #include "cpu/chain.h"
-#include "cpu/kernels/attention_head.h"
 #include "cpu/panels.h"
 #include "cpu/tasks.h"
 
 // Binds the matrix products and the attention of the fast path for tests and benchmarks. The
-// functions take float32 tensors on the CPU and do not check their arguments.
+// functions take tensors on the CPU, float32 unless they say otherwise, and do not check their
+// arguments.
 
 namespace dsm_ext::cpu {
 namespace {
@@ -50,37 +49,44 @@ class PackedLinear {
   Panels panels_;
 };
 
-// Attention of queries, keys and values.
+// Attention of queries, keys and values. The operands have the type of `qkv`, float32 or bfloat16.
 // qkv: [B, N, 3, H, D]. size: [B, N], whose logarithms are added to the scores, or none.
-// Returns [B, N, H * D].
-at::Tensor attention(const at::Tensor& qkv_, const std::optional<at::Tensor>& size) {
+// Only the first `queries` tokens of each image ask; -1: all do. Returns [B, queries, H * D].
+at::Tensor attention(
+    const at::Tensor& qkv_, const std::optional<at::Tensor>& size, int64_t queries) {
   const int64_t b = qkv_.size(0), n = qkv_.size(1), h = qkv_.size(3), d = qkv_.size(4), c = h * d;
+  const int64_t m = queries < 0 ? n : queries, threads = thread_count();
+  const bool wide = qkv_.scalar_type() == at::kFloat;
+  const auto element = wide ? Element::float32 : Element::bfloat16;
+  const auto& kernel = attention_kernel(element);
   const auto qkv = qkv_.contiguous();
-  const auto bias =
-      at::full({b, padded_tokens(n)}, -std::numeric_limits<double>::infinity(), qkv.options());
-  bias.narrow(1, 0, n).copy_(size ? size->log() : at::zeros({b, n}, qkv.options()));
-  auto out = at::empty({b, n, c}, qkv.options());
-  const int64_t threads = thread_count();
-  const auto& kernel = attention_float32();
-  const auto scratch =
-      at::empty({threads, attention_scratch(kernel, n, d)}, qkv.options().dtype(at::kByte));
-  const Rows in(const_cast<float*>(qkv.const_data_ptr<float>()), 3 * c);
-  const Rows to(out.mutable_data_ptr<float>(), c);
-  for_each_task(b * h, threads, [&](int64_t index, int64_t thread) {
-    const int64_t image = index / h, head = index % h;
-    attend(
-        kernel,
-        {.q = in.at(image * n, head * d),
-         .queries = n,
-         .k = in.at(image * n, c + head * d),
-         .v = in.at(image * n, 2 * c + head * d),
-         .tokens = n,
-         .dim = d,
-         .bias = bias.const_data_ptr<float>() + image * padded_tokens(n),
-         .out = to.at(image * n, head * d)},
-        reinterpret_cast<std::byte*>(scratch.mutable_data_ptr<uint8_t>()) +
-            thread * scratch.size(1));
-  });
+  auto out = qkv.select(2, 0).narrow(1, 0, m).flatten(2).clone(at::MemoryFormat::Contiguous);
+  const auto bias = at::empty({b, padded_tokens(n)}, qkv.options().dtype(at::kFloat));
+  for (int64_t image = 0; image < b; ++image) {
+    const auto sizes = size ? size->select(0, image).contiguous() : at::Tensor();
+    fill_bias(
+        bias.mutable_data_ptr<float>() + image * padded_tokens(n),
+        size ? sizes.const_data_ptr<float>() : nullptr, n);
+  }
+  // One cache line more, because a tensor may begin in the middle of one.
+  const auto memory = at::empty(
+      {attention_memory(kernel, b, h, n, d, threads) + 64}, qkv.options().dtype(at::kByte));
+  const auto address = reinterpret_cast<uintptr_t>(memory.mutable_data_ptr());
+  const Rows in(static_cast<std::byte*>(qkv.data_ptr()), 3 * c, element);
+  attend(
+      kernel,
+      {.queries = {static_cast<std::byte*>(out.mutable_data_ptr()), c, element},
+       .query_count = m,
+       .keys = in.at(0, c),
+       .values = in.at(0, 2 * c),
+       .key_rows = n,
+       .token_count = n,
+       .bias = bias.const_data_ptr<float>(),
+       .images = b,
+       .heads = h,
+       .dim = d},
+      threads, reinterpret_cast<std::byte*>((address + 63) / 64 * 64), nullptr, 0,
+      [](int64_t, int64_t) {});
   return out;
 }
 
@@ -92,7 +98,7 @@ PYBIND11_MODULE(_cpu_parts, m) {
           py::init<const at::Tensor&, const std::optional<at::Tensor>&>(), "weight"_a,
           "bias"_a = py::none())
       .def("forward", &PackedLinear::forward, "x"_a, "gelu"_a = false);
-  m.def("attention", &attention, "qkv"_a, "size"_a = py::none());
+  m.def("attention", &attention, "qkv"_a, "size"_a = py::none(), "queries"_a = -1);
 }
 
 }  // namespace dsm_ext::cpu

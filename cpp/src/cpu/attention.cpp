@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/kernels/ranges.h"
 #include "cpu/tasks.h"
 
 namespace dsm_ext::cpu {
@@ -22,34 +23,64 @@ AttentionHead Attention::head(int64_t image, int64_t h, int64_t first_query, int
       .summed = summed};
 }
 
+int64_t attention_memory(
+    const AttentionKernel& kernel, int64_t images, int64_t heads, int64_t tokens, int64_t dim,
+    int64_t threads) {
+  const int64_t few = threads * packed_head_bytes(kernel, std::min(tokens, kWholeTokens), dim);
+  const int64_t many =
+      tokens > kWholeTokens ? images * heads * packed_head_bytes(kernel, tokens, dim) : 0;
+  return threads * attention_scratch(kernel, tokens, dim) + std::max(few, many);
+}
+
 void attend(
-    const AttentionKernel& kernel, const Attention& attention, Workspace& workspace,
+    const AttentionKernel& kernel, const Attention& attention, int64_t threads, std::byte* memory,
     StageTimer* timer, int64_t other_count,
     c10::function_ref<void(int64_t index, int64_t thread)> other) {
-  const int64_t images = attention.images, heads = attention.heads, n = attention.query_count;
-  // When there are too few heads to keep all threads busy, the queries of each head are cut into
-  // parts. Each part packs and reads all keys of its head.
+  const int64_t heads = attention.images * attention.heads, n = attention.query_count;
+  const int64_t tokens = attention.token_count, dim = attention.dim;
+  const int64_t scratch_bytes = attention_scratch(kernel, tokens, dim);
+  const int64_t packed_bytes = packed_head_bytes(kernel, tokens, dim);
+  std::byte* packed = memory + threads * scratch_bytes;
+  const auto head = [&](int64_t index, int64_t first, int64_t count) {
+    return attention.head(index / attention.heads, index % attention.heads, first, count);
+  };
+
+  // With few tokens, each task packs the keys of its head for itself, so that they stay in its
+  // cache. When there are too few heads to keep all threads busy, the queries of each head are cut
+  // into parts. With many tokens, the keys of all heads are packed first, and a task takes as many
+  // queries as go through the blocks of keys together.
+  const bool whole = tokens <= kWholeTokens;
   constexpr int64_t kLeastQueries = 32;
-  const int64_t threads = workspace.threads;
-  int64_t parts = 1;
-  while (images * heads * parts % threads != 0 && images * heads * parts < 8 * threads &&
+  int64_t parts = whole ? 1 : divide_up(n, kQueriesAtOnce);
+  while (whole && heads * parts % threads != 0 && heads * parts < 8 * threads &&
          n / (parts + 1) >= kLeastQueries) {
     ++parts;
   }
-  const int64_t step = divide_up(n, parts);
-  const int64_t tasks = other_count + images * heads * parts;
-  for_each_task(tasks, threads, [&](int64_t index, int64_t thread) {
+  const int64_t step = whole ? divide_up(n, parts) : kQueriesAtOnce;
+  if (!whole) {
+    const int64_t blocks = head(0, 0, 0).blocks();
+    for_each_task(heads * blocks, threads, [&](int64_t index, int64_t thread) {
+      timed(timer, attention.stage, thread, [&] {
+        const int64_t h = index / blocks;
+        pack_block(kernel, head(h, 0, 0), index % blocks, packed + h * packed_bytes);
+      });
+    });
+  }
+  for_each_task(other_count + heads * parts, threads, [&](int64_t index, int64_t thread) {
     if (index < other_count) {
       other(index, thread);
       return;
     }
     index -= other_count;
-    const int64_t first = index % parts * step, h = index / parts % heads;
-    const int64_t image = index / parts / heads;
+    const int64_t first = index % parts * step, h = index / parts;
     if (first < n) {
-      const auto head = attention.head(image, h, first, std::min(step, n - first));
+      const auto operands = head(h, first, std::min(step, n - first));
+      auto* own = packed + (whole ? thread : h) * packed_bytes;
       timed(timer, attention.stage, thread, [&] {
-        attend(kernel, head, workspace.scratch[thread].attention);
+        if (whole) {
+          pack_block(kernel, operands, 0, own);
+        }
+        attend(kernel, operands, own, memory + thread * scratch_bytes);
       });
     }
   });

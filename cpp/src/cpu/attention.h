@@ -3,7 +3,7 @@
 #include <c10/util/FunctionRef.h>
 
 #include "cpu/kernels/attention_head.h"
-#include "cpu/workspace.h"
+#include "model/stage_timer.h"
 
 namespace dsm_ext::cpu {
 
@@ -24,12 +24,18 @@ struct Attention {
   AttentionHead head(int64_t image, int64_t h, int64_t first_query, int64_t queries) const;
 };
 
-/// Computes attention, and at the same time runs other tasks, on the workspace's threads. The other
-/// tasks begin first.
+/// Bytes of memory that `attend` needs for up to `images` images with up to `tokens` tokens each.
+int64_t attention_memory(
+    const AttentionKernel& kernel, int64_t images, int64_t heads, int64_t tokens, int64_t dim,
+    int64_t threads);
+
+/// Computes attention, and at the same time runs other tasks. The other tasks begin first.
+/// \param memory       `attention_memory` bytes, which begin at a cache line.
+/// \param timer        Null when nothing is measured.
 /// \param other_count  The number of other tasks.
 /// \param other        Runs the other task `index`; `thread` is the number of the calling thread.
 void attend(
-    const AttentionKernel& kernel, const Attention& attention, Workspace& workspace,
+    const AttentionKernel& kernel, const Attention& attention, int64_t threads, std::byte* memory,
     StageTimer* timer, int64_t other_count,
     c10::function_ref<void(int64_t index, int64_t thread)> other);
 

@@ -43,8 +43,8 @@ void Forward::block(int64_t i, int64_t rows) {
   normalize_heads(block.q_norm, attention.queries, query_rows);
   normalize_heads(block.k_norm, attention.keys, images_ * state_.count);
   attend(
-      attention_kernel(weights_.elements.attention), attention, ws_, timer_, merges ? images_ : 0,
-      [&](int64_t image, int64_t thread) {
+      attention_kernel(weights_.elements.attention), attention, ws_.threads, ws_.attention, timer_,
+      merges ? images_ : 0, [&](int64_t image, int64_t thread) {
         timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
       });
   add_projection(block, attention.queries, query_rows);

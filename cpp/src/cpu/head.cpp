@@ -103,8 +103,8 @@ void Forward::attention_pool(const float* tokens) {
       .summed = kSummedOfFewRows,
       .stage = Stage::head};
   attend(
-      attention_kernel(weights_.elements.attention), attention, ws_, timer_, 0,
-      [](int64_t, int64_t) {});
+      attention_kernel(weights_.elements.attention), attention, ws_.threads, ws_.attention, timer_,
+      0, [](int64_t, int64_t) {});
   std::fill_n(state_.tokens, images_ * c, 0.f);
   add_projection(block, q, images_);
   add_mlp(block, images_, /*merges=*/false);

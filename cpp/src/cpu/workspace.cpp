@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels/attention_head.h"
+#include "cpu/attention.h"
 #include "cpu/kernels/large_pages.h"
 
 namespace dsm_ext::cpu {
@@ -88,9 +88,9 @@ Workspace::Workspace(
     layout(normed_scales, scales);
     layout(operand_scales, scales);
     layout(hidden_operands, scales * bytes(config.mlp_dim, elements.layers));
+    layout(this->attention, attention_memory(attention, images, config.num_heads, n, d, threads));
     for (auto& own : scratch) {
       layout(own.tile, layers.tile_rows * layers.tile_columns);
-      layout(own.attention, attention_scratch(attention, n, d));
       layout(own.metric, n * d);
       layout(own.new_metric, n * d);
       layout(own.size, n);

@@ -19,7 +19,6 @@ namespace dsm_ext::cpu {
 /// The scratch memory of one thread. The arrays have room for the N tokens of one image.
 struct Scratch {
   float* tile;                 // a tile of the largest size
-  std::byte* attention;        // attention_scratch(...) bytes
   float *metric, *new_metric;  // [N, D]
   // Used by blocks with several merge steps:
   float *size, *new_size;                         // [N]
@@ -39,6 +38,7 @@ struct Workspace {
   std::byte* qkv;          // [images * N, 3 * C] operands: queries, keys, values
   std::byte* pooled_q;     // [images * pooled rows, padded C] operands
   float* pooled;           // [images, C]
+  std::byte* attention;    // attention_memory(...) bytes
   // How the tokens of a block merge:
   int32_t *destination, *member_begin, *members;  // [images, N], [images, N + 1], [images, N]
   ChainBuffers buffers;

@@ -55,6 +55,21 @@ inline float exp_negative(float x) {
   return x >= -87.f ? power : x - x;  // x - x is 0, or NaN if x is NaN
 }
 
+/// exp(x) for x <= 0, with a relative error of 8e-5: a fourth of what exp_negative costs in time,
+/// for results that are rounded to bfloat16. For x below -87.6 the result is 0.
+inline float exp_negative_for_bfloat16(float x) {
+  // After adding `round`, the low bits hold the exponent of the result, with its offset of 127.
+  constexpr float round = 12582912.f + 127.f, log2_e = 1.44269504f;
+  x = x < -88.02969f ? -88.02969f : x;  // -127 ln 2; the exponent becomes 0 and so does the result
+  const float shifted = x * log2_e + round;
+  const float r = x * log2_e - (shifted - round);
+  float p = 5.51714934e-2f;
+  p = p * r + 2.42610931e-1f;
+  p = p * r + 6.93260968e-1f;
+  p = p * r + 9.99928057e-1f;
+  return p * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
+}
+
 /// 1 / (1 + exp(-x)). It takes the exponential of -|x|, which cannot overflow.
 inline float sigmoid(float x) {
   const float e = exp_negative(x < 0.f ? x : -x);
