@@ -42,7 +42,7 @@ def round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     low = x.amin(-1, keepdim=True).clamp(max=0)
     span = x.amax(-1, keepdim=True).clamp(min=0) - low
-    steps = 255 / span  # in a unit of x
+    steps = 255 / span  # in a difference of 1
     zero = (-low * steps).round()
     whole = ((x * steps).round() + zero).clamp(0, 255) - zero
     return _checked(whole, span / 255, span)
