@@ -22,8 +22,8 @@ void normalize_row(const float* x, int64_t channels, const NormWeights& norm, Ro
 
 /// Normalizes rows of operands. Each row holds `heads` groups of `channels` values, and each group
 /// is normalized by itself.
-/// \param x    [rows, heads * channels].
-/// \param out  [rows, heads * channels], of the same element type; may be x.
+/// \param x    [rows, heads * channels] float32 or bfloat16.
+/// \param out  [rows, heads * channels]; may be x. int8 rows have one head.
 void normalize_operands(
     Rows x, int64_t rows, int64_t heads, int64_t channels, const NormWeights& norm, Rows out);
 

@@ -98,7 +98,8 @@ inline void store_row(const float* x, int64_t count, Rows out) {
   })
 }
 
-/// Writes zeros behind the `width` values of each row, up to a whole group.
+/// Writes zeros behind the `width` values of each row, up to a whole group. int8 rows need none:
+/// any int8 times the weight's padding is zero.
 inline void pad_rows(Rows x, int64_t rows, int64_t width) {
   const int64_t end = padded(width, x.element);
   for (int64_t row = 0; row < rows && width < end; ++row) {
