@@ -29,7 +29,7 @@ def openvino_int8(job: Job, path: Path) -> None:
     model = openvino.Core().read_model(str(artefact(job, "onnx")))
     quantised = nncf.quantize(
         model,
-        nncf.Dataset(_calibration(job)),
+        nncf.Dataset([*_calibration(job)]),  # it is read several times
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,
     )
