@@ -126,7 +126,7 @@ def memory_check(tool: str, seconds: float) -> dict[str, Any]:
     check = module_command("gpu.check_kernels")
     # Without torch's cache each tensor has its own allocation, so every access outside is seen.
     environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    # Only our kernels are checked: racecheck reports cuDNN's, which use barriers that it cannot see.
+    # Check our kernels alone: racecheck reports cuDNN's, which use barriers that it cannot see.
     command = [found, "--tool", tool, "--kernel-name", "kns=dsm_ext", "--error-exitcode", "9"]
     return call([*command, *check], seconds, environment)
 

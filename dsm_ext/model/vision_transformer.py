@@ -248,8 +248,8 @@ class VisionTransformer(CompiledModule):
 
         Assign a name, or ``auto`` for the fastest precision that the processor has; the next call
         packs the weights. The default is ``bfloat16`` for bfloat16 weights on a processor that has
-        bfloat16, and ``float32`` otherwise, also for float16 weights, which bfloat16 would round. On
-        a GPU, and with ``cpu_path = "aten"``, the model computes in the dtype of its weights.
+        bfloat16, and ``float32`` otherwise, also for float16 weights, which bfloat16 would round.
+        On a GPU, and with ``cpu_path = "aten"``, the model computes in the dtype of its weights.
 
         Raises:
             ValueError: an unknown name.
