@@ -20,8 +20,7 @@
 // A block of threads computes tiles of 128 x 128 outputs until none is left ("persistent"). One
 // warp group fetches tiles of input and weight; two others take turns: while one multiplies, the
 // other adds the bias, applies GELU and stores ("pingpong"). So GELU costs no time as long as it
-// takes less than the products of a tile. Two blocks with the same columns share what they fetch of
-// the weight.
+// takes less than the products of a tile.
 
 namespace dsm_ext::cuda {
 namespace {
