@@ -81,7 +81,7 @@ at::Tensor random(int64_t images, int64_t tokens, int64_t heads, int64_t dim, El
       .to(element == Element::float32 ? at::kFloat : at::kBFloat16);
 }
 
-// The values are below 5. In bfloat16 a weight has an error of 2^-9 and so has the output.
+// The values are below 5. In bfloat16 a weight has an error of up to 2^-8, and so has the output.
 double tolerance(Element element) { return element == Element::float32 ? 5e-6 : 1.5e-2; }
 
 class Lengths : public testing::TestWithParam<std::tuple<Element, int64_t>> {};
@@ -222,7 +222,7 @@ TEST(Exponentials, StayBelowTheirErrorBound) {
       for (int64_t c = 0; c < kColumns; ++c) {
         const double exact = std::exp(static_cast<double>(scores[c]));
         total += exact;
-        EXPECT_NEAR(static_cast<float>(out[c]), exact, exact * (1.0 / 256 + 8.1e-5) + 2e-38);
+        EXPECT_NEAR(static_cast<float>(out[c]), exact, exact * (1.0 / 256 + 8.1e-5) + 3e-38);
       }
       EXPECT_NEAR(sum, total, 8.1e-5 * total);
       EXPECT_EQ(largest, 0);

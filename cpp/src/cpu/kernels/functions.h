@@ -55,12 +55,12 @@ inline float exp_negative(float x) {
   return x >= -87.f ? power : x - x;  // x - x is 0, or NaN if x is NaN
 }
 
-/// exp(x) for x <= 0, with a relative error of 8e-5: a fourth of what exp_negative costs in time,
-/// for results that are rounded to bfloat16. For x below -87.6 the result is 0.
+/// exp(x) for x <= 0, with a relative error of 8e-5, for results that are rounded to bfloat16. For
+/// x below -87 the result is 0.
 inline float exp_negative_for_bfloat16(float x) {
   // After adding `round`, the low bits hold the exponent of the result, with its offset of 127.
   constexpr float round = 12582912.f + 127.f, log2_e = 1.44269504f;
-  x = x < -88.02969f ? -88.02969f : x;  // -127 ln 2; the exponent becomes 0 and so does the result
+  x = x < -87.f ? -88.02969f : x;  // at -127 ln 2 the power of two is 0
   const float shifted = x * log2_e + round;
   const float r = x * log2_e - (shifted - round);
   float p = 5.51714934e-2f;

@@ -31,7 +31,7 @@ struct RunningSoftmax {
 ///
 /// With float32 weights the error of an exponential is 1 unit in the last place. bfloat16 weights
 /// are rounded from an exponential with a relative error of at most 8e-5; the rounding's own error
-/// is up to 2e-3.
+/// is up to 4e-3. Below exp(-86), they may be 0.
 /// \param scores  [rows, columns], contiguous.
 /// \param bias    [columns]; minus infinity excludes a column.
 /// \param out     [rows, columns]; may be `scores`.

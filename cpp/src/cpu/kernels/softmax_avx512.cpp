@@ -30,7 +30,9 @@ DSM_EXT_AVX512 inline __m512 exponential(__m512 score, __m512 largest) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.226067305f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.695833504f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999925196f));
-  return _mm512_scalef_ps(p, x);
+  // Results below 2^-125 become 0: a denormal result takes 20 times as long. NaN stays NaN.
+  const __mmask16 large = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-125.f), _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(large, p, x);
 }
 
 // The bits of x; their upper halves are x rounded to bfloat16, halves up.
