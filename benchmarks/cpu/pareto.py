@@ -118,13 +118,17 @@ def _front(axis: Any, found: list[tuple[Row, float, float]]) -> None:
 
 
 def _labels(axis: Any, found: list[tuple[Row, float, float]]) -> None:
-    for row, speed, agreement in found:
-        if row["peer"] == "dsm_ext":
-            merging = "" if row["schedule"] == "dense" else f"{kind(row).strip('`')} "
-            axis.annotate(
-                f"{merging}{row['precision']}", (speed, agreement), xytext=(0, -13),
-                textcoords="offset points", ha="center", fontsize=7.5, color="#c1272d",
-            )  # fmt: skip
+    """Names our points, below them, or above them where a label is near already."""
+    labelled: list[tuple[float, float]] = []
+    own = [one for one in found if one[0]["peer"] == "dsm_ext"]
+    for row, speed, agreement in sorted(own, key=lambda one: one[1]):
+        merging = "" if row["schedule"] == "dense" else f"{kind(row).strip('`')} "
+        near = any(speed - s < 1.2 and abs(agreement - a) < 1 for s, a in labelled)
+        axis.annotate(
+            f"{merging}{row['precision']}", (speed, agreement), xytext=(0, 8 if near else -14),
+            textcoords="offset points", ha="center", fontsize=7.5, color="#c1272d",
+        )  # fmt: skip
+        labelled.append((speed, agreement))
 
 
 def _legend(figure: Any, rows: list[Row]) -> None:
