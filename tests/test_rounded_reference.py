@@ -32,11 +32,10 @@ def feature(name, depth):
 
 
 # Of the images, at least the share `same` merges the same tokens, and of their logits at least the
-# share `equal` has no flipped quantum before it. Seen in int8: 1, 0.95, 0.82 and 0.86, 0.52, 0.15.
-# Attention's exponentials are approximations there, which also flip quanta.
+# share `equal` has no flipped quantum before it. Seen in int8: 1, 0.99, 0.86 and 0.89, 0.68, 0.40.
 @pytest.mark.parametrize(
     "depth, schedule, same, equal",
-    [(1, "dense", 1, 0.6), (2, "tome:r=20", 0.9, 0.3), (4, "dsm:r=16,skip=1,local=2", 0.7, 0.08)],
+    [(1, "dense", 1, 0.75), (2, "tome:r=20", 0.95, 0.5), (4, "dsm:r=16,skip=1,local=2", 0.75, 0.2)],
 )
 @pytest.mark.parametrize("precision", LOW)
 def test_all_features(precision, depth, schedule, same, equal):

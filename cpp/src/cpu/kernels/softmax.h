@@ -30,7 +30,7 @@ struct RunningSoftmax {
 /// row's sum becomes NaN.
 ///
 /// With float32 weights the error of an exponential is 1 unit in the last place. bfloat16 weights
-/// are rounded from an exponential with a relative error of at most 8e-5; the rounding's own error
+/// are rounded from an exponential with a relative error of at most 6e-6; the rounding's own error
 /// is up to 4e-3. Below exp(-86), they may be 0.
 /// \param scores  [rows, columns], contiguous.
 /// \param bias    [columns]; minus infinity excludes a column.

@@ -4,7 +4,7 @@
 
 // Exponentials for bfloat16 weights. With AMX the two products of attention take about as long as
 // the softmax, so that its instructions count. A polynomial as in `exp_negative_for_bfloat16`, on
-// [0, 1] and with the same error, needs a third fewer instructions when VREDUCEPS takes the
+// [0, 1] and with the same error, needs fewer instructions when VREDUCEPS takes the
 // fraction, VSCALEFPS multiplies by the power of two (both treat minus infinity and NaN as needed),
 // and VPERMT2W takes the upper halves of 32 floats. Compilers choose none of them for a plain loop.
 
@@ -26,10 +26,12 @@ DSM_EXT_AVX512 inline __m512 scores_of(const float* p, __m512 factor, const floa
 DSM_EXT_AVX512 inline __m512 exponential(__m512 score, __m512 largest) {
   const __m512 x = _mm512_mul_ps(_mm512_sub_ps(score, largest), _mm512_set1_ps(1.44269504f));
   const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  __m512 p = _mm512_set1_ps(0.078024365f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.226067305f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.695833504f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999925196f));
+  __m512 p = _mm512_set1_ps(1.87757669e-3f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.98934063e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.58263175e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40153611e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93153083e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.99999940e-1f));
   // Results below 2^-125 become 0: a denormal result takes 20 times as long. NaN stays NaN.
   const __mmask16 large = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-125.f), _CMP_NLT_UQ);
   return _mm512_maskz_scalef_ps(large, p, x);
