@@ -9,9 +9,10 @@
 // all in registers (arXiv 2205.14135).
 //
 // Scores, exponentials and sums are float32. The exponentials are rounded to 16 bits for the
-// product with the values. The maximum is an old one while the new one is at most 2^kSlack times as
-// large: then the sums keep their scale, and the exponentials are still far from the largest 16-bit
-// float. The result of a query depends on no other query.
+// product with the values. A warp subtracts the largest score that it has met, but takes over a new
+// one only when exponentials would exceed 2^kSlack. Until then the sums need no rescaling, and the
+// exponentials stay far below the largest 16-bit float. The result of a query depends on no other
+// query.
 
 namespace dsm_ext::cuda {
 

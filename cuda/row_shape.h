@@ -16,7 +16,8 @@ constexpr int64_t row_blocks(int64_t rows) { return (rows + kRowWarps - 1) / kRo
 constexpr int row_blocks_at_once(int steps) { return steps <= 3 ? 5 : steps <= 4 ? 4 : 3; }
 
 /// Chooses the template arguments kPack and kSteps of a kernel that holds a row in registers, and
-/// calls f<kPack, kSteps>() with them: as few registers as hold the row, if any number does.
+/// calls f<kPack, kSteps>() with them: the fewest registers that hold the row, or the most when the
+/// row is too long for all.
 /// \param channels  C of the row.
 template <typename F>
 void with_row_shape(int64_t channels, const F& f) {

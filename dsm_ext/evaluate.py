@@ -59,7 +59,7 @@ class Evaluation:
 
     Args:
         schedules: strings for ``Schedule.parse``, or a dict from names to schedules.
-        precisions: None is the model's own.
+        precisions: by name; with None the model's own alone.
     """
 
     model: VisionTransformer

@@ -143,6 +143,8 @@ def test_table_of_nearly_nothing():
     assert "tests: not ready after 40 s; memcheck: faults; " in caption
     assert "racecheck: failed: Device not supported" in caption
     assert "the benchmark: failed: b: c" in caption
+    result["racecheck"] = STEP | {"status": 9, "output": "==== Internal Sanitizer Error: why"}
+    assert "racecheck: ended with an internal error of its own" in gpu(result)
 
 
 def test_shares_are_of_kernels_with_the_names_that_we_give_them():

@@ -112,7 +112,8 @@ def _caption(result: Row) -> str:
         f"torch {versions.get('torch')}, timm {versions.get('timm')}, {bench.get('dtype')}",
         _tests(result.get("tests")),
         *(f"{tool}: {_said(result.get(tool))}" for tool in ("memcheck", "racecheck")),
-        "stages are measured one after the other; in a CUDA graph matching runs beside attention",
+        "stages are measured one after the other; matching runs beside attention in a CUDA graph "
+        "of few images",
     ]
     if bench["step"] is None or bench["step"]["status"] != 0:
         parts.append(f"the benchmark: {_said(bench['step'])}")
@@ -139,6 +140,8 @@ def _tests(step: Row | None) -> str:
 def _said(step: Row | None) -> str:
     if step is None or "seconds" not in step:
         return "not run"
+    if "Internal Sanitizer Error" in step.get("output", ""):
+        return "ended with an internal error of its own"
     if step["status"] is None:
         return f"not ready after {step['seconds']:.0f} s"
     return {0: "no fault", 9: "faults"}.get(step["status"]) or f"failed: {_last(step['output'])}"

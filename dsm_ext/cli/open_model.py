@@ -31,7 +31,7 @@ class Opened:
     schedules: dict[str, Schedule | str]
     """The schedules that the user asked for, by the user's names for them; or the model's own."""
     precisions: list[str]
-    """The precisions that the user asked for; or the model's own. None is "auto"."""
+    """The precisions that the user asked for, or the model's own. "auto" is resolved already."""
     info: ModelInfo | None = None
     """Of a folder or an exported file. None for a timm name."""
     path: Path | None = None

@@ -55,24 +55,6 @@ inline float exp_negative(float x) {
   return x >= -87.f ? power : x - x;  // x - x is 0, or NaN if x is NaN
 }
 
-/// exp(x) for x <= 0, with a relative error of at most 6e-6, for results that are rounded to
-/// bfloat16. Near 0 the error is 3e-7: it grows with x, whose multiple of log2 e is rounded. For x
-/// below -87 the result is 0.
-inline float exp_negative_for_bfloat16(float x) {
-  // After adding `round`, the low bits hold the exponent of the result, with its offset of 127.
-  constexpr float round = 12582912.f + 127.f, log2_e = 1.44269504f;
-  x = x < -87.f ? -88.02969f : x;  // at -127 ln 2 the power of two is 0
-  const float shifted = x * log2_e + round;
-  const float r = x * log2_e - (shifted - round);
-  float p = 1.32764725e-3f;
-  p = p * r + 9.67554189e-3f;
-  p = p * r + 5.55071309e-2f;
-  p = p * r + 2.40221202e-1f;
-  p = p * r + 6.93146944e-1f;
-  p = p * r + 1.00000012f;
-  return p * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
-}
-
 /// 1 / (1 + exp(-x)). It takes the exponential of -|x|, which cannot overflow.
 inline float sigmoid(float x) {
   const float e = exp_negative(x < 0.f ? x : -x);

@@ -12,8 +12,6 @@
 namespace dsm_ext::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 96;
-
 PackedWeight pack(const at::Tensor& weight) {
   return {pack_groups(weight.to(at::kBFloat16), Element::bfloat16), {}, {}};
 }

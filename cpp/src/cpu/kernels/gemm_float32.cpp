@@ -16,8 +16,6 @@
 namespace dsm_ext::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 96;
-
 PackedWeight pack(const at::Tensor& weight) {
   const int64_t outputs = weight.size(0), inputs = weight.size(1);
   const int64_t whole = outputs / kTileColumns, rest = outputs % kTileColumns;

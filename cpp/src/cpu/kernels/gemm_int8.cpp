@@ -13,8 +13,6 @@
 namespace dsm_ext::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 96;
-
 // Each output channel gets the scale that makes its largest weight 127 or -127. A channel below
 // 1e-30 counts as zeros. A channel that is not finite has the scale NaN.
 PackedWeight pack(const at::Tensor& weight) {

@@ -10,12 +10,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// The exponential for each type of weights.
-
-inline float exponential(float x, float /*type*/) { return exp_negative(x); }
-
-inline float exponential(float x, BFloat16 /*type*/) { return exp_negative_for_bfloat16(x); }
-
 template <typename T>
 inline __attribute__((always_inline)) void exponentials_to(
     const float* scores, int64_t rows, int64_t columns, float factor, const float* bias, T* out,
@@ -33,7 +27,7 @@ inline __attribute__((always_inline)) void exponentials_to(
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < columns; ++c) {
-      const float value = exponential(row[c] * factor + bias[c] - subtracted, T());
+      const float value = exp_negative(row[c] * factor + bias[c] - subtracted);
       to[c] = value;
       sum += value;
     }

@@ -29,9 +29,9 @@ struct RunningSoftmax {
 /// infinity, out is 0, even if a whole row is minus infinity. When s is plus infinity or NaN, the
 /// row's sum becomes NaN.
 ///
-/// With float32 weights the error of an exponential is 1 unit in the last place. bfloat16 weights
-/// are rounded from an exponential with a relative error of at most 6e-6; the rounding's own error
-/// is up to 4e-3. Below exp(-86), they may be 0.
+/// The error of an exponential is 1 unit in the last place. With AVX-512, bfloat16 weights are
+/// rounded from an exponential with a relative error of at most 6e-6; the rounding's own error is
+/// up to 4e-3. Below exp(-86), they may be 0.
 /// \param scores  [rows, columns], contiguous.
 /// \param bias    [columns]; minus infinity excludes a column.
 /// \param out     [rows, columns]; may be `scores`.

@@ -3,10 +3,10 @@
 #include <limits>
 
 // Exponentials for bfloat16 weights. With AMX the two products of attention take about as long as
-// the softmax, so that its instructions count. A polynomial as in `exp_negative_for_bfloat16`, on
-// [0, 1] and with the same error, needs fewer instructions when VREDUCEPS takes the
-// fraction, VSCALEFPS multiplies by the power of two (both treat minus infinity and NaN as needed),
-// and VPERMT2W takes the upper halves of 32 floats. Compilers choose none of them for a plain loop.
+// the softmax, so that its instructions count. `exp_negative` in a plain loop takes more of them.
+// Here VREDUCEPS takes the fraction of the exponent, VSCALEFPS multiplies by the power of two (both
+// treat minus infinity and NaN as needed), and VPERMT2W takes the upper halves of 32 floats.
+// Compilers choose none of them for a plain loop.
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -22,7 +22,8 @@ DSM_EXT_AVX512 inline __m512 scores_of(const float* p, __m512 factor, const floa
   return _mm512_fmadd_ps(_mm512_loadu_ps(p), factor, _mm512_loadu_ps(bias));
 }
 
-// exp(score - largest).
+// exp(score - largest), by a polynomial for 2^r with a relative error of 2e-7. The error of the
+// result grows with the difference, because its multiple of log2 e is rounded.
 DSM_EXT_AVX512 inline __m512 exponential(__m512 score, __m512 largest) {
   const __m512 x = _mm512_mul_ps(_mm512_sub_ps(score, largest), _mm512_set1_ps(1.44269504f));
   const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);

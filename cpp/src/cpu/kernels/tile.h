@@ -7,8 +7,9 @@
 
 namespace dsm_ext::cpu {
 
-/// The columns of a tile: how many of a layer's outputs the kernel computes at a time.
-constexpr int64_t kTileColumns = 64;
+/// The size of the largest tile: for how many rows, and how many of a layer's outputs, a kernel
+/// computes sums at a time.
+constexpr int64_t kTileRows = 96, kTileColumns = 64;
 
 /// What a kernel does with a layer's product before it stores the result.
 struct Finish {
