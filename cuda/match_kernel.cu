@@ -4,13 +4,12 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <string_view>
-
 #include "dispatch.h"
 #include "fused.h"
 #include "launch.cuh"
 #include "match.h"
 #include "match_launches.h"
+#include "metric.h"
 
 namespace dsm_ext {
 namespace {
@@ -18,7 +17,8 @@ namespace {
 template <typename T, int kShare>
 void launch(
     const cuda::Keys<T>& keys, int64_t images, int64_t tokens, int64_t prefix, bool global,
-    const int32_t* order, const cuda::Groups& groups, MergeScore score, int32_t* destination) {
+    const int32_t* order, const float* penalty, const cuda::Groups& groups,
+    int32_t* destination) {
   const auto kernel = &cuda::match_kernel_impl<T, kShare>;
   const int64_t largest = cuda::largest_group(groups);
   const int64_t blocks = images * groups.count;
@@ -34,7 +34,7 @@ void launch(
   cuda::allow_shared("match", kernel, shared);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   kernel<<<static_cast<unsigned>(blocks), cuda::kMatchThreads<kShare>, shared, stream>>>(
-      keys, order, groups, tokens, prefix, global, score,
+      keys, order, penalty, groups, tokens, prefix, global,
       spill.defined() ? static_cast<float*>(spill.mutable_data_ptr()) : nullptr,
       rows / static_cast<int64_t>(sizeof(float)), destination);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -51,7 +51,7 @@ bool can_pack(const at::Tensor& keys) {
 /// \param keys  [B, H, N, D], whose channels lie side by side.
 at::Tensor match_heads(
     const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, MergeScore score) {
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty) {
   const c10::cuda::CUDAGuard guard(keys.device());
   const int64_t images = keys.size(0), tokens = keys.size(2);
   const auto integers = keys.options().dtype(at::kInt);
@@ -61,6 +61,7 @@ at::Tensor match_heads(
   cuda::check_device("match");
   auto destination = at::empty({images, tokens}, integers);
   const auto places = order.has_value() ? order->contiguous() : at::Tensor();
+  const auto penalties = penalty.has_value() ? penalty->contiguous() : at::Tensor();
   const bool packed = can_pack(keys);
   for (const auto& groups : cuda::match_launches(tokens, r, prefix, windows)) {
     DSM_EXT_DISPATCH(keys.scalar_type(), "match", [&] {
@@ -76,7 +77,8 @@ at::Tensor match_heads(
           cuda::largest_group(groups) <= 64 ? &launch<scalar_t, 2> : &launch<scalar_t, 4>;
       launch_groups(
           strided, images, tokens, prefix, windows.empty(),
-          places.defined() ? places.const_data_ptr<int32_t>() : nullptr, groups, score,
+          places.defined() ? places.const_data_ptr<int32_t>() : nullptr,
+          penalties.defined() ? penalties.const_data_ptr<float>() : nullptr, groups,
           destination.mutable_data_ptr<int32_t>());
     });
   }
@@ -85,19 +87,22 @@ at::Tensor match_heads(
 
 at::Tensor match_kernel(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, std::string_view score) {
-  check_match(metric, r, prefix, windows, order);
-  return match_heads(
-      metric.contiguous().unsqueeze(1), r, prefix, windows, order, parse_merge_score(score));
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty) {
+  check_match(metric, r, prefix, windows, order, penalty);
+  return match_heads(metric.contiguous().unsqueeze(1), r, prefix, windows, order, penalty);
 }
 
+// The kernel itself takes the mean of the keys. A metric with tokens is made before it.
 at::Tensor match_keys_kernel(
-    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, std::string_view metric, std::string_view score) {
-  parse_merge_metric(metric);  // the kernel makes `keys`, the only one
+    const at::Tensor& keys, const std::optional<at::Tensor>& tokens, int64_t r, int64_t prefix,
+    at::IntArrayRef windows, const std::optional<at::Tensor>& order,
+    const std::optional<at::Tensor>& penalty) {
+  if (tokens) {
+    return match_heads(
+        merge_metric(keys, tokens).unsqueeze(1), r, prefix, windows, order, penalty);
+  }
   return match_heads(
-      keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order,
-      parse_merge_score(score));
+      keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order, penalty);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdint>
 
-#include "dsm_ext/merge_rule.h"
 #include "groups.h"
 #include "match_steps.cuh"
 
@@ -47,8 +46,9 @@ constexpr int64_t match_shared_bytes(int64_t tokens) {
 template <typename T, int kShare>
 __global__ void __launch_bounds__(kMatchThreads<kShare>) match_kernel_impl(
     const Keys<T> keys,
-    const int32_t* __restrict__ order,  // [N - P] or null
-    const Groups groups, int64_t tokens, int64_t prefix, bool global, MergeScore score,
+    const int32_t* __restrict__ order,    // [N - P] or null
+    const float* __restrict__ penalty,  // [B, N] or null
+    const Groups groups, int64_t tokens, int64_t prefix, bool global,
     float* spill,  // null: the rows lie in shared memory; else [blocks, spill_stride] for them
     int64_t spill_stride,
     int32_t* __restrict__ destination) {  // [B, N]
@@ -101,7 +101,9 @@ __global__ void __launch_bounds__(kMatchThreads<kShare>) match_kernel_impl(
   __syncthreads();
   propose<kShare>(state, keys.channels);
   __syncthreads();
-  select<kThreads>(state, group.r, score);
+  select<kThreads>(state, group.r, [&](int i) {
+    return penalty == nullptr ? 0.f : penalty[image * tokens + token(2 * i + first_a)];
+  });
   __syncthreads();
 
   // In the merged sequence the tokens of A that stay come first, then all of B.

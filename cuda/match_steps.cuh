@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "dsm_ext/merge_rule.h"
 #include "rows.cuh"
 
 // The steps of matching one group, each done by all threads of a block together: unit rows,
@@ -208,22 +207,20 @@ __device__ inline void propose(const MatchState& state, int channels) {
   }
 }
 
-/// What ranks a token of A and its partner. A further `MergeScore` adds a case here.
-__device__ inline float pair_score(MergeScore score, float similarity) {
-  switch (score) {
-    case MergeScore::similarity:
-      break;
-  }
-  return similarity;
+/// What ranks a token of A and its partner. A NaN ranks last, because ranks need an order.
+__device__ inline float pair_score(float similarity, float penalty) {
+  const float score = similarity - penalty;
+  return isnan(score) ? -INFINITY : score;
 }
 
 /// Marks the `r` tokens of A whose pairs have the highest scores; of equal scores the lower index
 /// comes first. Each thread counts how many pairs come before its own.
-template <int kThreads>
-__device__ inline void select(const MatchState& state, int r, MergeScore score) {
+/// \param penalty_of  The penalty of a token of A.
+template <int kThreads, typename PenaltyOf>
+__device__ inline void select(const MatchState& state, int r, const PenaltyOf& penalty_of) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int i = thread; i < state.a_count; i += kThreads) {
-    state.score[i] = pair_score(score, similarity_of(state.best[i]));
+    state.score[i] = pair_score(similarity_of(state.best[i]), penalty_of(i));
   }
   __syncthreads();
   for (int i = thread; i < state.a_count; i += kThreads) {

@@ -1,7 +1,7 @@
 """Types of the compiled module. The headers in cpp/include/dsm_ext document the same classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final, SupportsIndex, overload
 
 import torch
 from torch import Tensor, nn
@@ -167,16 +167,21 @@ class MergeRule:
 
     Args:
         metric: what tokens are compared by. ``"keys"``: the mean of a block's keys over the heads.
-        score: what ranks the pairs of tokens. ``"similarity"``: the cosine of their metrics. The
-            pairs of the highest scores merge.
+            ``"keys+tokens"``: these keys and, beside them, the tokens after attention's residual,
+            each of unit length.
+        protect: how strongly the tokens that the class token attends to are kept from merging. The
+            pairs of the highest scores merge; the score of a token of A and its partner is
+            ``similarity - protect * N * a``. N is the number of tokens, and a is the attention of
+            the class token to the token of A, its mean over the heads. A model without a class
+            token takes the mean of all queries, weighted by size.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or ``protect`` is negative or not finite.
     """
 
-    def __init__(self, metric: str = "keys", score: str = "similarity") -> None: ...
+    def __init__(self, metric: str = "keys", protect: float = 0.0) -> None: ...
     metric: Final[str]
-    score: Final[str]
+    protect: Final[float]
     def __hash__(self) -> int: ...
 
 class Schedule:
@@ -233,16 +238,42 @@ class Schedule:
         block. Blocks after the end of the list are dense.
         """
     @staticmethod
-    def parse(text: str, depth: int) -> Schedule:
+    def guided(config: Config, speedup: float, rule: MergeRule | None = None) -> Schedule:
+        """A schedule for a wanted saving, with nothing else to choose.
+
+        Some blocks are dense; the counts of the others fall from block to block. The template was
+        found on DeiT-T.
+
+        Args:
+            config: the model's config; the counts are for its image size.
+            speedup: how many times fewer multiply-adds than the dense model's the plan shall have.
+                The schedule comes as near to it as whole counts allow.
+            rule: None takes ``MergeRule("keys+tokens", protect=0.2)``.
+
+        Raises:
+            ValueError: no schedule reaches ``speedup``. The message says what can be reached.
+        """
+    @overload
+    @staticmethod
+    def parse(text: str, config: Config) -> Schedule:
         """Parse a name with arguments, such as ``dsm:r=16,skip=2,local=5,window=7``.
 
-        Other examples are ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5`` and
-        ``tome:r=8/8/4``. Every name accepts ``proportional=false``.
+        Other examples are ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5``,
+        ``tome:r=8/8/4`` and ``guided:1.7``. ``list:0/16w7/8w7+4/8`` has an entry for each block, in
+        which RwW is a local step in windows of side W and R a global step. Every name accepts ``proportional=false`` and the
+        fields of a ``MergeRule``, such as ``metric=keys+tokens,protect=0.2``.
+
+        Args:
+            config: the model's config. A depth alone does for all names except ``guided``.
         """
+    @overload
+    @staticmethod
+    def parse(text: str, depth: int) -> Schedule: ...
     depth: Final[int]
     proportional: Final[bool]
     def with_proportional(self, on: bool) -> Schedule: ...
     rule: Final[MergeRule]
+    def with_rule(self, rule: MergeRule) -> Schedule: ...
     def plan(self, config: Config) -> Plan:
         """Compute the plan of this schedule for a model.
 
@@ -251,6 +282,8 @@ class Schedule:
         Raises:
             ValueError: the depths differ, or r is more than half of the image's patches.
         """
+    def text(self) -> str:
+        """A text from which ``parse`` makes this schedule: ``list:...``."""
     def to_dict(self) -> dict[str, Any]:
         """The schedule as lists, ints and bools, which JSON can hold."""
     @staticmethod
@@ -286,6 +319,7 @@ class VisionTransformer:
     ) -> Tensor: ...
     def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def class_attention(self, images: Tensor, block: int) -> Tensor: ...
     def profile(self, images: Tensor) -> dict[str, Any]: ...
     def load_parameters(
         self, weights: Sequence[tuple[str, Tensor]], check_finite: bool = True

@@ -26,7 +26,7 @@ def match(
     prefix: int = 0,
     windows: Sequence[int] = (),
     order: Tensor | None = None,
-    score: str = "similarity",
+    penalty: Tensor | None = None,
 ) -> Tensor:
     """Bipartite soft matching: which tokens merge into which.
 
@@ -41,29 +41,33 @@ def match(
 
     A tie is an equal similarity in float32. Equal rows of B tie for every token of A. Pairs of
     equal rows all have the cosine 1, but rounding may make two kinds of such pairs differ. A
-    zero-length or non-finite row of ``metric`` is matched last.
+    zero-length or non-finite row of ``metric`` is matched last, and so is a token with a NaN in
+    ``penalty``.
 
     Args:
         metric: [B, N, D] float32, float16 or bfloat16, compared in float32.
-        r: how many tokens to remove from the sequence, in [0, (N - prefix) // 2]. With ``windows``:
-            from each window; a window of T tokens loses at most T // 2.
+        r: how many tokens to remove from the sequence, in [0, (N - prefix) // 2]. With ``windows``
+            the largest is the sum of T // 2 over the windows. Each of G windows loses r // G
+            tokens, and each of the first r % G one more; what a window of T tokens cannot give,
+            beyond T // 2, the next ones give.
         prefix: the number of leading tokens that never merge.
         windows: the number of tokens in each window; they add up to N - prefix. Empty: the sequence
             is one group.
         order: [N - prefix] int32, the token (counted without the prefix) at each place of the
             window-major order; None when the sequence is in that order already.
-        score: what ranks the pairs; ``"similarity"`` is the cosine of the two tokens' metrics.
+        penalty: [B, N] float32; the score of a pair is its cosine minus the penalty of its token of
+            A. None: the cosine.
 
     Returns:
         [B, N] int32: the index of each token in the merged sequence.
 
     Raises:
-        ValueError: a shape, a count, a device, a name or the values of ``order`` do not fit.
-        TypeError: ``metric`` or ``order`` has another dtype.
+        ValueError: a shape, a count, a device or the values of ``order`` do not fit.
+        TypeError: ``metric``, ``order`` or ``penalty`` has another dtype.
 
     Source: ToMe, arXiv 2210.09461, section 3; in windows DSM, arXiv 2303.02331, section 3.
     """
-    return torch.ops.dsm_ext.match(metric, r, prefix, list(windows), order, score)
+    return torch.ops.dsm_ext.match(metric, r, prefix, list(windows), order, penalty)
 
 
 def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +114,7 @@ def _(
     prefix: int = 0,
     windows: Sequence[int] = (),
     order: Tensor | None = None,
-    score: str = "similarity",
+    penalty: Tensor | None = None,
 ) -> Tensor:
     return metric.new_empty(metric.shape[:2], dtype=torch.int32)
 

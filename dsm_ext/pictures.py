@@ -1,6 +1,7 @@
-"""Pictures of which patches merged: the patches of each token in their mean colour."""
+"""Pictures of which patches merged, and of what a model looks at."""
 
+from dsm_ext.drawing.attention import attention_map, attention_strip
 from dsm_ext.drawing.paint import enlarge, to_image, visualize
 from dsm_ext.drawing.sheets import filmstrip, sheet
 
-__all__ = ["enlarge", "filmstrip", "sheet", "to_image", "visualize"]
+__all__ = ["attention_map", "attention_strip", "enlarge", "filmstrip", "sheet", "to_image", "visualize"]

@@ -105,6 +105,11 @@ def _show(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="created if it does not exist",
     )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="also draw the class token's attention in the last block, head by head",
+    )
     _add_precision(parser)
     _add_run(parser)
 
@@ -164,6 +169,8 @@ sheet.png has a row for each picture: the input, then the tokens that each sched
 are more than eight pictures, there are several sheets: sheet-1.png and so on.
 PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the tokens after each
 block. A token is drawn as its patches in their mean colour.
+--attention also draws PICTURE-SCHEDULE-attention.png: the picture, bright where the class token's
+attention in the last block is high, for all heads together and for each head.
 """
 # For each command: the module with its `run`, a function that adds its arguments, a line of help,
 # and a description. These texts are not docstrings, because `python -OO` removes docstrings.

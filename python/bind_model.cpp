@@ -74,6 +74,7 @@ void bind_model(py::module_& m) {
             return std::tuple(trace.logits, trace.source, trace.size);
           },
           "images"_a, Release())
+      .def("class_attention", &Model::class_attention, "images"_a, "block"_a, Release())
       .def(
           "profile",
           [](const Model& model, const at::Tensor& images) {

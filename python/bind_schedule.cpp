@@ -71,18 +71,19 @@ Schedule tome(int64_t depth, const py::object& r, double inflection) try {
       py::repr(r).cast<std::string>());
 }
 
-MergeRule rule_from(const std::string& metric, const std::string& score) {
-  return {dsm_ext::parse_merge_metric(metric), dsm_ext::parse_merge_score(score)};
+MergeRule rule_from(const std::string& metric, double protect) {
+  const MergeRule rule{dsm_ext::parse_merge_metric(metric), protect};
+  dsm_ext::check_merge_rule(rule);
+  return rule;
 }
 
 py::dict dict_of_rule(const MergeRule& rule) {
-  return py::dict(
-      "metric"_a = dsm_ext::name_of(rule.metric), "score"_a = dsm_ext::name_of(rule.score));
+  return py::dict("metric"_a = dsm_ext::name_of(rule.metric), "protect"_a = rule.protect);
 }
 
 // Converts a schedule to a dictionary for JSON: {"blocks": [[{"local": r, "window": w}, {"global":
 // r}], ...], "proportional": b}. Unless the rule is the default, the dictionary also has "rule":
-// {"metric": m, "score": s}.
+// {"metric": m, "protect": p}.
 py::dict dict_of(const Schedule& schedule) {
   py::list blocks;
   for (const auto& steps : schedule.blocks()) {
@@ -137,7 +138,7 @@ Schedule schedule_of(const py::dict& dict) {
     MergeRule rule;
     if (has_rule) {
       rule = rule_from(
-          dict["rule"]["metric"].cast<std::string>(), dict["rule"]["score"].cast<std::string>());
+          dict["rule"]["metric"].cast<std::string>(), dict["rule"]["protect"].cast<double>());
     }
     return Schedule(std::move(blocks), dict["proportional"].cast<bool>(), rule);
   } catch (const py::cast_error&) {
@@ -168,22 +169,22 @@ void bind_schedule(py::module_& m) {
 
   auto rule = py::class_<MergeRule>(m, "MergeRule");
   pickle_by_every_protocol(rule);
-  rule.def(py::init(&rule_from), "metric"_a = "keys", "score"_a = "similarity")
+  rule.def(py::init(&rule_from), "metric"_a = "keys", "protect"_a = 0.0)
       .def_property_readonly(
           "metric", [](const MergeRule& r) { return dsm_ext::name_of(r.metric); })
-      .def_property_readonly("score", [](const MergeRule& r) { return dsm_ext::name_of(r.score); })
+      .def_readonly("protect", &MergeRule::protect)
       .def(py::self == py::self)
       .def(
           "__hash__",
-          [](const MergeRule& r) { return py::hash(py::str(repr_of("", dict_of_rule(r)))); })
-      .def("__repr__", [](const MergeRule& r) { return repr_of("MergeRule", dict_of_rule(r)); })
+          [](const MergeRule& r) { return py::hash(py::str(r.str())); })
+      .def("__repr__", &MergeRule::str)
       .def(
           py::pickle(
               [](const MergeRule& r) {
-                return py::make_tuple(dsm_ext::name_of(r.metric), dsm_ext::name_of(r.score));
+                return py::make_tuple(dsm_ext::name_of(r.metric), r.protect);
               },
               [](const py::tuple& state) {
-                return rule_from(state[0].cast<std::string>(), state[1].cast<std::string>());
+                return rule_from(state[0].cast<std::string>(), state[1].cast<double>());
               }));
 
   auto schedule = py::class_<Schedule>(m, "Schedule");
@@ -196,11 +197,18 @@ void bind_schedule(py::module_& m) {
           "local"_a = py::none(), "window"_a = 7)
       .def_static("dfe", &Schedule::dfe, "depth"_a, "r"_a = py::none(), "skip"_a = py::none())
       .def_static("tome", &tome, "depth"_a, "r"_a = py::none(), "inflection"_a = 0.0)
-      .def_static("parse", &Schedule::parse, "text"_a, "depth"_a)
+      .def_static("guided", &Schedule::guided, "config"_a, "speedup"_a, "rule"_a = py::none())
+      .def_static(
+          "parse", py::overload_cast<const std::string&, const Config&>(&Schedule::parse), "text"_a,
+          "config"_a)
+      .def_static(
+          "parse", py::overload_cast<const std::string&, int64_t>(&Schedule::parse), "text"_a,
+          "depth"_a)
       .def_property_readonly("depth", &Schedule::depth)
       .def_property_readonly("proportional", &Schedule::proportional)
       .def("with_proportional", &Schedule::with_proportional, "on"_a)
       .def_property_readonly("rule", &Schedule::rule)
+      .def("with_rule", &Schedule::with_rule, "rule"_a)
       .def("plan", &Schedule::plan, "config"_a)
       .def(py::self == py::self)
       .def("__hash__", [](const Schedule& s) { return py::hash(py::str(s.str())); })
@@ -215,6 +223,7 @@ void bind_schedule(py::module_& m) {
             }
             return steps_of(s, at);
           })
+      .def("text", &Schedule::text)
       .def("to_dict", &dict_of)
       .def_static("from_dict", &schedule_of, "dict"_a)
       .def(py::pickle(&dict_of, &schedule_of));

@@ -13,7 +13,7 @@ import torch
 from dsm_ext import reference
 
 
-def decision_margin(metric, r, prefix=0, windows=(), order=None):
+def decision_margin(metric, r, prefix=0, windows=(), order=None, penalty=None):
     """The least margin of a decision in each image, in float64 [B].
 
     There are two kinds of decisions. A token that merges has a best partner and a second best: the
@@ -33,7 +33,8 @@ def decision_margin(metric, r, prefix=0, windows=(), order=None):
         in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]
         scores = unit[:, in_a] @ unit[:, in_b].transpose(-1, -2)  # [B, G, A, B]
         best = scores.topk(min(2, scores.shape[-1]), dim=-1).values
-        ranked, index = best[..., 0].sort(dim=-1, descending=True)
+        score = best[..., 0] if penalty is None else best[..., 0] - penalty[:, in_a].cpu()
+        ranked, index = score.sort(dim=-1, descending=True)
         if ranked.shape[-1] > removed:
             gap = ranked[..., removed - 1] - ranked[..., removed]
             least = least.minimum(gap.flatten(1).amin(1))
@@ -48,9 +49,9 @@ def recorded_margins():
     """Inside this context, each call of ``reference.match`` appends its margins [B] to the list."""
     match, margins = reference.match, []
 
-    def recording(metric, r, prefix=0, windows=(), order=None, score="similarity"):
-        margins.append(decision_margin(metric, r, prefix, windows, order))
-        return match(metric, r, prefix, windows, order, score)
+    def recording(metric, r, prefix=0, windows=(), order=None, penalty=None):
+        margins.append(decision_margin(metric, r, prefix, windows, order, penalty))
+        return match(metric, r, prefix, windows, order, penalty)
 
     reference.match = recording
     try:

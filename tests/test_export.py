@@ -111,11 +111,9 @@ def change(folder, **fields):
         ({"schedule__blocks": [[{"global": -1}], [], [], []]}, "'global' is no count"),
         ({"schedule__blocks": [1, [], [], []]}, "no list of steps"),
         ({"schedule__rule": []}, "there is no 'metric'"),
-        ({"schedule__rule": {"metric": "keys", "score": 1}}, "metric or score that is no"),
-        (
-            {"schedule__rule": {"metric": "keys", "score": "size"}},
-            "score to be similarity, got size",
-        ),
+        ({"schedule__rule": {"metric": "keys", "protect": "1"}}, "'metric' and a number 'protect'"),
+        ({"schedule__rule": {"metric": "size", "protect": 1}}, "metric to be keys or keys.tokens"),
+        ({"schedule__rule": {"metric": "keys", "protect": -1}}, "protect to be finite and not"),
     ],
 )
 def test_bad_configs_are_named(folder, fields, fault):

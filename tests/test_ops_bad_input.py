@@ -25,7 +25,7 @@ MATCH = {
     "negative window": ((X, 1), {"windows": [10, -1]}, ValueError, r"windows to be in \[0, 9\]"),
     "huge windows": ((X, 1), {"windows": [2**62] * 4 + [9]}, ValueError, r"windows to be in"),
     "r past half a window": (
-        (X, 3), {"prefix": 1, "windows": [4, 4]}, ValueError, r"r to be in \[0, 2\], got 3"),
+        (X, 4), {"prefix": 1, "windows": [3, 5]}, ValueError, r"r to be in \[0, 3\], got 4"),
     "order alone": ((X, 1), {"order": order(*range(9))}, ValueError, "expected windows beside"),
     "order's shape": (
         (X, 1), {"windows": [9], "order": order(0, 1)}, ValueError, r"order to be \[9\], got"),
@@ -35,7 +35,10 @@ MATCH = {
         (X, 1), {"windows": [9], "order": order(*range(8), 9)}, ValueError, "permutation .*got 9"),
     "order's repeats": (
         (X, 1), {"windows": [9], "order": order(*range(8), 0)}, ValueError, "permutation .*got 0"),
-    "score": ((X, 1), {"score": "size"}, ValueError, "score to be similarity, got size"),
+    "penalty's shape": (
+        (X, 1), {"penalty": SIZE[:, 1:]}, ValueError, r"penalty to be \[2, 9\], got \[2, 8\]"),
+    "penalty's dtype": (
+        (X, 1), {"penalty": SIZE.double()}, TypeError, "penalty to be Float, got Double"),
     "grad": ((X.clone().requires_grad_(), 1), {}, NotImplementedError, "metric requires grad"),
 }  # fmt: skip
 

@@ -61,6 +61,10 @@ def test_tome_takes_r_as_tome_does():
         ("tome:r=8,inflection=-0.5", Schedule.tome(12, (8, -0.5))),
         ("tome:r=8/8/4", Schedule.tome(12, [8, 8, 4])),
         ("tome:r=8,proportional=false", Schedule.tome(12, 8).with_proportional(False)),
+        ("dsm:metric=keys+tokens", Schedule.dsm(12).with_rule(MergeRule("keys+tokens"))),
+        ("tome:r=8,protect=0.25", Schedule.tome(12, 8).with_rule(MergeRule(protect=0.25))),
+        ("list:r=0/16w7/8w7+4", Schedule([None, Local(16, 7), [Local(8, 7), Global(4)], *[None] * 9])),
+        ("list:8", Schedule.tome(12, [8])),
     ],
 )
 def test_strings(text, schedule):
@@ -70,10 +74,10 @@ def test_strings(text, schedule):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "expected dense, dfe, dsm or tome, got ''"),
+        ("", "expected dense, dfe, dsm, guided, list or tome, got ''"),
         ("pitome:r=8", "got 'pitome'"),
-        ("dense:r=8", "expected one of proportional, got 'r'"),
-        ("dsm:r=16,skips=2", "expected one of r, skip, local, window, proportional, got 'skips'"),
+        ("dense:r=8", "expected one of proportional, metric, protect, got 'r'"),
+        ("dsm:r=16,skips=2", "expected one of r, skip, local, window, prop.*, got 'skips'"),
         ("dsm:r", "expected key=value, got 'r'"),
         ("dsm:", "expected key=value, got ''"),
         ("dsm:r=,", "expected r to be a number, got ''|expected key=value"),
@@ -90,6 +94,17 @@ def test_strings(text, schedule):
         ("tome:r=8/x", "expected r to be a number, got 'x'"),
         ("tome:r=" + "/".join("1" * 13), "at most depth = 12 values of r, got 13"),
         ("dsm:proportional=no", "proportional to be true or false, got 'no'"),
+        ("dsm:metric=values", "metric to be keys or keys.tokens, got values"),
+        ("dsm:protect=-1", "protect to be finite and not negative, got -1"),
+        ("dsm:protect=inf", "protect to be finite and not negative, got inf"),
+        ("dsm:protect=nan", "protect to be finite and not negative, got nan"),
+        ("dsm:protect=much", "protect to be a number, got 'much'"),
+        ("guided:1.7", "expected a model's config to parse 'guided:1.7'"),
+        ("list", "expected list:R/R/..."),
+        ("list:8w", "expected window to be a number, got ''"),
+        ("list:8w0", "expected window to be positive, got 0"),
+        ("list:8/8w7", "no local step after a global one"),
+        ("list:" + "/".join("1" * 13), "at most depth = 12 blocks, got 13"),
     ],
 )
 def test_bad_strings(text, message):
@@ -133,16 +148,21 @@ def test_bad_lists():
 
 
 def test_a_rule_belongs_to_a_schedule_its_plan_and_its_dictionary():
-    schedule = Schedule([None, Global(8)], rule=MergeRule(metric="keys", score="similarity"))
-    assert schedule == Schedule([None, Global(8)])
-    assert schedule.rule == schedule.plan(Config(depth=2)).rule == MergeRule()
-    written = schedule.to_dict() | {"rule": {"metric": "keys", "score": "similarity"}}
+    plain = Schedule([None, Global(8)])
+    assert plain == Schedule([None, Global(8)], rule=MergeRule("keys", protect=0))
+    assert "rule" not in plain.to_dict()
+    rule = MergeRule(metric="keys+tokens", protect=0.2)
+    schedule = plain.with_rule(rule)
+    assert schedule != plain
+    assert schedule.rule == schedule.plan(Config(depth=2)).rule == rule
+    assert repr(schedule).endswith("rule=MergeRule(metric='keys+tokens', protect=0.2))")
+    assert schedule.with_proportional(False).rule == rule
+    written = schedule.to_dict()
+    assert written["rule"] == {"metric": "keys+tokens", "protect": 0.2}
     assert Schedule.from_dict(written) == schedule
-    with pytest.raises(ValueError, match="expected score to be similarity, got size"):
-        MergeRule(score="size")
-    with pytest.raises(ValueError, match="expected metric to be keys, got values"):
-        Schedule.from_dict(written | {"rule": {"metric": "values", "score": "similarity"}})
-    for rule in ({"metric": "keys"}, "keys", None):
+    with pytest.raises(ValueError, match="metric to be keys or keys.tokens, got values"):
+        Schedule.from_dict(written | {"rule": {"metric": "values", "protect": 0.0}})
+    for rule in ({"metric": "keys"}, "keys", None, {"metric": "keys", "protect": "much"}):
         with pytest.raises(ValueError, match="what to_dict gives"):
             Schedule.from_dict(written | {"rule": rule})
 

@@ -49,7 +49,7 @@ def matches(batch: int) -> Iterator[Case]:
     order, windows = reference.window_order(GRID, 7)
     for kind, r, arguments in (
         ("global", 16, {}),
-        ("windows of 49", 4, {"windows": windows, "order": order.int()}),
+        ("windows of 49", 16, {"windows": windows, "order": order.int()}),
     ):
         metric = torch.randn(batch, TOKENS, DIM)
         sizes = windows if arguments else [TOKENS - 1]  # without the class token

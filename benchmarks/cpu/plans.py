@@ -126,7 +126,7 @@ def multiply_adds(model: str, schedule: str, img_size: int) -> int:
 
     with torch.device("meta"):
         config = config_of(timm.create_model(model, img_size=img_size))
-    return Schedule.parse(schedule, config.depth).plan(config).multiply_adds_logits
+    return Schedule.parse(schedule, config).plan(config).multiply_adds_logits
 
 
 def estimate(groups: list[Group], rounds: int, least: float) -> float:

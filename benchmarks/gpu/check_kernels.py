@@ -19,14 +19,16 @@ def operators(tokens: int, channels: int, windows: list[int], dtype: torch.dtype
     x = torch.randn(3, tokens, channels, device=DEVICE, dtype=dtype)
     size = torch.ones(3, tokens, device=DEVICE)
     weight, bias = torch.randn(2, channels, device=DEVICE, dtype=dtype)
-    r = 1 if windows or tokens < 10 else tokens // 4
-    left = tokens - r * (len(windows) or 1)
+    r = len(windows) or (1 if tokens < 10 else tokens // 4)
+    left = tokens - r
     destination = dsm_ext.match(x, r, prefix=1, windows=windows)
     merged, sizes = dsm_ext.merge(x, size, destination, left)
     assert dsm_ext.unmerge(merged, destination).shape == x.shape
     assert sizes.sum().item() == size.sum().item()
     keys = torch.randn(3, tokens, 3, 2, channels, device=DEVICE, dtype=dtype)[:, :, 1]
-    destination = own._match_keys(keys.transpose(1, 2), r, 1, windows, None)
+    destination = own._match_keys(keys.transpose(1, 2), None, r, 1, windows, None, None)
+    penalty = torch.rand(3, tokens, device=DEVICE)
+    own._match_keys(keys.transpose(1, 2), x, r, 1, windows, None, penalty)
     normed = own._merge_norm(x, None, destination, left, weight, bias, 1e-6, False)[1]
     assert own._norm(normed, weight, None, 1e-6, True).shape == normed.shape
     for width in (32, 64):

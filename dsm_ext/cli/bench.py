@@ -53,7 +53,7 @@ def calls_for(
 
     def referenced(schedule: Schedule | str) -> Callable[[], Any]:
         if isinstance(schedule, str):
-            schedule = Schedule.parse(schedule, base.config.depth)
+            schedule = Schedule.parse(schedule, base.config)
 
         def call() -> None:
             with torch.inference_mode():

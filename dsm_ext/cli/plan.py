@@ -12,5 +12,5 @@ def run(args: argparse.Namespace) -> None:
     config, schedules = open_config(args)
     for name, schedule in schedules.items():
         if isinstance(schedule, str):
-            schedule = Schedule.parse(schedule, config.depth)
+            schedule = Schedule.parse(schedule, config)
         print(f"{args.model}, {name}\n{schedule.plan(config)}", end="")

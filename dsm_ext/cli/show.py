@@ -1,4 +1,4 @@
-"""``dsm-ext show``: pictures of which patches merge, at the end and block by block."""
+"""``dsm-ext show``: pictures of which patches merge, and of what the model looks at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsm_ext.cli.output import check_output_folder
 from dsm_ext.cli.prepared import PreparedPictures
 from dsm_ext.cli.run_settings import run_settings
 from dsm_ext.model import VisionTransformer
-from dsm_ext.pictures import enlarge, filmstrip, sheet, to_image, visualize
+from dsm_ext.pictures import attention_strip, enlarge, filmstrip, sheet, to_image, visualize
 
 ROWS = 8  # in one sheet
 SIDE, FRAME_SIDE = 448, 336  # approximate size of a picture in a sheet and in a filmstrip
@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
                 row.append(visualize(large, sources[-1], model.config.grid))
                 strip = filmstrip(small, sources, blocks, model.config.grid)
                 _save(strip, args.output / f"{name}-{_plain(schedule)}.png")
+                if args.attention:
+                    looked_at = attention_strip(small, model.class_attention(images)[0])
+                    _save(looked_at, args.output / f"{name}-{_plain(schedule)}-attention.png")
             rows.append(row)
         if rows:
             number = f"-{start // ROWS + 1}" if len(args.images) > ROWS else ""

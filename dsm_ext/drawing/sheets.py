@@ -61,7 +61,15 @@ def filmstrip(
             f"columns to be positive, got {len(titles)} titles and {columns}"
         )
     frames = [to_image(image), *(visualize(image, source, grid, outline) for source in sources)]
-    names = ["input", *titles]
+    return strip(frames, ["input", *titles], columns)
+
+
+def strip(frames: list[Image.Image], names: list[str], columns: int) -> Image.Image:
+    """Arrange frames of one size, each with its name, in rows that are filled evenly.
+
+    Args:
+        columns: the maximum number of frames in a row.
+    """
     columns = math.ceil(len(frames) / math.ceil(len(frames) / columns))
     starts = range(0, len(frames), columns)
     return _arrange(

@@ -269,7 +269,7 @@ def _check_is_tensor(value: Any, name: str) -> None:
 def to_schedule(schedule: Schedule | str, config: Config) -> Schedule:
     """Parse a schedule for a model if it is a string."""
     if isinstance(schedule, str):
-        return Schedule.parse(schedule, config.depth)
+        return Schedule.parse(schedule, config)
     if not isinstance(schedule, Schedule):
         raise TypeError(
             "dsm_ext: expected a Schedule or a string such as 'dsm:r=16', got "

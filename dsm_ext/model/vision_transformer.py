@@ -209,6 +209,24 @@ class VisionTransformer(CompiledModule):
         """Return the logits and where each patch went. The last block runs for all tokens."""
         return Trace(*self._core_for(images).trace(images))
 
+    def class_attention(self, images: Tensor, block: int = -1) -> Tensor:
+        """What the model looks at: the class token's attention to each patch in one block.
+
+        A token that stands for several patches shares its attention equally among them. A model
+        without a class token takes the mean of all queries, weighted by size, in place of the class
+        token's query. The attention of a head to all patches and prefix tokens adds up to 1.
+
+        Args:
+            block: the block's index; negative: from the end. Later blocks are not computed.
+
+        Returns:
+            [B, num_heads, gh, gw] float32.
+
+        Raises:
+            ValueError: the index is out of range.
+        """
+        return self._core_for(images).class_attention(images, block)
+
     def profile(self, images: Tensor) -> dict[str, Any]:
         """Measure where the time of one ``forward`` goes.
 

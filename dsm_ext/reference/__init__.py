@@ -13,9 +13,10 @@ from dsm_ext.reference.model import (
     trace,
 )
 from dsm_ext.reference.operators import (
-    key_metric,
+    class_attention,
     match,
     merge,
+    merge_metric,
     propose,
     select,
     unmerge,
@@ -23,12 +24,13 @@ from dsm_ext.reference.operators import (
 )
 
 __all__ = [
+    "class_attention",
     "forward",
     "forward_features",
     "forward_intermediates",
-    "key_metric",
     "match",
     "merge",
+    "merge_metric",
     "plain",
     "propose",
     "select",

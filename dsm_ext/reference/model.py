@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dsm_ext.reference.operators import key_metric, window_order
+from dsm_ext.reference.operators import (
+    class_attention,
+    merge_metric,
+    removed_from_windows,
+    window_order,
+)
 from dsm_ext.reference.precision import attend, rounding_copy, stored
 
 
@@ -20,11 +25,16 @@ class PlainStep(NamedTuple):
     window: int
 
 
+class PlainRule(NamedTuple):
+    metric: str = "keys"
+    protect: float = 0.0
+
+
 @dataclass(frozen=True)
 class PlainSchedule:
     blocks: tuple[tuple[PlainStep, ...], ...]
     proportional: bool
-    score: str
+    rule: PlainRule
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.blocks)
@@ -33,14 +43,8 @@ class PlainSchedule:
 def plain(schedule: Any) -> PlainSchedule:
     """Copy a schedule into plain Python values, which torch.compile can trace."""
     blocks = tuple(tuple(PlainStep(s.r, s.window) for s in steps) for steps in schedule)
-    return PlainSchedule(blocks, schedule.proportional, _score_of(schedule))
-
-
-def _score_of(schedule: Any) -> str:
-    """What ranks the pairs: that of the schedule's rule, or the default for a plain list."""
-    if hasattr(schedule, "score"):
-        return schedule.score
-    return schedule.rule.score if hasattr(schedule, "rule") else "similarity"
+    rule = PlainRule(schedule.rule.metric, schedule.rule.protect)
+    return PlainSchedule(blocks, schedule.proportional, rule)
 
 
 @torch.no_grad()
@@ -144,21 +148,28 @@ def _run(
     size = torch.ones(b, n, device=x.device, dtype=torch.float32)
     source = torch.arange(prefix, n, device=x.device).repeat(b, 1)
     proportional = getattr(schedule, "proportional", True)
-    score = _score_of(schedule)
+    rule = getattr(schedule, "rule", PlainRule())
     windows: list[int] = []
     for block, steps in list(zip(model.blocks, schedule, strict=True))[:depth]:
         merged = x.shape[1] < n
         bias = size.log().to(x.dtype)[:, None, None, :] if proportional and merged else None
         if hasattr(block, "in_proj"):
-            x, metric = _parallel_block(block, x, bias, precision)
+            x, q, k = _parallel_block(block, x, bias, precision)
         else:
-            attended, metric = _attention(block.attn, block.norm1(x), bias, precision)
+            attended, q, k = _attention(block.attn, block.norm1(x), bias, precision)
             x = x + block.ls1(attended)
+        if steps:
+            metric = merge_metric(k, x if rule.metric == "keys+tokens" else None)
+            importance = _importance(model, q, k, bias, size) if rule.protect > 0 else None
         for step in steps:
+            penalty = None if importance is None else rule.protect * x.shape[1] * importance
             destination, tokens, windows = _match_step(
-                ops, metric, score, step, prefix, windows, grid
+                ops, metric, step, prefix, windows, grid, penalty
             )
             metric, _ = ops.merge(metric, size, destination, tokens)
+            if importance is not None:
+                sums = importance.new_zeros(b, tokens)
+                importance = sums.scatter_add(1, destination.long(), importance)
             x, size = ops.merge(x, size, destination, tokens)
             source = destination.gather(1, source).long()
         if not hasattr(block, "in_proj"):
@@ -166,20 +177,28 @@ def _run(
     return x, source, size
 
 
-def _attention(attn: Any, x: Tensor, bias: Tensor | None, precision: str) -> tuple[Tensor, Tensor]:
-    """Proportional attention [B, N, C], and the metric [B, N, D]."""
+def _importance(model: Any, q: Tensor, k: Tensor, bias: Tensor | None, size: Tensor) -> Tensor:
+    """The class token's attention to each token, its mean over the heads [B, N]."""
+    has_class_token = getattr(model, "cls_token", None) is not None
+    return class_attention(q, k, bias, None if has_class_token else size).mean(1)
+
+
+def _attention(
+    attn: Any, x: Tensor, bias: Tensor | None, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Proportional attention [B, N, C], and the queries and keys [B, H, N, D]."""
     b, n, c = x.shape
     qkv = stored(attn.qkv(x), precision)
     q, k, v = qkv.view(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
     q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
     out = attend(q, k, v, bias, precision)
-    return attn.proj(attn.norm(out.transpose(1, 2).reshape(b, n, c))), key_metric(k)
+    return attn.proj(attn.norm(out.transpose(1, 2).reshape(b, n, c))), q, k
 
 
 def _parallel_block(
     block: Any, x: Tensor, bias: Tensor | None, precision: str
-) -> tuple[Tensor, Tensor]:
-    """timm's ``ParallelScalingBlock``, which merges after its MLP, and the metric [B, N, D]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """timm's ``ParallelScalingBlock``, which merges after its MLP; queries, keys [B, H, N, D]."""
     b, n, c = x.shape
     hidden, *qkv = block.in_proj(block.in_norm(x)).split(block.in_split, dim=-1)
     if block.mlp_bias is not None:
@@ -190,29 +209,31 @@ def _parallel_block(
     )
     out = attend(q, k, v, bias, precision)
     out = block.attn_out_proj(out.transpose(1, 2).reshape(b, n, c))
-    return x + block.ls(out + block.mlp_out_proj(block.mlp_act(hidden))), key_metric(k)
+    return x + block.ls(out + block.mlp_out_proj(block.mlp_act(hidden))), q, k
 
 
 def _match_step(
     ops: Any,
     metric: Tensor,
-    score: str,
     step: Any,
     prefix: int,
     windows: list[int],
     grid: tuple[int, int],
+    penalty: Tensor | None,
 ) -> tuple[Tensor, int, list[int]]:
     """The map of one step, how many tokens remain, and how many of them each window has."""
     n = metric.shape[1]
     if step.window == 0:
         r = min(step.r, (n - prefix) // 2)
-        return ops.match(metric, r, prefix=prefix, score=score), n - r, []
+        return ops.match(metric, r, prefix=prefix, penalty=penalty), n - r, []
     order = None
     if not windows:
         order, windows = window_order(grid, step.window, metric.device)
         order = order.int()
-    r = math.ceil(step.r / len(windows))
-    left = [t - min(r, t // 2) for t in windows]
-    r = min(r, max(windows) // 2)
-    destination = ops.match(metric, r, prefix=prefix, windows=windows, order=order, score=score)
-    return destination, prefix + sum(left), left
+    r = min(step.r, sum(t // 2 for t in windows))
+    removed = removed_from_windows(r, windows)
+    left = [t - lost for t, lost in zip(windows, removed, strict=True)]
+    destination = ops.match(
+        metric, r, prefix=prefix, windows=windows, order=order, penalty=penalty
+    )
+    return destination, n - r, left

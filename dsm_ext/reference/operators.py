@@ -15,7 +15,7 @@ def match(
     prefix: int = 0,
     windows: Sequence[int] = (),
     order: Tensor | None = None,
-    score: str = "similarity",
+    penalty: Tensor | None = None,
 ) -> Tensor:
     """Bipartite soft matching; arguments as in ``dsm_ext.match``. Returns int64 [B, N]."""
     b, n, _ = metric.shape
@@ -29,7 +29,7 @@ def match(
             continue
         in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]  # [G, T / 2]
         similarity, partner = propose(unit[:, in_a], unit[:, in_b], valid[:, in_a], valid[:, in_b])
-        merged_away = select(similarity, removed, score)
+        merged_away = select(similarity, removed, None if penalty is None else penalty[:, in_a])
         rest = in_a.shape[1] - removed  # tokens of A that stay; they go in front of B
         stays = (~merged_away).cumsum(-1) - 1
         destination[:, in_a] = base + torch.where(merged_away, rest + partner, stays)
@@ -55,55 +55,75 @@ def propose(a: Tensor, b: Tensor, valid_a: Tensor, valid_b: Tensor) -> tuple[Ten
     """Find the partner of each token of A: the most similar token of B; ties: the lower index.
 
     Args:
-        a, b: rows of equal length [B, G, A, D] and [B, G, B, D].
+        a, b: rows from ``_unit_rows`` [B, G, A, D] and [B, G, B, D].
         valid_a, valid_b: [B, G, A, 1] and [B, G, B, 1], false for a row without a direction.
 
     Returns:
         The similarity to the partner [B, G, A], minus infinity without a valid one, and the
         partner's index in B [B, G, A].
     """
-    similarity = a @ b.transpose(-1, -2)  # [B, G, A, B]
+    similarity = a @ b.transpose(-1, -2) / 2.0**52  # [B, G, A, B]
     both = valid_a & valid_b.transpose(-1, -2)
     best = similarity.masked_fill(~both, -math.inf).max(dim=-1)
     return best.values, best.indices
 
 
-def select(similarity: Tensor, removed: int, score: str = "similarity") -> Tensor:
+def select(similarity: Tensor, removed: int, penalty: Tensor | None = None) -> Tensor:
     """Select the ``removed`` pairs of the highest score; ties: the lower index of A.
+
+    Args:
+        similarity: [B, G, A], of each token of A to its partner.
+        penalty: [B, G, A], subtracted from the similarity; a NaN ranks last.
 
     Returns:
         [B, G, A] bool: whether the token of A merges away.
     """
-    ranked = _pair_score(similarity, score).argsort(dim=-1, descending=True, stable=True)
+    score = similarity if penalty is None else similarity - penalty
+    score = score.masked_fill(score.isnan(), -math.inf)
+    ranked = score.argsort(dim=-1, descending=True, stable=True)
     merged_away = torch.zeros_like(similarity, dtype=torch.bool)
     return merged_away.scatter(-1, ranked[..., :removed], True)
-
-
-def _pair_score(similarity: Tensor, score: str) -> Tensor:
-    """What ranks the pairs [B, G, A]; a further score is computed here."""
-    if score != "similarity":
-        raise ValueError(f"dsm_ext.match: expected score to be similarity, got {score}")
-    return similarity
 
 
 def _groups(
     n: int, r: int, prefix: int, windows: Sequence[int], order: Tensor | None, device: torch.device
 ) -> Iterator[tuple[Tensor, int, int, Tensor | int]]:
-    """For the groups of each length: their tokens [G, T], the first place of A in a group, how many
-    tokens merge away, and the index of each group's first token afterwards [G, 1]."""
+    """For all groups of one length that lose equally many tokens: their tokens [G, T], the first
+    place of A in a group, how many tokens merge away, and the index of each group's first token
+    afterwards [G, 1]."""
     if not windows:  # one group; its positions count the prefix, so an odd prefix puts B first
         yield torch.arange(prefix, n, device=device)[None], prefix % 2, r, prefix
         return
     if order is None:
         order = torch.arange(n - prefix, device=device)
     parts = (prefix + order.long()).split(list(windows))
-    left = [t - min(r, t // 2) for t in windows]
+    removed = removed_from_windows(r, windows)
+    left = [t - lost for t, lost in zip(windows, removed, strict=True)]
     base = [prefix + sum(left[:g]) for g in range(len(windows))]
-    for length in sorted(set(windows)):
-        chosen = [g for g, t in enumerate(windows) if t == length]
+    kinds = list(zip(windows, removed, strict=True))
+    for length, lost in sorted(set(kinds)):
+        chosen = [g for g, kind in enumerate(kinds) if kind == (length, lost)]
         tokens = torch.stack([parts[g] for g in chosen])
         begins = torch.cat([torch.full((1, 1), base[g], device=device) for g in chosen])
-        yield tokens, 0, min(r, length // 2), begins
+        yield tokens, 0, lost, begins
+
+
+def removed_from_windows(r: int, windows: Sequence[int]) -> list[int]:
+    """How many tokens each window loses when a step takes ``r`` from all of them together.
+
+    Each of G windows loses r // G, and each of the first r % G one more. What a window of T tokens
+    cannot give, beyond T // 2, the next ones give, after the last one the first.
+    """
+    count = len(windows)
+    wanted = [r // count + (g < r % count) for g in range(count)]
+    removed = [0] * count
+    rest = 0
+    for g in [*range(count), *range(count)]:
+        rest, wanted[g] = rest + wanted[g], 0
+        given = min(rest, windows[g] // 2 - removed[g])
+        removed[g] += given
+        rest -= given
+    return removed
 
 
 def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -140,6 +160,42 @@ def window_order(
     return torch.cat(windows), [len(w) for w in windows]
 
 
-def key_metric(keys: Tensor) -> Tensor:
-    """The metric [B, N, D] float32: the mean of the keys [B, H, N, D] over the heads."""
-    return keys.float().mean(1)
+def merge_metric(keys: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """What tokens are compared by, float32.
+
+    Args:
+        keys: [B, H, N, D].
+        tokens: [B, N, C], after attention's residual, for the metric "keys+tokens".
+
+    Returns:
+        The mean of the keys over the heads [B, N, D]; with tokens this mean and the token, each of
+        unit length, side by side [B, N, D + C]. A row is zero if one of its parts is of zero length
+        or not finite.
+    """
+    mean = keys.float().mean(1)
+    if tokens is None:
+        return mean
+    parts = [mean.double(), tokens.double()]
+    lengths = [part.norm(dim=-1, keepdim=True) for part in parts]
+    rows = torch.cat([part / length for part, length in zip(parts, lengths, strict=True)], -1)
+    usable = torch.stack([length.isfinite() & (length > 0) for length in lengths]).all(0)
+    return rows.where(usable, 0.0).float()
+
+
+def class_attention(
+    q: Tensor, k: Tensor, bias: Tensor | None = None, size: Tensor | None = None
+) -> Tensor:
+    """The attention [B, H, N] float32 that the class token pays to each token.
+
+    Args:
+        q, k: [B, H, N, D].
+        bias: [B, 1, 1, N], the log sizes.
+        size: [B, N] for a model without a class token: the mean of all queries, weighted by size,
+            takes the place of the class token's query.
+    """
+    query = q[:, :, :1].float()
+    if size is not None:
+        weights = size / size.sum(1, keepdim=True)
+        query = weights[:, None, None] @ q.float()
+    scores = query @ k.float().transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return (scores if bias is None else scores + bias).softmax(-1)[:, :, 0]

@@ -98,6 +98,7 @@ inline void wait_for_others(Barrier& barrier) {
 namespace dsm_ext::cuda {
 
 using std::isfinite;
+using std::isnan;
 using std::log;
 using std::sqrt;
 

@@ -20,7 +20,8 @@ enum class Rows { shared, spilled };
 template <typename T>
 at::Tensor match(
     const at::Tensor& keys, int64_t r, int64_t prefix, const Windows& windows = {},
-    const at::Tensor& order = {}, Rows where = Rows::shared, bool packed = true) {
+    const at::Tensor& order = {}, Rows where = Rows::shared, bool packed = true,
+    const at::Tensor& penalty = {}) {
   const int64_t images = keys.size(0), tokens = keys.size(2), dim = keys.size(3);
   const cuda::Keys<T> strided{
       .data = keys.const_data_ptr<T>(),
@@ -42,8 +43,9 @@ at::Tensor match(
     const unsigned threads = largest <= 64 ? cuda::kMatchThreads<2> : cuda::kMatchThreads<4>;
     cuda_on_cpu::launch(blocks, threads, shared, [&] {
       kernel(
-          strided, order.defined() ? order.const_data_ptr<int32_t>() : nullptr, groups, tokens,
-          prefix, windows.empty(), dsm_ext::MergeScore::similarity,
+          strided, order.defined() ? order.const_data_ptr<int32_t>() : nullptr,
+          penalty.defined() ? penalty.const_data_ptr<float>() : nullptr, groups, tokens, prefix,
+          windows.empty(),
           spilled ? spill.mutable_data_ptr<float>() : nullptr, row_bytes / 4,
           destination.mutable_data_ptr<int32_t>());
     });

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "dsm_ext/merge_rule.h"
 #include "dsm_ext/ops.h"
 #include "ops/groups.h"
 
@@ -25,7 +26,7 @@ TEST(Match, GlobalStepCountsThePrefix) {
 
 TEST(Match, WindowsMatchApart) {
   // The windows are tokens 0 to 3 and 4 to 7. Token 0 equals token 5 of the other window.
-  const auto map = dsm_ext::match(axes({5, 1, 2, 2, 3, 5, 4, 4}), 1, 0, {4, 4});
+  const auto map = dsm_ext::match(axes({5, 1, 2, 2, 3, 5, 4, 4}), 2, 0, {4, 4});
   // Token 2 merges into 3, and token 6 into 7.
   EXPECT_EQ(values(map), (std::vector<int32_t>{0, 1, 2, 2, 3, 4, 5, 5}));
 }
@@ -55,25 +56,42 @@ TEST(Match, RefusesWhatDoesNotFit) {
 TEST(MergeRule, NamesAndValuesCorrespond) {
   const dsm_ext::MergeRule rule;
   EXPECT_EQ(dsm_ext::name_of(rule.metric), "keys");
-  EXPECT_EQ(dsm_ext::name_of(rule.score), "similarity");
+  EXPECT_EQ(rule.protect, 0);
   EXPECT_EQ(dsm_ext::parse_merge_metric("keys"), rule.metric);
-  EXPECT_EQ(dsm_ext::parse_merge_score("similarity"), rule.score);
+  EXPECT_EQ(
+      dsm_ext::parse_merge_metric("keys+tokens"), dsm_ext::MergeMetric::keys_and_tokens);
   EXPECT_THROW(dsm_ext::parse_merge_metric(""), c10::ValueError);
-  EXPECT_THROW(dsm_ext::parse_merge_score("Similarity"), c10::ValueError);
 }
 
 TEST(Groups, LieOneAfterTheOther) {
   const std::vector<int64_t> windows = {6, 0, 1, 4};
-  const auto groups = dsm_ext::groups_of_step(/*tokens=*/13, /*r=*/2, /*prefix=*/2, windows);
+  const auto groups = dsm_ext::groups_of_step(/*tokens=*/13, /*r=*/5, /*prefix=*/2, windows);
+  const std::vector<int32_t> removed = {3, 0, 0, 2};
   ASSERT_EQ(groups.size(), windows.size());
   int32_t begin = 0, base = 2;
   for (size_t i = 0; i < groups.size(); ++i) {
     EXPECT_EQ(groups[i].begin, begin);
     EXPECT_EQ(groups[i].tokens, windows[i]);
-    EXPECT_EQ(groups[i].r, std::min<int64_t>(2, windows[i] / 2));
+    EXPECT_EQ(groups[i].r, removed[i]);
     EXPECT_EQ(groups[i].base, base);
     begin += groups[i].tokens;
     base += groups[i].tokens - groups[i].r;
+  }
+}
+
+// Two tokens for each of the first windows, one for the others; what a window cannot give, the next
+// ones give.
+TEST(Groups, ShareOutWhatAStepRemoves) {
+  using Counts = std::vector<int64_t>;
+  const auto removed = [](int64_t r, const Counts& windows) {
+    return dsm_ext::removed_from_windows(r, windows);
+  };
+  EXPECT_EQ(removed(13, {49, 49, 49, 49}), (Counts{4, 3, 3, 3}));
+  EXPECT_EQ(removed(6, {9, 1, 0, 7, 3}), (Counts{2, 0, 0, 3, 1}));
+  EXPECT_EQ(removed(4, {20, 20, 0}), (Counts{2, 2, 0}));  // the last window's goes to the first
+  for (int64_t r = 0; r <= dsm_ext::most_removed(Counts{9, 1, 0, 7, 3}); ++r) {
+    const auto each = removed(r, {9, 1, 0, 7, 3});
+    EXPECT_EQ(std::accumulate(each.begin(), each.end(), int64_t{0}), r);
   }
 }
 

@@ -7,7 +7,6 @@
 #include <tuple>
 
 #include "dsm_ext/export.h"
-#include "dsm_ext/merge_rule.h"
 
 /// The three operators of token merging. Each is also `torch.ops.dsm_ext.<name>`.
 ///
@@ -37,25 +36,29 @@ namespace dsm_ext {
 ///
 /// A tie is an equal similarity in float32. Equal rows of B tie for every token of A. Pairs of
 /// equal rows all have the cosine 1, but rounding may make two kinds of such pairs differ. A
-/// zero-length or non-finite row of `metric` is matched last.
+/// zero-length or non-finite row of `metric` is matched last, and so is a token with a NaN in
+/// `penalty`.
 ///
 /// \param metric  [B, N, D] float32, float16 or bfloat16; compared in float32.
 /// \param r       How many tokens to remove from the sequence, in [0, (N - prefix) / 2]. With
-///                `windows`: from each window; a window of T tokens loses at most T / 2.
+///                `windows`, the largest is the sum of T / 2 over the windows, rounded down for
+///                each. Each of G windows loses r / G tokens, rounded down, and each of the first
+///                r mod G one more; what a window of T tokens cannot give, beyond T / 2, the next
+///                ones give.
 /// \param prefix  The number of leading tokens that never merge.
 /// \param windows The number of tokens in each window; they add up to N - prefix. Empty: the
-/// sequence
-///                is one group.
+///                sequence is one group.
 /// \param order   [N - prefix] int32: the token, counted without the prefix, at each place of the
 ///                window-major order. Absent: the sequence is in that order already.
-/// \param score   What ranks the pairs.
+/// \param penalty [B, N] float32: the score of a pair is its cosine minus the penalty of its token
+///                of A. Absent: the cosine.
 /// \return        [B, N] int32: the index of each token in the merged sequence.
 /// \source        DSM, arXiv 2303.02331, section 3; ToMe, arXiv 2210.09461, section 3.
 DSM_EXT_API at::Tensor match(
     const at::Tensor& metric,                                     // [B, N, D]
     int64_t r, int64_t prefix = 0, at::IntArrayRef windows = {},  // [G]
     const std::optional<at::Tensor>& order = std::nullopt,        // [N - prefix]
-    MergeScore score = MergeScore::similarity);
+    const std::optional<at::Tensor>& penalty = std::nullopt);     // [B, N]
 
 /// Replaces the tokens that share a destination by their mean, weighted by size, and adds their
 /// sizes.

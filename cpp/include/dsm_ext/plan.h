@@ -11,7 +11,7 @@ namespace dsm_ext {
 
 /// A merge step with its token counts. The counts depend only on the shapes, not on the image.
 struct DSM_EXT_API PlannedStep {
-  int64_t r;                      ///< Tokens to remove, from each window when the step is local.
+  int64_t r;                      ///< Tokens that the step removes.
   std::vector<int64_t> windows;   ///< Tokens in each window before the step. Empty: a global step.
   bool regroup;                   ///< Whether the step first puts the tokens in window-major order.
   int64_t tokens_in, tokens_out;  ///< Tokens of the sequence before and after the step.

@@ -32,8 +32,7 @@ struct DSM_EXT_API Intermediate {
   at::Tensor size;    ///< [B, M] float32: how many patches each token stands for.
 };
 
-/// The results of a forward. `VisionTransformer::forward_with_features` fills all fields except
-/// `intermediates`.
+/// The results of a forward. `VisionTransformer::forward_with_features` fills the first five.
 struct DSM_EXT_API Outputs {
   at::Tensor logits;    ///< What `forward` gives.
   at::Tensor pooled;    ///< [B, embed_dim]: the input of the head.
@@ -41,6 +40,7 @@ struct DSM_EXT_API Outputs {
   at::Tensor size;      ///< [B, M] float32: how many patches each token stands for.
   at::Tensor source;  ///< [B, gh * gw] int32: for each patch, the index of the token that holds it.
   std::vector<Intermediate> intermediates;
+  at::Tensor class_attention;  ///< [B, num_heads, N] float32: of one block, by token.
 };
 
 /// How a model runs on the CPU.
@@ -136,6 +136,15 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   /// Logits, and which token holds each patch at the end. The last block computes all rows and runs
   /// its merge steps.
   Trace trace(const at::Tensor& images) const;
+
+  /// What the model looks at: the attention that the class token pays to each patch in one block.
+  /// A token that stands for several patches shares its attention equally among them. A model
+  /// without a class token takes the mean of all queries, weighted by size, in place of the class
+  /// token's query. The attention of a head to all patches and prefix tokens adds up to 1.
+  /// \param block  The block's index; from the end if negative. Later blocks are not computed.
+  /// \return       [B, num_heads, gh, gw] float32.
+  /// \throws c10::ValueError for an index out of range.
+  at::Tensor class_attention(const at::Tensor& images, int64_t block = -1) const;
 
   /// Measures one `forward` by block and stage. On a GPU the call replays no recording: its
   /// operators run one directly after the other.

@@ -32,7 +32,13 @@ class Executor::Forward {
     if (rows == kAllRows) {
       steps = run_.plan.plan().blocks[i].steps;
     }
-    executor_.blocks_[i]->forward(state_, steps, rows, run_);
+    auto run = run_;
+    if (request_.attention_block == i) {
+      outputs_.source = state_.source.clone();
+      outputs_.size = state_.sizes();
+      run.class_attention = &outputs_.class_attention;
+    }
+    executor_.blocks_[i]->forward(state_, steps, rows, run);
   }
 
   void keep(int64_t) {

@@ -1,9 +1,11 @@
 #include "aten/merging.h"
 
+#include <ATen/Functions.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "aten/class_attention.h"
 #include "dsm_ext/ops.h"
 #include "ops/metric.h"
 
@@ -15,29 +17,51 @@ at::Tensor compose(const at::Tensor& source, const at::Tensor& destination) {
   return destination.gather(1, source.to(at::kLong));
 }
 
+// The attention that the class token pays to each token, the mean over the heads [B, N].
+at::Tensor importance_of(const TokenState& state, const Heads& heads, const CompiledPlan& plan) {
+  return class_attention(state, heads, plan).mean(1);
+}
+
 // Matches on the current stream.
 std::vector<at::Tensor> match_now(
-    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const TokenState& state, const Heads& heads, at::ArrayRef<PlannedStep> steps,
     const CompiledPlan& plan) {
   const int64_t prefix = plan.config().prefix();
   const auto& rule = plan.plan().rule;
+  const auto tokens = rule.metric == MergeMetric::keys_and_tokens
+                          ? std::optional(state.tokens)
+                          : std::nullopt;
   std::vector<at::Tensor> destinations;
-  at::Tensor metric;  // [B, N, D] after the first step: the metric of the merged tokens
-  at::Tensor size;    // [B, N], the sizes of the metric's rows
+  at::Tensor metric;      // [B, N, width] after the first step: the metric of the merged tokens
+  at::Tensor size;        // [B, N], the sizes of the metric's rows
+  at::Tensor importance;  // [B, N]; undefined if the rule protects no tokens
+  if (rule.protect > 0) {
+    importance = importance_of(state, heads, plan);
+  }
   for (const auto& step : steps) {
-    std::optional<at::Tensor> order;
+    std::optional<at::Tensor> order, penalty;
     if (step.regroup) {
       order = plan.window_order();
     }
+    if (importance.defined()) {
+      penalty = importance.mul(rule.protect * static_cast<double>(step.tokens_in));
+    }
     destinations.push_back(
-        metric.defined() ? match(metric, step.r, prefix, step.windows, order, rule.score)
-                         : match_keys(keys, step.r, prefix, step.windows, order, rule));
-    if (&step != &steps.back()) {
-      if (!metric.defined()) {
-        metric = key_metric(keys);
-        size = state.sizes();
-      }
-      std::tie(metric, size) = dsm_ext::merge(metric, size, destinations.back(), step.tokens_out);
+        metric.defined()
+            ? match(metric, step.r, prefix, step.windows, order, penalty)
+            : match_keys(heads.k, tokens, step.r, prefix, step.windows, order, penalty));
+    if (&step == &steps.back()) {
+      break;
+    }
+    const auto& destination = destinations.back();
+    if (!metric.defined()) {
+      metric = merge_metric(heads.k, tokens);
+      size = state.sizes();
+    }
+    std::tie(metric, size) = dsm_ext::merge(metric, size, destination, step.tokens_out);
+    if (importance.defined()) {  // a merged token has the attention of all its parts
+      importance = at::zeros({importance.size(0), step.tokens_out}, importance.options())
+                       .scatter_add_(1, destination.to(at::kLong), importance);
     }
   }
   return destinations;
@@ -81,14 +105,18 @@ void SideStream::join() {
   }
 }
 
+bool matches_before_attention(const RunContext& run) {
+  return run.plan.plan().rule.metric == MergeMetric::keys;
+}
+
 Matched match_steps(
-    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const TokenState& state, const Heads& heads, at::ArrayRef<PlannedStep> steps,
     const RunContext& run) {
   if (steps.empty()) {
     return {};
   }
   if (!run.side_stream) {
-    Matched matched{match_now(state, keys, steps, run.plan), nullptr};
+    Matched matched{match_now(state, heads, steps, run.plan), nullptr};
     run.finish(Stage::match);
     return matched;
   }
@@ -97,7 +125,7 @@ Matched match_steps(
   // matching.
   auto side_stream = std::make_unique<SideStream>(*run.side_stream);
   const c10::StreamGuard guard(*run.side_stream);
-  return {match_now(state, keys, steps, run.plan), std::move(side_stream)};
+  return {match_now(state, heads, steps, run.plan), std::move(side_stream)};
 }
 
 void merge_steps(

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "aten/layers.h"
+#include "aten/attention.h"
 #include "aten/run_context.h"
 #include "aten/token_state.h"
 
@@ -39,10 +39,15 @@ struct Matched {
   std::unique_ptr<SideStream> side_stream;  // null if matching ran on the current stream
 };
 
+/// Whether matching needs no tokens after attention's residual, so that it can run beside attention.
+bool matches_before_attention(const RunContext& run);
+
 /// Matches the tokens for all merge steps of a block, on the run's side stream if it has one.
-/// \param keys  [B, H, N, D].
+/// \param state  The tokens before attention if `matches_before_attention`, else those after
+///               attention's residual.
+/// \param heads  Of all tokens.
 Matched match_steps(
-    const TokenState& state, const at::Tensor& keys, at::ArrayRef<PlannedStep> steps,
+    const TokenState& state, const Heads& heads, at::ArrayRef<PlannedStep> steps,
     const RunContext& run);
 
 /// Merges the tokens of a block by its steps.

@@ -1,5 +1,6 @@
 #include "aten/attention.h"
 #include "aten/block.h"
+#include "aten/class_attention.h"
 #include "aten/mlp.h"
 
 namespace dsm_ext::aten {
@@ -58,7 +59,11 @@ void ParallelBlock::forward(
     hidden = hidden + mlp_bias_;
   }
   run.finish(Stage::qkv);
-  const auto matched = match_steps(state, heads.k, steps, run);
+  if (run.class_attention != nullptr) {
+    *run.class_attention = class_attention(state, heads, run.plan);
+  }
+  const bool early = matches_before_attention(run);
+  auto matched = early ? match_steps(state, heads, steps, run) : Matched{};
   const auto attended = attend(heads, state.bias(run.plan.proportional()));
   run.finish(Stage::attention);
   const auto projected = (*attn_out_proj_)(attended);
@@ -70,6 +75,9 @@ void ParallelBlock::forward(
   const auto sum = mlp_out_proj_->added_to(projected, activated);
   state.tokens = scaled_sum(first_rows(state.tokens, rows), sum, ls_);
   run.finish(Stage::fc2);
+  if (!early) {
+    matched = match_steps(state, heads, steps, run);
+  }
   merge_steps(state, matched, steps, run);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Stream.h>
 
 #include <optional>
@@ -16,6 +17,7 @@ struct RunContext {
   StageTimer* timer = nullptr;          // null when nothing is measured
   InterruptCheck* interrupt = nullptr;  // null on a GPU, because a call ends before its work
   std::optional<c10::Stream> side_stream = std::nullopt;  // for matching, if there is one
+  at::Tensor* class_attention = nullptr;  // where a block writes it, if it is wanted of that block
 
   /// Ends a stage: stops its time, and throws when the user has interrupted the call.
   void finish(Stage stage) const {

@@ -1,5 +1,6 @@
 #include "aten/attention.h"
 #include "aten/block.h"
+#include "aten/class_attention.h"
 #include "aten/mlp.h"
 
 namespace dsm_ext::aten {
@@ -46,11 +47,18 @@ void SequentialBlock::forward(
   const auto heads = rows == kAllRows ? attention_->split((*qkv_)(x))
                                       : attention_->project_rows(*qkv_, 0, x, rows);
   run.finish(Stage::qkv);
-  const auto matched = match_steps(state, heads.k, steps, run);
+  if (run.class_attention != nullptr) {
+    *run.class_attention = class_attention(state, heads, run.plan);
+  }
+  const bool early = matches_before_attention(run);
+  auto matched = early ? match_steps(state, heads, steps, run) : Matched{};
   x = attend(heads, state.bias(run.plan.proportional()));
   run.finish(Stage::attention);
   state.tokens = residual(first_rows(state.tokens, rows), *proj_, normalize(attn_norm_, x), ls1_);
   run.finish(Stage::proj);
+  if (!early) {
+    matched = match_steps(state, heads, steps, run);
+  }
   x = mlp_->hidden(merge_steps_and_normalize(state, matched, steps, *norm2_, run));
   run.finish(Stage::fc1);
   state.tokens = mlp_->added_to(state.tokens, x, ls2_);

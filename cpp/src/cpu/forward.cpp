@@ -6,7 +6,8 @@
 
 // A block makes four passes over the rows:
 // 1. norm1 and the QKV product;
-// 2. attention of each head and, at the same time, the matching of each image;
+// 2. attention of each head and, at the same time, the matching of each image, unless the metric
+//    has tokens: then matching follows the third pass;
 // 3. the projection with the residual;
 // 4. merging, norm2 and the MLP.
 // The output of attention overwrites its queries.
@@ -42,12 +43,32 @@ void Forward::block(int64_t i, int64_t rows) {
   const int64_t query_rows = images_ * attention.query_count;
   normalize_heads(block.q_norm, attention.queries, query_rows);
   normalize_heads(block.k_norm, attention.keys, images_ * state_.count);
+  const bool protects = merges && rule().protect > 0;
+  const bool by_tokens = merges && rule().metric == MergeMetric::keys_and_tokens;
+  const bool by_keys = merges && !by_tokens;
+  if (protects || request_.attention_block == i) {
+    keep_class_queries(attention);
+  }
+  if (request_.attention_block == i) {
+    keep_class_attention(attention);
+  }
   attend(
       attention_kernel(weights_.elements.attention), attention, ws_.threads, ws_.attention, timer_,
-      merges ? images_ : 0, [&](int64_t image, int64_t thread) {
-        timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
+      protects || by_keys ? images_ : 0, [&](int64_t image, int64_t thread) {
+        timed(timer_, Stage::match, thread, [&] {
+          auto& own = ws_.scratch[thread];
+          if (protects) {
+            write_importance(attention, image, own);
+          }
+          if (by_keys) {
+            match(i, image, own);
+          }
+        });
       });
-  add_projection(block, attention.queries, query_rows);
+  add_projection(block, attention.queries, query_rows, by_tokens);
+  if (by_tokens) {
+    match_images(i);
+  }
   add_mlp(block, merges ? images_ * tokens_out(i) : query_rows, merges);
 }
 
@@ -122,8 +143,9 @@ void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
   chain(rows, {{Stage::attention, 0, run}});
 }
 
-// Adds the projection of attention's output to the tokens.
-void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t rows) {
+// Adds the projection of attention's output to the tokens, and then writes their metric if asked.
+void Forward::add_projection(
+    const BlockWeights& block, Rows attended, int64_t rows, bool writes_metric) {
   const int64_t c = config_.embed_dim;
   const bool normed = block.attn_norm || attended.element != weights_.elements.layers;
   const auto norm = [&](const Piece& piece) {
@@ -143,8 +165,11 @@ void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t r
          .finish = {.addend = tokens, .addend_stride = c}},
         piece.rows, block.proj, piece.panels, tile(piece));
   };
-  const RowStage stages[] = {{Stage::proj, 0, norm}, {Stage::proj, block.proj.count(), product}};
-  chain(rows, at::ArrayRef(stages).slice(normed ? 0 : 1));
+  const auto metric = [&](const Piece& piece) { write_metric(piece.row, piece.rows); };
+  const RowStage stages[] = {
+      {Stage::proj, 0, norm}, {Stage::proj, block.proj.count(), product}, {Stage::match, 0, metric}};
+  const int64_t first = normed ? 0 : 1, end = writes_metric ? 3 : 2;
+  chain(rows, at::ArrayRef(stages).slice(first, end - first));
 }
 
 void Forward::chain(

@@ -1,46 +1,96 @@
 #include "cpu/forward.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cpu/kernels/key_metric.h"
+#include "cpu/tasks.h"
 #include "ops/cpu/member_rows.h"
 
 namespace dsm_ext::cpu {
+
+// Writes the metric `keys_and_tokens` of some tokens, after attention's residual: the mean of the
+// keys over the heads and the token, each of unit length. A row with a part that has no direction
+// is zero, so that the matcher matches it last.
+void Forward::write_metric(int64_t row, int64_t rows) const {
+  const int64_t c = config_.embed_dim, d = config_.head_dim();
+  const auto keys = attention_rows(ws_.qkv, 3 * c).at(0, c);
+  for (; rows > 0; ++row, --rows) {
+    float* out = ws_.metric + row * (d + c);
+    key_metric(keys.at(row), 1, config_.num_heads, d, out);
+    if (!unit_row(out, d, out, 1) || !unit_row(state_.tokens + row * c, c, out + d, 1)) {
+      std::fill_n(out, d + c, 0.f);
+    }
+  }
+}
+
+// Matches the tokens of all images by the metric of `write_metric`. With several images, each
+// thread matches one at a time; a single image has all threads.
+void Forward::match_images(int64_t i) {
+  for_each_task(images_, ws_.threads, [&](int64_t image, int64_t thread) {
+    timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
+  });
+}
 
 // Matches the tokens of one image for all merge steps of a block. Composes the steps into one map
 // from tokens to merged tokens, and lists the members of each merged token. Writes the sizes and
 // the bias of the merged tokens to `next_`.
 void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), n = state_.count;
+  const bool by_tokens = rule().metric == MergeMetric::keys_and_tokens;
+  const int64_t width = by_tokens ? d + c : d;
   const auto& steps = plan_.plan().blocks[i].steps;
   int32_t* destination = ws_.destination + image * n;
   const float* image_size = state_.merged ? state_.size + image * n : nullptr;
-  const float* size = image_size;  // the sizes of the metric's rows
-  key_metric(attention_rows(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
+  // What the next step compares, and the sizes and the importance of these rows:
+  const float* metric = by_tokens ? ws_.metric + image * n * width : own.metric;
+  const float* size = image_size;
+  const float* importance = rule().protect > 0 ? ws_.importance + image * n : nullptr;
+  if (!by_tokens) {
+    key_metric(
+        attention_rows(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
+  }
   for (size_t s = 0; s < steps.size(); ++s) {
     int32_t* step_destination = s == 0 ? destination : own.destination;
     for (int64_t t = 0; t < config_.prefix(); ++t) {
       step_destination[t] = static_cast<int32_t>(t);
     }
+    if (importance != nullptr) {
+      const auto factor = static_cast<float>(rule().protect * static_cast<double>(steps[s].tokens_in));
+      for (int64_t t = 0; t < steps[s].tokens_in; ++t) {
+        own.penalty[t] = factor * importance[t];
+      }
+    }
     for (const auto& group : data_.groups[i][s]) {
-      own.matcher(own.metric, d, group, plan_.plan().rule.score, step_destination);
+      own.matcher(
+          metric, width, group, importance == nullptr ? nullptr : own.penalty, step_destination);
     }
     if (s > 0) {
       for (int64_t t = 0; t < n; ++t) {
         destination[t] = step_destination[destination[t]];
       }
     }
-    if (s + 1 < steps.size()) {  // the next step compares merged tokens by the mean of their metric
+    if (s + 1 < steps.size()) {
+      // The next step compares merged tokens by the mean of their metric. A merged token has the
+      // attention of all its parts.
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
       list_members(step_destination, in, out, own.member_begin, own.members);
       for (int64_t m = 0; m < out; ++m) {
         const int32_t* begin = own.member_begin + m;
         own.new_size[m] = merge_row(
-            own.metric, size, own.members + begin[0], begin[1] - begin[0], d,
-            own.new_metric + m * d);
+            metric, size, own.members + begin[0], begin[1] - begin[0], width,
+            own.new_metric + m * width);
+      }
+      if (importance != nullptr) {
+        std::fill_n(own.importance, out, 0.f);
+        for (int64_t t = 0; t < in; ++t) {
+          own.importance[step_destination[t]] += importance[t];
+        }
+        importance = own.importance;
       }
       std::swap(own.metric, own.new_metric);
       std::swap(own.size, own.new_size);
+      metric = own.metric;
       size = own.size;
     }
   }

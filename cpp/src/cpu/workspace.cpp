@@ -80,6 +80,9 @@ Workspace::Workspace(
     layout(destination, rows);
     layout(member_begin, rows + images);
     layout(members, rows);
+    layout(class_query, images * c);
+    layout(importance, rows);
+    layout(metric, rows * (d + c));
     layout(normed, chain_rows * bytes(c, elements.layers));
     layout(
         hidden,
@@ -91,8 +94,11 @@ Workspace::Workspace(
     layout(this->attention, attention_memory(attention, images, config.num_heads, n, d, threads));
     for (auto& own : scratch) {
       layout(own.tile, layers.tile_rows * layers.tile_columns);
-      layout(own.metric, n * d);
-      layout(own.new_metric, n * d);
+      layout(own.metric, n * (d + c));
+      layout(own.new_metric, n * (d + c));
+      layout(own.penalty, n);
+      layout(own.attention, n);
+      layout(own.importance, n);
       layout(own.size, n);
       layout(own.new_size, n);
       layout(own.destination, n);

@@ -18,8 +18,10 @@ namespace dsm_ext::cpu {
 
 /// The scratch memory of one thread. The arrays have room for the N tokens of one image.
 struct Scratch {
-  float* tile;                 // a tile of the largest size
-  float *metric, *new_metric;  // [N, D]
+  float* tile;                        // a tile of the largest size
+  float *metric, *new_metric;         // [N, D + C]; `MergeMetric::keys` uses D values of a row
+  float* penalty;                     // [N]
+  float *attention, *importance;      // [N]
   // Used by blocks with several merge steps:
   float *size, *new_size;                         // [N]
   int32_t *destination, *member_begin, *members;  // [N], [N + 1], [N]
@@ -39,6 +41,9 @@ struct Workspace {
   std::byte* pooled_q;     // [images * pooled rows, padded C] operands
   float* pooled;           // [images, C]
   std::byte* attention;    // attention_memory(...) bytes
+  float* class_query;      // [images, C]: the query of the class token
+  float* importance;       // [images, N]: the class token's attention, its mean over the heads
+  float* metric;           // [images, N, D + C]: `MergeMetric::keys_and_tokens`
   // How the tokens of a block merge:
   int32_t *destination, *member_begin, *members;  // [images, N], [images, N + 1], [images, N]
   ChainBuffers buffers;

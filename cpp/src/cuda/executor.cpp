@@ -28,7 +28,8 @@ Outputs copy(const Outputs& outputs) {
       .features = copy(outputs.features),
       .size = copy(outputs.size),
       .source = copy(outputs.source),
-      .intermediates = {}};
+      .intermediates = {},
+      .class_attention = copy(outputs.class_attention)};
   for (const auto& block : outputs.intermediates) {
     copied.intermediates.push_back({copy(block.tokens), copy(block.source), copy(block.size)});
   }

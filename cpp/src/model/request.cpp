@@ -22,6 +22,12 @@ Outputs allocate_outputs(
     outputs.source = at::empty({images, patches}, indices);
     outputs.size = at::empty({images, tokens}, sizes);
   }
+  if (request.attention_block >= 0) {
+    const int64_t n = plan.plan().blocks[request.attention_block].tokens_in;
+    outputs.class_attention = at::empty({images, config.num_heads, n}, sizes);
+    outputs.source = at::empty({images, patches}, indices);
+    outputs.size = at::empty({images, n}, sizes);
+  }
   for (const int64_t i : request.blocks) {
     const int64_t m = plan.plan().blocks[i].tokens_out;
     outputs.intermediates.push_back(

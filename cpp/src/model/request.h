@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "dsm_ext/vision_transformer.h"
@@ -19,13 +20,18 @@ struct Request {
   bool trace = false;                // gives `source` and `size`
   std::vector<int64_t> blocks = {};  // gives the `intermediates` of these blocks; ascending
   bool norm = false;                 // applies the last norm to the intermediates
+  // Gives the `class_attention` of this block, and `source` and `size` of the tokens that enter it.
+  int64_t attention_block = -1;
 
   /// Whether the executor must keep `source` up to date from block to block.
-  bool traces() const { return trace || !blocks.empty(); }
+  bool traces() const { return trace || !blocks.empty() || attention_block >= 0; }
 
   /// How many blocks the executor computes.
   int64_t depth(const Config& config) const {
-    return logits || features || trace ? config.depth : blocks.empty() ? 0 : blocks.back() + 1;
+    return logits || features || trace ? config.depth
+                                       : std::max(
+                                             attention_block + 1,
+                                             blocks.empty() ? 0 : blocks.back() + 1);
   }
 
   /// How many rows of the last block's output the executor computes for each image.

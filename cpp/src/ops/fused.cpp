@@ -4,6 +4,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include <cmath>
+
 #include "dsm_ext/ops.h"
 #include "metric.h"
 
@@ -40,10 +42,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_merge_norm(
 }
 
 at::Tensor composed_match_keys(
-    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const MaybeTensor& order, std::string_view metric, std::string_view score) {
-  parse_merge_metric(metric);
-  return match(key_metric(keys), r, prefix, windows, order, parse_merge_score(score));
+    const at::Tensor& keys, const MaybeTensor& tokens, int64_t r, int64_t prefix,
+    at::IntArrayRef windows, const MaybeTensor& order, const MaybeTensor& penalty) {
+  return match(merge_metric(keys, tokens), r, prefix, windows, order, penalty);
+}
+
+at::Tensor composed_query_attention(
+    const at::Tensor& q, const at::Tensor& k, const MaybeTensor& bias) {
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  auto scores = at::matmul(q.to(at::kFloat).mul(scale), k.to(at::kFloat).transpose(2, 3));
+  if (bias) {
+    scores.add_(*bias);
+  }
+  return at::softmax(scores, 3).squeeze(2);
 }
 
 at::Tensor composed_linear(
@@ -110,10 +121,15 @@ FusedMerge merge_and_normalize(
 }
 
 at::Tensor match_keys(
-    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, const MergeRule& rule) {
+    const at::Tensor& keys, const MaybeTensor& tokens, int64_t r, int64_t prefix,
+    at::IntArrayRef windows, const MaybeTensor& order, const MaybeTensor& penalty) {
   static const auto op = find("dsm_ext::_match_keys", &composed_match_keys);
-  return op.call(keys, r, prefix, windows, order, name_of(rule.metric), name_of(rule.score));
+  return op.call(keys, tokens, r, prefix, windows, order, penalty);
+}
+
+at::Tensor query_attention(const at::Tensor& q, const at::Tensor& k, const MaybeTensor& bias) {
+  static const auto op = find("dsm_ext::_query_attention", &composed_query_attention);
+  return op.call(q, k, bias);
 }
 
 at::Tensor linear(
@@ -142,8 +158,9 @@ TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
       "_merge_norm(Tensor x, Tensor? size, Tensor destination, int tokens, Tensor weight, "
       "Tensor? bias, float eps, bool rms) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "_match_keys(Tensor keys, int r, int prefix, int[] windows, Tensor? order, "
-      "str metric='keys', str score='similarity') -> Tensor");
+      "_match_keys(Tensor keys, Tensor? tokens, int r, int prefix, int[] windows, Tensor? order, "
+      "Tensor? penalty) -> Tensor");
+  m.def("_query_attention(Tensor q, Tensor k, Tensor? bias) -> Tensor");
   m.def("_linear(Tensor input, Tensor weight, Tensor? bias, Tensor? addend, str? gelu) -> Tensor");
   m.def("_attend(Tensor q, Tensor k, Tensor v, Tensor? bias) -> Tensor");
 }
@@ -152,6 +169,7 @@ TORCH_LIBRARY_IMPL(dsm_ext, CompositeExplicitAutograd, m) {
   m.impl("_norm", &composed_norm);
   m.impl("_merge_norm", &composed_merge_norm);
   m.impl("_match_keys", &composed_match_keys);
+  m.impl("_query_attention", &composed_query_attention);
   m.impl("_linear", &composed_linear);
   m.impl("_attend", &composed_attend);
 }

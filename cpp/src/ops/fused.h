@@ -5,8 +5,6 @@
 #include <optional>
 #include <tuple>
 
-#include "dsm_ext/merge_rule.h"
-
 namespace dsm_ext {
 
 // Operators that a GPU runs as one kernel. On other devices each is composed of ATen's operators
@@ -39,11 +37,21 @@ FusedMerge merge_and_normalize(
     const at::Tensor& x, const at::Tensor& size, const at::Tensor& destination, int64_t tokens,
     const NormParameters& norm);
 
-/// `match` of the metric that the rule makes of the keys.
-/// \param keys  [B, H, N, D].
+/// `match` of a block's `merge_metric`.
+/// \param keys    [B, H, N, D].
+/// \param tokens  [B, N, C], or none.
 at::Tensor match_keys(
-    const at::Tensor& keys, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, const MergeRule& rule = {});
+    const at::Tensor& keys, const std::optional<at::Tensor>& tokens, int64_t r, int64_t prefix,
+    at::IntArrayRef windows, const std::optional<at::Tensor>& order,
+    const std::optional<at::Tensor>& penalty);
+
+/// The attention that one query of each image pays to the tokens: softmax(q k^T / sqrt(D) + bias).
+/// \param q     [B, H, 1, D].
+/// \param k     [B, H, N, D].
+/// \param bias  [B, 1, 1, N], or none.
+/// \return      [B, H, N] float32.
+at::Tensor query_attention(
+    const at::Tensor& q, const at::Tensor& k, const std::optional<at::Tensor>& bias);
 
 /// A linear layer: input weight^T + bias + addend. cuBLASLt rounds the result once; other
 /// implementations round after each operator.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -19,12 +20,35 @@ struct GroupShape {
   int32_t base;    // index of its first token in the merged sequence, the prefix included
 };
 
-/// How many of a window's tokens merge away when a step takes `r` from each window.
-constexpr int64_t removed_from_window(int64_t tokens, int64_t r) { return std::min(r, tokens / 2); }
+/// The most tokens that a step can take from windows: half of each window's, rounded down.
+inline int64_t most_removed(std::span<const int64_t> windows) {
+  return std::accumulate(
+      windows.begin(), windows.end(), int64_t{0},
+      [](int64_t sum, int64_t tokens) { return sum + tokens / 2; });
+}
+
+/// How many tokens each window loses when a step takes `r` from all of them together. Each of G
+/// windows loses r / G, rounded down, and each of the first r mod G one more. What a window cannot
+/// give, the next ones give, after the last one the first.
+/// \param r  At most `most_removed(windows)`.
+inline std::vector<int64_t> removed_from_windows(int64_t r, std::span<const int64_t> windows) {
+  const auto count = static_cast<int64_t>(windows.size());
+  std::vector<int64_t> removed(count, 0);
+  int64_t rest = 0;  // what earlier windows could not give
+  for (int64_t turn = 0; turn < 2; ++turn) {
+    for (int64_t g = 0; g < count; ++g) {
+      rest += turn > 0 ? 0 : r / count + (g < r % count ? 1 : 0);
+      const int64_t given = std::min(rest, windows[g] / 2 - removed[g]);
+      removed[g] += given;
+      rest -= given;
+    }
+  }
+  return removed;
+}
 
 /// The groups of one step, in the window-major order.
 /// \param tokens   N, the prefix included.
-/// \param r        Tokens to take from the sequence, or with windows from each window.
+/// \param r        Tokens to take from the sequence.
 /// \param windows  How many tokens each window has; empty: the sequence is one group.
 inline std::vector<GroupShape> groups_of_step(
     int64_t tokens, int64_t r, int64_t prefix, std::span<const int64_t> windows) {
@@ -34,12 +58,12 @@ inline std::vector<GroupShape> groups_of_step(
   }
   std::vector<GroupShape> groups;
   groups.reserve(windows.size());
+  const auto removed = removed_from_windows(r, windows);
   int64_t begin = 0, base = prefix;
-  for (const int64_t size : windows) {
-    const int64_t removed = removed_from_window(size, r);
-    groups.push_back({narrow(begin), narrow(size), narrow(removed), narrow(base)});
-    begin += size;
-    base += size - removed;
+  for (size_t g = 0; g < windows.size(); ++g) {
+    groups.push_back({narrow(begin), narrow(windows[g]), narrow(removed[g]), narrow(base)});
+    begin += windows[g];
+    base += windows[g] - removed[g];
   }
   return groups;
 }

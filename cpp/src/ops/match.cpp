@@ -5,15 +5,15 @@
 
 #include <algorithm>
 #include <numeric>
-#include <string_view>
 
 #include "check.h"
+#include "groups.h"
 
 namespace dsm_ext {
 
 void check_match(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order) {
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty) {
   check_dim("match", "metric", metric, "[B, N, D]");
   check_floating("match", "metric", metric);
   check_no_grad("match", "metric", metric);
@@ -21,7 +21,7 @@ void check_match(
   TORCH_CHECK_VALUE(
       prefix >= 0 && prefix <= tokens, "dsm_ext.match: expected prefix to be in [0, ", tokens,
       "], got ", prefix);
-  int64_t largest = tokens - prefix;
+  int64_t most = (tokens - prefix) / 2;
   if (!windows.empty()) {
     TORCH_CHECK_VALUE(
         std::all_of(
@@ -32,34 +32,36 @@ void check_match(
         sum == tokens - prefix,
         "dsm_ext.match: expected windows to add up to N - prefix = ", tokens - prefix, ", got ",
         windows, ", which add up to ", sum);
-    largest = *std::max_element(windows.begin(), windows.end());
+    most = most_removed(std::span(windows.data(), windows.size()));
   }
   TORCH_CHECK_VALUE(
-      r >= 0 && r <= largest / 2, "dsm_ext.match: expected r to be in [0, ", largest / 2, "], got ",
-      r);
+      r >= 0 && r <= most, "dsm_ext.match: expected r to be in [0, ", most, "], got ", r);
   if (order.has_value()) {
     TORCH_CHECK_VALUE(!windows.empty(), "dsm_ext.match: expected windows beside order, got none");
     check_shape("match", "order", *order, {tokens - prefix});
     check_dtype("match", "order", *order, at::kInt);
     check_same_device("match", "order", *order, metric);
   }
+  if (penalty.has_value()) {
+    check_shape("match", "penalty", *penalty, {metric.size(0), tokens});
+    check_dtype("match", "penalty", *penalty, at::kFloat);
+    check_same_device("match", "penalty", *penalty, metric);
+    check_no_grad("match", "penalty", *penalty);
+  }
 }
 
 at::Tensor match(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, MergeScore score) {
-  using Match = at::Tensor(
-      const at::Tensor&, int64_t, int64_t, at::IntArrayRef, const std::optional<at::Tensor>&,
-      std::string_view);
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty) {
   static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::match", "").typed<Match>();
-  return op.call(metric, r, prefix, windows, order, name_of(score));
+      c10::Dispatcher::singleton().findSchemaOrThrow("dsm_ext::match", "").typed<decltype(match)>();
+  return op.call(metric, r, prefix, windows, order, penalty);
 }
 
 TORCH_LIBRARY_FRAGMENT(dsm_ext, m) {
   m.def(
       "match(Tensor metric, int r, int prefix=0, int[] windows=[], Tensor? order=None, "
-      "str score='similarity') -> Tensor");
+      "Tensor? penalty=None) -> Tensor");
 }
 
 }  // namespace dsm_ext

@@ -8,6 +8,6 @@ namespace dsm_ext {
 /// of `order` itself.
 void check_match(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order);
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty);
 
 }  // namespace dsm_ext

@@ -24,7 +24,7 @@ std::vector<int64_t> cut(int64_t length, int64_t window) {
 struct Windows {
   std::vector<int64_t> tokens;  // tokens left in each window
   std::vector<int32_t> order;   // [gh * gw]: the patch at each place of the window-major order
-  int64_t most = 0;             // how many tokens a step can remove from the grid before any merge
+  int64_t most = 0;             // `most_removed` before any merge
 };
 
 Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
@@ -34,7 +34,6 @@ Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
     int64_t left = 0;
     for (const int64_t width : cut(grid[1], window)) {
       windows.tokens.push_back(height * width);
-      windows.most += height * width / 2;
       for (int64_t y = top; y < top + height; ++y) {
         for (int64_t x = left; x < left + width; ++x) {
           windows.order.push_back(static_cast<int32_t>(y * grid[1] + x));
@@ -44,6 +43,7 @@ Windows cut_grid(std::array<int64_t, 2> grid, int64_t window) {
     }
     top += height;
   }
+  windows.most = most_removed(windows.tokens);
   return windows;
 }
 
@@ -65,25 +65,21 @@ PlannedStep plan_step(
     if (planned.regroup) {
       windows = cut_grid(config.grid(), step.window);
     }
-    const auto count = static_cast<int64_t>(windows.tokens.size());
     if (step.window > 1) {  // a window of one patch has no pair to merge
       check_half(block, step.r, windows.most, "each window's patches", config.img_size);
     }
     planned.windows = windows.tokens;
-    planned.r = std::min(
-        (step.r + count - 1) / count,
-        *std::max_element(windows.tokens.begin(), windows.tokens.end()) / 2);
-    for (auto& size : windows.tokens) {
-      const int64_t removed = removed_from_window(size, planned.r);
-      size -= removed;
-      tokens -= removed;
+    planned.r = std::min(step.r, most_removed(windows.tokens));
+    const auto removed = removed_from_windows(planned.r, windows.tokens);
+    for (size_t g = 0; g < removed.size(); ++g) {
+      windows.tokens[g] -= removed[g];
     }
   } else {
     check_half(
         block, step.r, (config.tokens() - config.prefix()) / 2, "the patches", config.img_size);
     planned.r = std::min(step.r, (tokens - config.prefix()) / 2);
-    tokens -= planned.r;
   }
+  tokens -= planned.r;
   planned.tokens_out = tokens;
   return planned;
 }

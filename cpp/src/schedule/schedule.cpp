@@ -47,6 +47,7 @@ std::string Step::str() const {
 
 Schedule::Schedule(std::vector<std::vector<Step>> blocks, bool proportional, MergeRule rule)
     : blocks_(std::move(blocks)), proportional_(proportional), rule_(rule) {
+  check_merge_rule(rule);
   int64_t window = 0;
   bool global_seen = false;
   for (size_t i = 0; i < blocks_.size(); ++i) {
@@ -154,7 +155,36 @@ std::string Schedule::str() const {
       text << "[" << steps[0].str() << ", " << steps[1].str() << "]";
     }
   }
-  text << "]" << (proportional_ ? "" : ", proportional=False") << ")";
+  text << "]" << (proportional_ ? "" : ", proportional=False");
+  if (rule_ != MergeRule{}) {
+    text << ", rule=" << rule_.str();
+  }
+  text << ")";
+  return text.str();
+}
+
+std::string Schedule::text() const {
+  std::ostringstream text;
+  text << "list:r=";
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    text << (i ? "/" : "") << (blocks_[i].empty() ? "0" : "");
+    for (size_t s = 0; s < blocks_[i].size(); ++s) {
+      const auto& step = blocks_[i][s];
+      text << (s ? "+" : "") << step.r;
+      if (step.is_local()) {
+        text << "w" << step.window;
+      }
+    }
+  }
+  if (!proportional_) {
+    text << ",proportional=false";
+  }
+  if (rule_.metric != MergeMetric::keys) {
+    text << ",metric=" << name_of(rule_.metric);
+  }
+  if (rule_.protect > 0) {
+    text << ",protect=" << rule_.protect_text();
+  }
   return text.str();
 }
 

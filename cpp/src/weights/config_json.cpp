@@ -77,13 +77,12 @@ MergeRule rule_from(const std::string& path, const Json& schedule) {
   }
   const auto& value = field(path, schedule, "rule");
   const auto& metric = field(path, value, "metric");
-  const auto& score = field(path, value, "score");
-  check_keys(path, "rule", value, {"metric", "score"});
-  if (!metric.is_string() || !score.is_string()) {
-    fail(path, "the rule of its schedule has a metric or score that is no string");
+  const auto& protect = field(path, value, "protect");
+  check_keys(path, "rule", value, {"metric", "protect"});
+  if (!metric.is_string() || !protect.is_number()) {
+    fail(path, "the rule of its schedule needs a string 'metric' and a number 'protect'");
   }
-  return {
-      parse_merge_metric(metric.get<std::string>()), parse_merge_score(score.get<std::string>())};
+  return {parse_merge_metric(metric.get<std::string>()), protect.get<double>()};
 }
 
 Schedule schedule_from(const std::string& path, const Json& value) {

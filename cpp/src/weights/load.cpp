@@ -23,7 +23,7 @@ void check(const LoadOptions& options) {
 VisionTransformer make(const ModelFile& file, const std::optional<std::string>& schedule) {
   const auto& config = file.info.config;
   if (schedule) {
-    return VisionTransformer(config, Schedule::parse(*schedule, config.depth));
+    return VisionTransformer(config, Schedule::parse(*schedule, config));
   }
   if (!file.own_schedule) {
     return VisionTransformer(config, file.info.schedule);

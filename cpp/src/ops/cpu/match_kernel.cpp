@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include <string_view>
 #include <vector>
 
 #include "../match.h"
@@ -32,9 +31,8 @@ std::vector<int32_t> window_order(const std::optional<at::Tensor>& order) {
 
 at::Tensor match_kernel(
     const at::Tensor& metric, int64_t r, int64_t prefix, at::IntArrayRef windows,
-    const std::optional<at::Tensor>& order, std::string_view score_name) {
-  check_match(metric, r, prefix, windows, order);
-  const MergeScore score = parse_merge_score(score_name);
+    const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& penalty) {
+  check_match(metric, r, prefix, windows, order, penalty);
   if (r == 0) {
     const auto identity = at::arange(metric.size(1), metric.options().dtype(at::kInt));
     return identity.repeat({metric.size(0), 1});
@@ -44,6 +42,8 @@ at::Tensor match_kernel(
   const auto groups = match_groups(tokens, r, prefix, windows.vec(), window_order(order));
   const auto rows = metric.to(at::kFloat).contiguous();
   const auto* data = rows.const_data_ptr<float>();
+  const auto penalties = penalty ? penalty->contiguous() : at::Tensor();
+  const auto* penalty_data = penalty ? penalties.const_data_ptr<float>() : nullptr;
   auto* out = destination.mutable_data_ptr<int32_t>();
   const auto count = static_cast<int64_t>(groups.size());
 
@@ -57,7 +57,9 @@ at::Tensor match_kernel(
           image_out[n] = static_cast<int32_t>(n);
         }
       }
-      matcher(data + image * tokens * dim, dim, groups[task % count], score, image_out);
+      matcher(
+          data + image * tokens * dim, dim, groups[task % count],
+          penalty ? penalty_data + image * tokens : nullptr, image_out);
     }
   });
   return destination;

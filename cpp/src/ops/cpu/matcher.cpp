@@ -1,5 +1,7 @@
 #include "matcher.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -44,25 +46,6 @@ DSM_EXT_MULTIVERSION void compare_rows(
   }
 }
 
-// Writes the row at unit length. A zero-length or non-finite row gives false, and its output stays
-// zero. The squares are summed in double: there the squares of a finite float32 row neither
-// overflow nor vanish.
-DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride) {
-  double squares = 0;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t d = 0; d < dim; ++d) {
-    squares += static_cast<double>(row[d]) * row[d];
-  }
-  if (!(squares > 0) || !std::isfinite(squares)) {
-    return false;
-  }
-  const double scale = 1 / std::sqrt(squares);
-  for (int64_t d = 0; d < dim; ++d) {
-    unit[d * stride] = static_cast<float>(row[d] * scale);
-  }
-  return true;
-}
-
 // The largest of n values, and the first index that has it.
 DSM_EXT_MULTIVERSION float largest(const float* values, int64_t n, int32_t* index) {
   float best = kNone;
@@ -80,13 +63,10 @@ DSM_EXT_MULTIVERSION float largest(const float* values, int64_t n, int32_t* inde
   return best;
 }
 
-// What ranks a token of A and its partner. A further `MergeScore` adds a case here.
-float pair_score(MergeScore score, float similarity) {
-  switch (score) {
-    case MergeScore::similarity:
-      break;
-  }
-  return similarity;
+// What ranks a token of A and its partner. A NaN ranks last, because ranks need an order.
+float pair_score(float similarity, float penalty) {
+  const float score = similarity - penalty;
+  return std::isnan(score) ? kNone : score;
 }
 
 // How many pairs come before the i-th: those of a higher score, and of equal scores those with a
@@ -109,7 +89,28 @@ int64_t round_up(size_t n, int64_t multiple) {
   return (static_cast<int64_t>(n) + multiple - 1) / multiple * multiple;
 }
 
+// The least multiply-adds that are worth a thread of their own.
+constexpr int64_t kLeastWork = 1 << 18;
+
 }  // namespace
+
+// The squares are summed in double: there the squares of a finite float32 row neither overflow nor
+// vanish.
+DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride) {
+  double squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t d = 0; d < dim; ++d) {
+    squares += static_cast<double>(row[d]) * row[d];
+  }
+  if (!(squares > 0) || !std::isfinite(squares)) {
+    return false;
+  }
+  const double scale = 1 / std::sqrt(squares);
+  for (int64_t d = 0; d < dim; ++d) {
+    unit[d * stride] = static_cast<float>(row[d] * scale);
+  }
+  return true;
+}
 
 std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
@@ -129,26 +130,33 @@ std::vector<MatchGroup> match_groups(
 }
 
 void Matcher::operator()(
-    const float* metric, int64_t dim, const MatchGroup& group, MergeScore score,
+    const float* metric, int64_t dim, const MatchGroup& group, const float* penalty,
     int32_t* destination) {
   load(metric, dim, group);
   propose(dim, group);
-  select(group.r, score);
+  select(group, penalty);
   write(group, destination);
 }
 
 // Brings the rows of both sets to unit length.
 void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
+  const auto a = static_cast<int64_t>(group.a.size()), b = static_cast<int64_t>(group.b.size());
   columns_ = round_up(group.b.size(), kColumns);
   a_.assign(round_up(group.a.size(), kRows) * dim, 0.f);
   b_.assign(dim * columns_, 0.f);
-  a_valid_.resize(group.a.size());
+  valid_.resize(a + b);
+  constexpr int64_t kWorkPerValue = 16;
+  at::parallel_for(0, a + b, kLeastWork / (kWorkPerValue * dim + 1) + 1, [&](int64_t i, int64_t end) {
+    for (; i < std::min(end, a); ++i) {
+      valid_[i] = unit_row(metric + group.a[i] * dim, dim, a_.data() + i * dim, 1);
+    }
+    for (; i < end; ++i) {
+      valid_[i] = unit_row(metric + group.b[i - a] * dim, dim, b_.data() + i - a, columns_);
+    }
+  });
   b_invalid_.clear();
-  for (size_t i = 0; i < group.a.size(); ++i) {
-    a_valid_[i] = unit_row(metric + group.a[i] * dim, dim, a_.data() + i * dim, 1);
-  }
-  for (size_t j = 0; j < group.b.size(); ++j) {
-    if (!unit_row(metric + group.b[j] * dim, dim, b_.data() + j, columns_)) {
+  for (int64_t j = 0; j < b; ++j) {
+    if (!valid_[a + j]) {
       b_invalid_.push_back(static_cast<int32_t>(j));
     }
   }
@@ -158,35 +166,47 @@ void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
 // no other.
 void Matcher::propose(int64_t dim, const MatchGroup& group) {
   const auto count = static_cast<int64_t>(group.a.size());
+  const int64_t tiles = round_up(group.a.size(), kRows) / kRows;
   similarity_.resize(count);
   partner_.resize(count);
-  tile_.resize(kRows * columns_);
-  for (int64_t i0 = 0; i0 < count; i0 += kRows) {
-    compare_rows(a_.data() + i0 * dim, b_.data(), dim, columns_, tile_.data());
-    for (int64_t i = i0; i < std::min(i0 + kRows, count); ++i) {
-      float* similarities = tile_.data() + (i - i0) * columns_;
-      for (const int32_t j : b_invalid_) {
-        similarities[j] = kNone;
-      }
-      similarity_[i] = largest(similarities, static_cast<int64_t>(group.b.size()), &partner_[i]);
-      if (!a_valid_[i]) {
-        similarity_[i] = kNone;
-        partner_[i] = 0;
-      }
+  tiles_.resize(at::get_num_threads() * kRows * columns_);
+  const int64_t work = kRows * columns_ * dim;  // of a tile
+  at::parallel_for(0, tiles, kLeastWork / (work + 1) + 1, [&](int64_t tile, int64_t end) {
+    float* similarities = tiles_.data() + at::get_thread_num() * kRows * columns_;
+    for (; tile < end; ++tile) {
+      propose_rows(tile * kRows, dim, group, similarities);
+    }
+  });
+}
+
+// Finds the partners of kRows tokens of A.
+// similarities: [kRows, columns_], overwritten.
+void Matcher::propose_rows(
+    int64_t first, int64_t dim, const MatchGroup& group, float* similarities) {
+  const auto count = static_cast<int64_t>(group.a.size());
+  compare_rows(a_.data() + first * dim, b_.data(), dim, columns_, similarities);
+  for (int64_t i = first; i < std::min(first + kRows, count); ++i, similarities += columns_) {
+    for (const int32_t j : b_invalid_) {
+      similarities[j] = kNone;
+    }
+    similarity_[i] = largest(similarities, static_cast<int64_t>(group.b.size()), &partner_[i]);
+    if (!valid_[i]) {
+      similarity_[i] = kNone;
+      partner_[i] = 0;
     }
   }
 }
 
-// Chooses the `r` tokens of A whose pairs have the highest scores: they merge away.
-void Matcher::select(int64_t r, MergeScore score) {
+// Chooses the tokens of A whose pairs have the highest scores: they merge away.
+void Matcher::select(const MatchGroup& group, const float* penalty) {
   const auto count = static_cast<int32_t>(similarity_.size());
   score_.resize(count);
   merged_away_.resize(count);
   for (int32_t i = 0; i < count; ++i) {
-    score_[i] = pair_score(score, similarity_[i]);
+    score_[i] = pair_score(similarity_[i], penalty == nullptr ? 0.f : penalty[group.a[i]]);
   }
   for (int32_t i = 0; i < count; ++i) {
-    merged_away_[i] = rank_of(score_.data(), count, i) < r;
+    merged_away_[i] = rank_of(score_.data(), count, i) < group.r;
   }
 }
 

@@ -3,8 +3,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "dsm_ext/merge_rule.h"
-
 namespace dsm_ext {
 
 /// The two sets of a group, and where its tokens go.
@@ -23,27 +21,35 @@ std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
     const std::vector<int32_t>& order);
 
-/// Matches one group at a time. Its workspace grows to the largest group and is used again.
+/// Writes a row at unit length, its values `stride` apart.
+/// \return  False for a zero-length or non-finite row, for which nothing is written.
+bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride);
+
+/// Matches one group at a time. Its workspace grows to the largest group and is used again. Outside
+/// of a parallel region, the matcher uses torch's threads for large groups.
 class Matcher {
  public:
   /// Writes the destinations of the group's tokens.
   /// \param metric       [N, dim].
+  /// \param penalty      [N]: what is subtracted from the similarity of a token of A and its
+  ///                     partner before the pairs are ranked; null: nothing.
   /// \param destination  [N]; other groups' tokens and the prefix are left alone.
   void operator()(
-      const float* metric, int64_t dim, const MatchGroup& group, MergeScore score,
+      const float* metric, int64_t dim, const MatchGroup& group, const float* penalty,
       int32_t* destination);
 
  private:
   void load(const float* metric, int64_t dim, const MatchGroup& group);
   void propose(int64_t dim, const MatchGroup& group);
-  void select(int64_t r, MergeScore score);
+  void propose_rows(int64_t first, int64_t dim, const MatchGroup& group, float* similarities);
+  void select(const MatchGroup& group, const float* penalty);
   void write(const MatchGroup& group, int32_t* destination) const;
 
   int64_t columns_ = 0;             // tokens of B, padded
   std::vector<float> a_, b_;        // unit rows [A, D] and, transposed, [D, columns_]
-  std::vector<char> a_valid_;       // [A]: false for a zero-length or non-finite row
+  std::vector<char> valid_;         // [A + B]: false for a zero-length or non-finite row
   std::vector<int32_t> b_invalid_;  // the tokens of B that have such a row
-  std::vector<float> tile_;         // [kRows, columns_] similarities
+  std::vector<float> tiles_;        // [threads, kRows, columns_] similarities
   std::vector<float> similarity_;   // [A]: to the partner
   std::vector<int32_t> partner_;    // [A]: its index in B
   std::vector<float> score_;        // [A]: ranks the pairs
