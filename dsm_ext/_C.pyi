@@ -248,7 +248,7 @@ class Schedule:
             config: the model's config; the counts are for its image size.
             speedup: how many times fewer multiply-adds than the dense model's the plan shall have.
                 The schedule comes as near to it as whole counts allow.
-            rule: None takes ``MergeRule("keys+tokens", protect=0.2)``.
+            rule: None takes ``MergeRule("keys+tokens", protect=0.3)``.
 
         Raises:
             ValueError: no schedule reaches ``speedup``. The message says what can be reached.

@@ -24,7 +24,7 @@ def match(
         return destination
     unit, valid = _unit_rows(metric)
     for tokens, first_a, removed, base in _groups(n, r, prefix, windows, order, metric.device):
-        if removed == 0:  # a window of one token or none
+        if tokens.shape[1] < 2:  # there is no pair
             destination[:, tokens] = base + torch.arange(tokens.shape[1], device=metric.device)
             continue
         in_a, in_b = tokens[:, first_a::2], tokens[:, 1 - first_a :: 2]  # [G, T / 2]

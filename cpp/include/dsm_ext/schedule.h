@@ -68,7 +68,7 @@ class DSM_EXT_API Schedule {
 
   /// A schedule for a wanted saving, with nothing else to choose: some dense blocks, then global
   /// steps whose counts fall from block to block, and by default the rule `keys+tokens` with
-  /// protect = 0.2. The template was found on DeiT-T with 12 blocks and 196 patches.
+  /// protect = 0.3. The template was found on DeiT-T with 12 blocks and 196 patches.
   /// \param config   The model's config; the counts are for its image size.
   /// \param speedup  How many times fewer multiply-adds than the dense model's the plan shall have.
   ///                 The schedule comes as near to it as whole counts allow.
