@@ -18,7 +18,7 @@ void Forward::write_metric(int64_t row, int64_t rows) const {
   for (; rows > 0; ++row, --rows) {
     float* out = ws_.metric + row * (d + c);
     key_metric(keys.at(row), 1, config_.num_heads, d, out);
-    if (!unit_row(out, d, out, 1) || !unit_row(state_.tokens + row * c, c, out + d, 1)) {
+    if (!unit_row(out, d, out) || !unit_row(state_.tokens + row * c, c, out + d)) {
       std::fill_n(out, d + c, 0.f);
     }
   }

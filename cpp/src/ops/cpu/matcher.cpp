@@ -1,50 +1,31 @@
 #include "matcher.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "../groups.h"
+#include "cpu/kernels/transpose.h"
 #include "multiversion.h"
 
 // Bipartite soft matching on the CPU (ToMe, arXiv 2210.09461, section 3). A task is one group. The
 // matcher reads the group's metric rows once and scales them to unit length; all later steps work
 // on its own memory: the unit rows of A, the unit rows of B transposed, and one pair for each token
-// of A. It writes destinations only. For 197 tokens of 64 channels that memory is 60 KB.
+// of A. It writes destinations only. For 197 tokens of 64 channels that memory is 85 KB.
 //
-// Each similarity is summed over the channels in their order, independently of the other pairs. So
-// equal rows have equal similarities, and the index alone decides between them.
+// oneDNN's block kernel computes the similarities. It sums each over the channels in their order,
+// independently of the other pairs. So equal rows have equal similarities, and the index alone
+// decides between them.
 
 namespace dsm_ext {
 namespace {
 
-// The sums of kRows rows of A and kColumns rows of B stay in registers together.
-constexpr int64_t kRows = 4;
-constexpr int64_t kColumns = 32;
+constexpr int64_t kRows = 32;     // rows of A that are compared at once
+constexpr int64_t kColumns = 16;  // rows of B are padded to a whole number of vectors
 constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-// similarities[i][j] = sum_d a[i][d] * b[d][j] for kRows rows of A and `columns` (padded) of B.
-DSM_EXT_MULTIVERSION void compare_rows(
-    const float* __restrict__ a, const float* __restrict__ b, int64_t dim, int64_t columns,
-    float* __restrict__ similarities) {
-  for (int64_t j0 = 0; j0 < columns; j0 += kColumns) {
-    float sum[kRows][kColumns] = {};
-    for (int64_t d = 0; d < dim; ++d) {
-      for (int64_t i = 0; i < kRows; ++i) {
-        for (int64_t j = 0; j < kColumns; ++j) {
-          sum[i][j] += a[i * dim + d] * b[d * columns + j0 + j];
-        }
-      }
-    }
-    for (int64_t i = 0; i < kRows; ++i) {
-      for (int64_t j = 0; j < kColumns; ++j) {
-        similarities[i * columns + j0 + j] = sum[i][j];
-      }
-    }
-  }
-}
 
 // The largest of n values, and the first index that has it.
 DSM_EXT_MULTIVERSION float largest(const float* values, int64_t n, int32_t* index) {
@@ -96,7 +77,7 @@ constexpr int64_t kLeastWork = 1 << 18;
 
 // The squares are summed in double: there the squares of a finite float32 row neither overflow nor
 // vanish.
-DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride) {
+DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit) {
   double squares = 0;
 #pragma omp simd reduction(+ : squares)
   for (int64_t d = 0; d < dim; ++d) {
@@ -107,7 +88,7 @@ DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit, i
   }
   const double scale = 1 / std::sqrt(squares);
   for (int64_t d = 0; d < dim; ++d) {
-    unit[d * stride] = static_cast<float>(row[d] * scale);
+    unit[d] = static_cast<float>(row[d] * scale);
   }
   return true;
 }
@@ -142,18 +123,42 @@ void Matcher::operator()(
 void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
   const auto a = static_cast<int64_t>(group.a.size()), b = static_cast<int64_t>(group.b.size());
   columns_ = round_up(group.b.size(), kColumns);
-  a_.assign(round_up(group.a.size(), kRows) * dim, 0.f);
-  b_.assign(dim * columns_, 0.f);
+  units_.resize((a + columns_) * dim);
+  b_.resize(dim * columns_);
   valid_.resize(a + b);
-  constexpr int64_t kWorkPerValue = 16;
-  at::parallel_for(0, a + b, kLeastWork / (kWorkPerValue * dim + 1) + 1, [&](int64_t i, int64_t end) {
-    for (; i < std::min(end, a); ++i) {
-      valid_[i] = unit_row(metric + group.a[i] * dim, dim, a_.data() + i * dim, 1);
+  constexpr int64_t kWorkPerValue = 8, kRowsAtOnce = 8;
+  const auto load_row = [&](int64_t i) {
+    const int32_t token = i < a ? group.a[i] : group.b[i - a];
+    float* unit = units_.data() + i * dim;
+    valid_[i] = unit_row(metric + token * dim, dim, unit);
+    if (!valid_[i]) {
+      std::fill_n(unit, dim, 0.f);
     }
+  };
+  const int64_t grain = kLeastWork / (kWorkPerValue * dim + 1) + 1;
+  at::parallel_for(0, a, grain, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
-      valid_[i] = unit_row(metric + group.b[i - a] * dim, dim, b_.data() + i - a, columns_);
+      load_row(i);
     }
   });
+  // The rows of B, some at a time, and the transpose of these.
+  at::parallel_for(
+      0, columns_ / kRowsAtOnce, grain / kRowsAtOnce + 1, [&](int64_t part, int64_t end) {
+        for (; part < end; ++part) {
+          const int64_t first = part * kRowsAtOnce;
+          for (int64_t j = first; j < first + kRowsAtOnce; ++j) {
+            if (j < b) {
+              load_row(a + j);
+            } else {
+              std::fill_n(units_.data() + (a + j) * dim, dim, 0.f);
+            }
+          }
+          cpu::transpose(
+              reinterpret_cast<const std::byte*>(units_.data() + (a + first) * dim), kRowsAtOnce,
+              dim, dim * static_cast<int64_t>(sizeof(float)),
+              reinterpret_cast<std::byte*>(b_.data() + first), columns_);
+        }
+      });
   b_invalid_.clear();
   for (int64_t j = 0; j < b; ++j) {
     if (!valid_[a + j]) {
@@ -184,8 +189,11 @@ void Matcher::propose(int64_t dim, const MatchGroup& group) {
 void Matcher::propose_rows(
     int64_t first, int64_t dim, const MatchGroup& group, float* similarities) {
   const auto count = static_cast<int64_t>(group.a.size());
-  compare_rows(a_.data() + first * dim, b_.data(), dim, columns_, similarities);
-  for (int64_t i = first; i < std::min(first + kRows, count); ++i, similarities += columns_) {
+  const int64_t end = std::min(first + kRows, count);
+  at::native::cpublas::brgemm(
+      end - first, columns_, dim, dim, columns_, columns_, /*add_C=*/false,
+      units_.data() + first * dim, b_.data(), similarities);
+  for (int64_t i = first; i < end; ++i, similarities += columns_) {
     for (const int32_t j : b_invalid_) {
       similarities[j] = kNone;
     }

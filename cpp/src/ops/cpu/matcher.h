@@ -21,9 +21,9 @@ std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
     const std::vector<int32_t>& order);
 
-/// Writes a row at unit length, its values `stride` apart.
+/// Writes a row at unit length; `unit` may be `row`.
 /// \return  False for a zero-length or non-finite row, for which nothing is written.
-bool unit_row(const float* row, int64_t dim, float* unit, int64_t stride);
+bool unit_row(const float* row, int64_t dim, float* unit);
 
 /// Matches one group at a time. Its workspace grows to the largest group and is used again. Outside
 /// of a parallel region, the matcher uses torch's threads for large groups.
@@ -46,7 +46,8 @@ class Matcher {
   void write(const MatchGroup& group, int32_t* destination) const;
 
   int64_t columns_ = 0;             // tokens of B, padded
-  std::vector<float> a_, b_;        // unit rows [A, D] and, transposed, [D, columns_]
+  std::vector<float> units_;        // [A + columns_, dim]: unit rows, or zeros
+  std::vector<float> b_;            // [dim, columns_]: those of B, transposed
   std::vector<char> valid_;         // [A + B]: false for a zero-length or non-finite row
   std::vector<int32_t> b_invalid_;  // the tokens of B that have such a row
   std::vector<float> tiles_;        // [threads, kRows, columns_] similarities
