@@ -65,7 +65,7 @@ void Forward::block(int64_t i, int64_t rows) {
           }
         });
       });
-  add_projection(block, attention.queries, query_rows, by_tokens);
+  add_projection(block, attention.queries, query_rows);
   if (by_tokens) {
     match_images(i);
   }
@@ -143,9 +143,8 @@ void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
   chain(rows, {{Stage::attention, 0, run}});
 }
 
-// Adds the projection of attention's output to the tokens, and then writes their metric if asked.
-void Forward::add_projection(
-    const BlockWeights& block, Rows attended, int64_t rows, bool writes_metric) {
+// Adds the projection of attention's output to the tokens.
+void Forward::add_projection(const BlockWeights& block, Rows attended, int64_t rows) {
   const int64_t c = config_.embed_dim;
   const bool normed = block.attn_norm || attended.element != weights_.elements.layers;
   const auto norm = [&](const Piece& piece) {
@@ -165,11 +164,8 @@ void Forward::add_projection(
          .finish = {.addend = tokens, .addend_stride = c}},
         piece.rows, block.proj, piece.panels, tile(piece));
   };
-  const auto metric = [&](const Piece& piece) { write_metric(piece.row, piece.rows); };
-  const RowStage stages[] = {
-      {Stage::proj, 0, norm}, {Stage::proj, block.proj.count(), product}, {Stage::match, 0, metric}};
-  const int64_t first = normed ? 0 : 1, end = writes_metric ? 3 : 2;
-  chain(rows, at::ArrayRef(stages).slice(first, end - first));
+  const RowStage stages[] = {{Stage::proj, 0, norm}, {Stage::proj, block.proj.count(), product}};
+  chain(rows, at::ArrayRef(stages).slice(normed ? 0 : 1));
 }
 
 void Forward::chain(

@@ -38,13 +38,13 @@ class Forward {
       const BlockWeights& block, const float* tokens, int64_t rows, Range panels, Rows out,
       int64_t columns);
   void normalize_heads(const Norm& norm, Rows x, int64_t rows);
-  void add_projection(const BlockWeights& block, Rows attended, int64_t rows, bool writes_metric);
+  void add_projection(const BlockWeights& block, Rows attended, int64_t rows);
   void add_mlp(const BlockWeights& block, int64_t rows, bool merges);
 
   void keep_class_queries(const Attention& attention);
   void keep_class_attention(const Attention& attention);
   void write_importance(const Attention& attention, int64_t image, Scratch& own) const;
-  void write_metric(int64_t row, int64_t rows) const;
+  bool write_unit_row(int64_t row, float* unit) const;
   void match_images(int64_t i);
   void match(int64_t i, int64_t image, Scratch& own) const;
 

@@ -106,7 +106,7 @@ void Forward::attention_pool(const float* tokens) {
       attention_kernel(weights_.elements.attention), attention, ws_.threads, ws_.attention, timer_,
       0, [](int64_t, int64_t) {});
   std::fill_n(state_.tokens, images_ * c, 0.f);
-  add_projection(block, q, images_, /*writes_metric=*/false);
+  add_projection(block, q, images_);
   add_mlp(block, images_, /*merges=*/false);
 }
 

@@ -9,22 +9,17 @@
 
 namespace dsm_ext::cpu {
 
-// Writes the metric `keys_and_tokens` of some tokens, after attention's residual: the mean of the
-// keys over the heads and the token, each of unit length. A row with a part that has no direction
-// is zero, so that the matcher matches it last.
-void Forward::write_metric(int64_t row, int64_t rows) const {
+// Writes the metric `keys_and_tokens` of a token, after attention's residual: the mean of the keys
+// over the heads and the token. Both parts have equal lengths, and the row has unit length.
+bool Forward::write_unit_row(int64_t row, float* unit) const {
+  constexpr double kPart = 0.70710678118654752;  // sqrt(1 / 2)
   const int64_t c = config_.embed_dim, d = config_.head_dim();
-  const auto keys = attention_rows(ws_.qkv, 3 * c).at(0, c);
-  for (; rows > 0; ++row, --rows) {
-    float* out = ws_.metric + row * (d + c);
-    key_metric(keys.at(row), 1, config_.num_heads, d, out);
-    if (!unit_row(out, d, out) || !unit_row(state_.tokens + row * c, c, out + d)) {
-      std::fill_n(out, d + c, 0.f);
-    }
-  }
+  key_metric(attention_rows(ws_.qkv, 3 * c).at(row, c), 1, config_.num_heads, d, unit);
+  return scaled_row(unit, d, kPart, unit) &&
+         scaled_row(state_.tokens + row * c, c, kPart, unit + d);
 }
 
-// Matches the tokens of all images by the metric of `write_metric`. With several images, each
+// Matches the tokens of all images by the metric of `write_unit_row`. With several images, each
 // thread matches one at a time; a single image has all threads.
 void Forward::match_images(int64_t i) {
   for_each_task(images_, ws_.threads, [&](int64_t image, int64_t thread) {
@@ -43,7 +38,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   int32_t* destination = ws_.destination + image * n;
   const float* image_size = state_.merged ? state_.size + image * n : nullptr;
   // What the next step compares, and the sizes and the importance of these rows:
-  const float* metric = by_tokens ? ws_.metric + image * n * width : own.metric;
+  const float* metric = by_tokens ? nullptr : own.metric;  // null: rows of `write_unit_row`
   const float* size = image_size;
   const float* importance = rule().protect > 0 ? ws_.importance + image * n : nullptr;
   if (!by_tokens) {
@@ -61,9 +56,13 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
         own.penalty[t] = factor * importance[t];
       }
     }
+    const auto unit_row = [&](int64_t token, float* unit) {
+      return metric == nullptr ? write_unit_row(image * n + token, unit)
+                               : scaled_row(metric + token * width, width, 1, unit);
+    };
     for (const auto& group : data_.groups[i][s]) {
       own.matcher(
-          metric, width, group, importance == nullptr ? nullptr : own.penalty, step_destination);
+          unit_row, width, group, importance == nullptr ? nullptr : own.penalty, step_destination);
     }
     if (s > 0) {
       for (int64_t t = 0; t < n; ++t) {
@@ -74,6 +73,14 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
       // The next step compares merged tokens by the mean of their metric. A merged token has the
       // attention of all its parts.
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
+      if (metric == nullptr) {
+        for (int64_t t = 0; t < in; ++t) {
+          if (!write_unit_row(image * n + t, own.metric + t * width)) {
+            std::fill_n(own.metric + t * width, width, 0.f);
+          }
+        }
+        metric = own.metric;
+      }
       list_members(step_destination, in, out, own.member_begin, own.members);
       for (int64_t m = 0; m < out; ++m) {
         const int32_t* begin = own.member_begin + m;

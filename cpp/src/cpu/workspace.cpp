@@ -82,7 +82,6 @@ Workspace::Workspace(
     layout(members, rows);
     layout(class_query, images * c);
     layout(importance, rows);
-    layout(metric, rows * (d + c));
     layout(normed, chain_rows * bytes(c, elements.layers));
     layout(
         hidden,

@@ -43,7 +43,6 @@ struct Workspace {
   std::byte* attention;    // attention_memory(...) bytes
   float* class_query;      // [images, C]: the query of the class token
   float* importance;       // [images, N]: the class token's attention, its mean over the heads
-  float* metric;           // [images, N, D + C]: `MergeMetric::keys_and_tokens`
   // How the tokens of a block merge:
   int32_t *destination, *member_begin, *members;  // [images, N], [images, N + 1], [images, N]
   ChainBuffers buffers;

@@ -57,8 +57,11 @@ at::Tensor match_kernel(
           image_out[n] = static_cast<int32_t>(n);
         }
       }
+      const auto unit_row = [&](int64_t token, float* unit) {
+        return scaled_row(data + (image * tokens + token) * dim, dim, 1, unit);
+      };
       matcher(
-          data + image * tokens * dim, dim, groups[task % count],
+          unit_row, dim, groups[task % count],
           penalty ? penalty_data + image * tokens : nullptr, image_out);
     }
   });

@@ -77,7 +77,8 @@ constexpr int64_t kLeastWork = 1 << 18;
 
 // The squares are summed in double: there the squares of a finite float32 row neither overflow nor
 // vanish.
-DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit) {
+DSM_EXT_MULTIVERSION bool scaled_row(
+    const float* row, int64_t dim, double length, float* out) {
   double squares = 0;
 #pragma omp simd reduction(+ : squares)
   for (int64_t d = 0; d < dim; ++d) {
@@ -86,9 +87,9 @@ DSM_EXT_MULTIVERSION bool unit_row(const float* row, int64_t dim, float* unit) {
   if (!(squares > 0) || !std::isfinite(squares)) {
     return false;
   }
-  const double scale = 1 / std::sqrt(squares);
+  const double scale = length / std::sqrt(squares);
   for (int64_t d = 0; d < dim; ++d) {
-    unit[d] = static_cast<float>(row[d] * scale);
+    out[d] = static_cast<float>(row[d] * scale);
   }
   return true;
 }
@@ -111,16 +112,16 @@ std::vector<MatchGroup> match_groups(
 }
 
 void Matcher::operator()(
-    const float* metric, int64_t dim, const MatchGroup& group, const float* penalty,
+    WriteUnitRow write_row, int64_t dim, const MatchGroup& group, const float* penalty,
     int32_t* destination) {
-  load(metric, dim, group);
+  load(write_row, dim, group);
   propose(dim, group);
   select(group, penalty);
   write(group, destination);
 }
 
-// Brings the rows of both sets to unit length.
-void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
+// Gets the unit rows of both sets.
+void Matcher::load(WriteUnitRow write_row, int64_t dim, const MatchGroup& group) {
   const auto a = static_cast<int64_t>(group.a.size()), b = static_cast<int64_t>(group.b.size());
   columns_ = round_up(group.b.size(), kColumns);
   units_.resize((a + columns_) * dim);
@@ -130,7 +131,7 @@ void Matcher::load(const float* metric, int64_t dim, const MatchGroup& group) {
   const auto load_row = [&](int64_t i) {
     const int32_t token = i < a ? group.a[i] : group.b[i - a];
     float* unit = units_.data() + i * dim;
-    valid_[i] = unit_row(metric + token * dim, dim, unit);
+    valid_[i] = write_row(token, unit);
     if (!valid_[i]) {
       std::fill_n(unit, dim, 0.f);
     }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/FunctionRef.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -21,25 +23,28 @@ std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
     const std::vector<int32_t>& order);
 
-/// Writes a row at unit length; `unit` may be `row`.
+/// Writes a row with another length; `out` may be `row`.
 /// \return  False for a zero-length or non-finite row, for which nothing is written.
-bool unit_row(const float* row, int64_t dim, float* unit);
+bool scaled_row(const float* row, int64_t dim, double length, float* out);
+
+/// Writes what a token is compared by, at unit length. \return False if it has no direction.
+using WriteUnitRow = c10::function_ref<bool(int64_t token, float* unit)>;
 
 /// Matches one group at a time. Its workspace grows to the largest group and is used again. Outside
 /// of a parallel region, the matcher uses torch's threads for large groups.
 class Matcher {
  public:
   /// Writes the destinations of the group's tokens.
-  /// \param metric       [N, dim].
+  /// \param write_row    Writes the `dim` values of a token; several threads may call it.
   /// \param penalty      [N]: what is subtracted from the similarity of a token of A and its
   ///                     partner before the pairs are ranked; null: nothing.
   /// \param destination  [N]; other groups' tokens and the prefix are left alone.
   void operator()(
-      const float* metric, int64_t dim, const MatchGroup& group, const float* penalty,
+      WriteUnitRow write_row, int64_t dim, const MatchGroup& group, const float* penalty,
       int32_t* destination);
 
  private:
-  void load(const float* metric, int64_t dim, const MatchGroup& group);
+  void load(WriteUnitRow write_row, int64_t dim, const MatchGroup& group);
   void propose(int64_t dim, const MatchGroup& group);
   void propose_rows(int64_t first, int64_t dim, const MatchGroup& group, float* similarities);
   void select(const MatchGroup& group, const float* penalty);
