@@ -84,15 +84,32 @@ TEST(MatchKernel, Windows) {
     for (const auto where : {Rows::shared, Rows::spilled}) {
       const Windows windows = {25, 1, 24, 0, 49, 30};
       const auto order = at::randperm(129).to(at::kInt);
-      check_match(at::randn({2, 129 + prefix, 40}), 12, prefix, windows, {}, where);
-      check_match(at::randn({2, 129 + prefix, 40}), 8, prefix, windows, order, where);
+      check_match(at::randn({2, 129 + prefix, 40}), 45, prefix, windows, {}, where);
+      check_match(at::randn({2, 129 + prefix, 40}), 20, prefix, windows, order, where);
     }
   }
 }
 
 TEST(MatchKernel, ManyWindowsTakeSeveralLaunches) {
   const Windows windows(cuda::Groups::kHeld + 3, 4);
-  check_match(at::randn({2, 4 * (cuda::Groups::kHeld + 3) + 2, 5}), 1, 2, windows);
+  check_match(at::randn({2, 4 * (cuda::Groups::kHeld + 3) + 2, 5}), windows.size(), 2, windows);
+}
+
+TEST(MatchKernel, PenaltiesRankThePairs) {
+  at::manual_seed(0);
+  const auto metric = at::randn({2, 70, 20});
+  auto penalty = at::rand({2, 70});
+  penalty.select(1, 4).fill_(std::numeric_limits<float>::quiet_NaN());
+  penalty.select(1, 11).fill_(std::numeric_limits<float>::infinity());
+  const auto order = at::randperm(69).to(at::kInt);
+  for (const auto& windows : {Windows{}, Windows{40, 29}}) {
+    const auto places = windows.empty() ? at::Tensor() : order;
+    const auto expected = dsm_ext::match(
+        metric, 20, 1, windows, windows.empty() ? std::nullopt : std::optional(order), penalty);
+    const auto found = match<float>(
+        metric.unsqueeze(1), 20, 1, windows, places, Rows::shared, /*packed=*/true, penalty);
+    EXPECT_TRUE(at::equal(found, expected)) << found << expected;
+  }
 }
 
 TEST(MatchKernel, KeysMayLieAtAnyAddress) {

@@ -191,9 +191,11 @@ void Matcher::propose_rows(
     int64_t first, int64_t dim, const MatchGroup& group, float* similarities) {
   const auto count = static_cast<int64_t>(group.a.size());
   const int64_t end = std::min(first + kRows, count);
-  at::native::cpublas::brgemm(
-      end - first, columns_, dim, dim, columns_, columns_, /*add_C=*/false,
-      units_.data() + first * dim, b_.data(), similarities);
+  if (columns_ > 0 && dim > 0) {
+    at::native::cpublas::brgemm(
+        end - first, columns_, dim, dim, columns_, columns_, /*add_C=*/false,
+        units_.data() + first * dim, b_.data(), similarities);
+  }
   for (int64_t i = first; i < end; ++i, similarities += columns_) {
     for (const int32_t j : b_invalid_) {
       similarities[j] = kNone;
