@@ -227,8 +227,8 @@ attention in the last block is high, for all heads together and for each head.
 """
 TUNE = """Find the schedule of a wanted cost whose answers are nearest to the dense model's.
 
-The pictures need no labels. One half of them chooses, the other half judges. The schedule is the only
-text on stdout, so that another command can take it; all else goes to stderr:
+The pictures need no labels. One half of them chooses, the other half judges. The schedule is the
+only text on stdout, so that another command can take it; all else goes to stderr:
 
   dsm-ext export MODEL --schedule "$(dsm-ext tune MODEL --images DIR --speedup 1.7)" -o folder
 """

@@ -16,6 +16,8 @@ from dsm_ext.drawing.labels import place_labels
 # Okabe and Ito's colours, which people with colour blindness tell apart.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a8a8a", "#7a5195")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+FILLS = ("full", "none", "left", "top")  # of the markers, one for each variant
+DASHES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".pdf", ".svg")
 TINY = 1e-7  # smaller errors are rounding, and a logarithmic axis has no place for 0
 
@@ -25,7 +27,7 @@ class Point:
     """One schedule in one precision."""
 
     series: str
-    """Points of one series have one colour, and a line joins them."""
+    """Points of one series have one colour."""
     label: str
     """A text beside the point; may be empty."""
     milliseconds: float
@@ -34,6 +36,8 @@ class Point:
     """Same answers as the dense model's, in per cent. None without a head."""
     chosen: bool = False
     """Whether a ring marks the point."""
+    variant: str = ""
+    """Within a series, such as a precision: a line joins the points of one variant."""
 
 
 def check(path: Path, option: str) -> None:
@@ -84,13 +88,14 @@ def draw(points: Sequence[Point], path: Path, title: str, time: str, measure: st
     for axis in axes[0]:
         axis.set_xlabel(time)
         axis.margins(x=0.12, y=0.12)
-    _legend(figure, styles, panels)
+    _legend(figure, styles, _variants(points), panels)
     figure.suptitle(title, fontsize=9, color="#444444")
     figure.tight_layout(rect=(0, 0.1 if panels > 1 else 0.15, 1, 0.98))
     figure.canvas.draw()
     place_labels(errors, [(p.label, p.milliseconds, p.error) for p in shown])
     for axis in others:
-        place_labels(axis, [(p.label, p.milliseconds, p.agreement) for p in points])
+        values = [(p, p.agreement) for p in points if p.agreement is not None]
+        place_labels(axis, [(p.label, p.milliseconds, value) for p, value in values])
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
@@ -108,11 +113,14 @@ def _styles(points: Iterable[Point]) -> dict[str, tuple[str, str]]:
 def _panel(
     axis: Any, values: Sequence[tuple[Point, float]], styles: dict[str, tuple[str, str]]
 ) -> None:
-    for name, (colour, marker) in styles.items():
-        own = sorted((p.milliseconds, value) for p, value in values if p.series == name)
-        if own:
-            x, y = zip(*own, strict=True)
-            axis.plot(x, y, marker=marker, color=colour, markersize=7, linewidth=1.1, zorder=3)
+    for (name, variant), (fill, dash) in _lines(values).items():
+        colour, marker = styles[name]
+        own = [(p, value) for p, value in values if (p.series, p.variant) == (name, variant)]
+        x, y = zip(*sorted((p.milliseconds, value) for p, value in own), strict=True)
+        axis.plot(
+            x, y, dash, marker=marker, color=colour, fillstyle=fill, markersize=7, linewidth=1.1,
+            zorder=3,
+        )  # fmt: skip
     for point, value in values:
         if point.chosen:
             axis.plot(
@@ -123,6 +131,18 @@ def _panel(
     axis.set_axisbelow(True)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+
+
+def _variants(points: Iterable[Point]) -> dict[str, tuple[str, str]]:
+    """How the markers of each variant are filled, and the dashes of its lines."""
+    names = dict.fromkeys(point.variant for point in points)
+    return {name: (FILLS[i % 4], DASHES[i % 4]) for i, name in enumerate(names)}
+
+
+def _lines(values: Sequence[tuple[Point, float]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """The style of each line, by series and variant."""
+    variants = _variants(point for point, _ in values)
+    return {(p.series, p.variant): variants[p.variant] for p, _ in values}
 
 
 def _log_ticks(axis: Any, values: Sequence[float]) -> None:
@@ -161,13 +181,23 @@ def _front(axis: Any, values: Sequence[tuple[float, float]]) -> None:
         axis.plot(times, [abs(y) for y in goods], color="#dddddd", linewidth=6, zorder=1)
 
 
-def _legend(figure: Any, styles: dict[str, tuple[str, str]], panels: int) -> None:
+def _legend(
+    figure: Any,
+    styles: dict[str, tuple[str, str]],
+    variants: dict[str, tuple[str, str]],
+    panels: int,
+) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], marker=marker, color=colour, label=name, markersize=7)
         for name, (colour, marker) in styles.items()
     ]
+    if len(variants) > 1:
+        handles += [
+            Line2D([], [], marker="o", fillstyle=fill, linestyle=dash, color="#333333", label=name)
+            for name, (fill, dash) in variants.items()
+        ]
     handles.append(Line2D([], [], color="#dddddd", linewidth=6, label="not beaten by any"))
     figure.legend(
         handles=handles, ncols=4 * panels, loc="lower center", frameon=False, fontsize=8.5

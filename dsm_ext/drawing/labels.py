@@ -8,11 +8,12 @@ from typing import Any
 DISTANCES = (8, 14, 22, 32, 44)  # points of print between a point and its label
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
-LONGEST = 26  # characters
+LONGEST = 18  # characters
+STRIDE = 5  # pixels between two boxes along a line
 MARKER = 6  # pixels from a point's middle to its edge
 
 
-def place_labels(axis: Any, labels: Sequence[tuple[str, float, float | None]]) -> None:
+def place_labels(axis: Any, labels: Sequence[tuple[str, float, float]]) -> None:
     """Write a label beside each point, where there is room.
 
     Args:
@@ -23,11 +24,14 @@ def place_labels(axis: Any, labels: Sequence[tuple[str, float, float | None]]) -
     renderer = axis.figure.canvas.get_renderer()
     inside = axis.get_window_extent(renderer).expanded(1.02, 1.02)
     taken = []
-    points = [(text, x, y) for text, x, y in labels if y is not None]
-    for _, x, y in points:
+    for _, x, y in labels:
         middle = axis.transData.transform((x, y))
         taken.append((*(middle - MARKER), *(middle + MARKER)))
-    for text, x, y in sorted(points, key=lambda label: (label[1], label[2])):
+    for line in axis.get_lines():
+        if line.get_transform() != axis.transData:  # a line across the whole chart
+            continue
+        taken += _boxes_along(axis.transData.transform(line.get_xydata()))
+    for text, x, y in sorted(labels, key=lambda label: (label[1], label[2])):
         if not text:
             continue
         best: tuple[float, Any] | None = None
@@ -62,6 +66,17 @@ def _note(
         text, place, xytext=(across, up), textcoords="offset points", fontsize=7.5,
         color="#333333", ha=ALIGN[side_x][0], va=ALIGN[side_y][1], arrowprops=far, zorder=5,
     )  # fmt: skip
+
+
+def _boxes_along(corners: Any) -> list[tuple[float, float, float, float]]:
+    """Small boxes along a line, so that labels keep off it."""
+    boxes = []
+    for (x0, y0), (x1, y1) in zip(corners[:-1], corners[1:], strict=True):
+        count = int(max(abs(x1 - x0), abs(y1 - y0)) // STRIDE) + 1
+        for i in range(1, count):
+            x, y = x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count
+            boxes.append((x - 1, y - 1, x + 1, y + 1))
+    return boxes
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:

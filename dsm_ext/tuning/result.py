@@ -69,6 +69,7 @@ class Tuned:
         return value | {
             "rows": [asdict(row) for row in self.rows],
             "points": [asdict(point) for point in self.points],
+            "pictures": list(self.pictures),
         }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dsm_ext._native import Schedule
 from dsm_ext.drawing import chart as charts
+from dsm_ext.environment import environment
 from dsm_ext.error_text import described
 from dsm_ext.evaluate import exact_precision, in_precision
 from dsm_ext.images import Batches, find_images
@@ -105,7 +106,7 @@ def tune(
             "seed": seed,
         }
         if target.latency is not None:
-            of |= {"batch": batch, "threads": torch.get_num_threads()}
+            of |= {"batch": batch, "machine": environment()["machine"]}
         kept = State(None if state is None else Path(state), of)
         deadline = math.inf if minutes is None else start + 60 * minutes
         return _tune(
