@@ -11,8 +11,20 @@ from PIL import Image
 
 import dsm_ext
 from dsm_ext.cli import main, model_arguments
+from dsm_ext.timing import time_in_turn
 
 QUICK = ["--speedup", 1.4, "--minutes", 1]
+
+
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch):
+    """One short round for every timing, because these tests look at no time."""
+
+    def once(calls, images, rounds=1, least=0.0):
+        return time_in_turn(calls, images, rounds=1, least=0.0)
+
+    for module in ("dsm_ext.tuning.cost", "dsm_ext.cli.evaluate"):
+        monkeypatch.setattr(f"{module}.time_in_turn", once)
 
 
 @pytest.fixture
