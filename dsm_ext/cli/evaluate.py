@@ -15,7 +15,7 @@ from dsm_ext.cli.open_model import open_model
 from dsm_ext.cli.output import check_output_file, table, write_json
 from dsm_ext.cli.run_settings import run_settings
 from dsm_ext.drawing import chart
-from dsm_ext.environment import environment
+from dsm_ext.environment import environment, threads_text
 from dsm_ext.evaluate import Evaluation
 from dsm_ext.images import Batches, find_images, label_images
 from dsm_ext.timing import synchronized, time_in_turn
@@ -112,7 +112,7 @@ def _draw(
     chart.draw(
         list(points.values()),
         args.chart,
-        f"{args.model}, {rows[0]['pictures']} pictures, {torch.get_num_threads()} threads",
+        f"{args.model}, {rows[0]['pictures']} pictures, {threads_text()}",
         f"milliseconds a picture, in batches of {len(images)}",
         "KL",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-DISTANCES = (8, 14, 22, 32, 44)  # points of print between a point and its label
+DISTANCES = (9, 15, 22, 32, 44)  # points of print between a point and its label
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 LONGEST = 18  # characters
@@ -60,7 +60,7 @@ def _note(
     axis: Any, text: str, place: tuple[float, float], across: float, up: float, distance: float
 ) -> Any:
     text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-    far = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if distance > 14 else None
+    far = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if distance > 15 else None
     side_x, side_y = (0 if value == 0 else int(value / abs(value)) for value in (across, up))
     return axis.annotate(
         text, place, xytext=(across, up), textcoords="offset points", fontsize=7.5,

@@ -27,8 +27,8 @@ class Errors:
     error: list[float] = field(default_factory=list)
     """KL(dense || this) in nats; without a head, 1 - the cosine of the pooled features."""
     smooth: list[float] = field(default_factory=list)
-    """KL of softened answers, which few pictures decide less; the search goes by it. Without a head
-    it is the error."""
+    """A measure with less noise, by which the search goes: the KL of softened answers (without a
+    head, the error), as the mean of each picture and its mirror image."""
     same: list[bool] = field(default_factory=list)
     """Whether the likeliest class is the dense model's. Empty without a head."""
 
@@ -53,7 +53,9 @@ class Judge:
         self.model, self.images = model, images
         self.head = model.config.num_classes > 0
         exact.schedule = "dense"
-        self.dense = [answers(exact, part) for part in self._parts()]
+        self.dense = [
+            (answers(exact, part), answers(exact, part.flip(3))) for part in self._parts()
+        ]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,11 +75,12 @@ class Judge:
         self.model.schedule = schedule
         errors = Errors()
         for part, dense in zip(self._parts(), self.dense, strict=True):
-            own = answers(self.model, part)
+            own = answers(self.model, part), answers(self.model, part.flip(3))
+            error, smooth = (_kl, _softened_kl) if self.head else (_distance, _distance)
+            errors.error += _rounded(error(own[0], dense[0]))
+            errors.smooth += _rounded((smooth(own[0], dense[0]) + smooth(own[1], dense[1])) / 2)
             if self.head:
-                _add_logits(errors, own, dense)
-            else:
-                _add_features(errors, own, dense)
+                errors.same += (own[0].argmax(1) == dense[0].argmax(1)).tolist()
             if enough is not None and enough(errors):
                 break
         return errors
@@ -102,22 +105,18 @@ def answers(model: VisionTransformer, images: Tensor) -> Tensor:
     return result.double().cpu()
 
 
-def _add_logits(errors: Errors, own: Tensor, dense: Tensor) -> None:
-    errors.error += _rounded(_kl(own, dense, 1.0))
-    errors.smooth += _rounded(_kl(own, dense, TEMPERATURE))
-    errors.same += (own.argmax(1) == dense.argmax(1)).tolist()
-
-
-def _kl(own: Tensor, dense: Tensor, temperature: float) -> Tensor:
+def _kl(own: Tensor, dense: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(dense || own) of each picture in nats, times the square of the temperature."""
     p, q = (dense / temperature).log_softmax(1), (own / temperature).log_softmax(1)
     return F.kl_div(q, p, log_target=True, reduction="none").sum(1) * temperature**2
 
 
-def _add_features(errors: Errors, own: Tensor, dense: Tensor) -> None:
-    distance = 1 - F.cosine_similarity(own, dense, dim=1)
-    errors.error += _rounded(distance)
-    errors.smooth += _rounded(distance)
+def _softened_kl(own: Tensor, dense: Tensor) -> Tensor:
+    return _kl(own, dense, TEMPERATURE)
+
+
+def _distance(own: Tensor, dense: Tensor) -> Tensor:
+    return 1 - F.cosine_similarity(own, dense, dim=1)
 
 
 def _rounded(values: Tensor) -> list[float]:

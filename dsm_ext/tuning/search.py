@@ -24,7 +24,8 @@ STEPS = {"slope": 0.8, "bend": 0.8, "protect": 0.1}  # in the first sweep
 HALVINGS = 2  # of the steps, at most
 PAIRS = 16  # moves of two parameters at the end
 LEAST_FOR_GIVING_UP = 64  # pictures
-CLEARLY = 2.5  # standard errors of a paired difference
+CLEARLY = 2.0  # standard errors of a paired difference, by which a schedule is given up
+GAIN = 0.5  # standard errors by which one must be better: smaller gains are noise, and add up
 
 
 @dataclass
@@ -185,7 +186,7 @@ class Search:
         better = False
         if len(errors.error) == len(self.choosing):
             self.tries[schedule.text()] = found
-            better = best is None or found.smooth() < best.smooth()
+            better = best is None or better_than(errors, best.errors)
         if better:
             self.best = found
         self.tried(self)
@@ -203,6 +204,12 @@ def clearly_worse(errors: Errors, best: Errors) -> bool:
         return False
     mean, deviation = paired(errors.smooth, best.smooth[:count])
     return mean > CLEARLY * deviation
+
+
+def better_than(errors: Errors, best: Errors) -> bool:
+    """Whether a schedule is better than the best one so far by more than a little noise."""
+    mean, deviation = paired(errors.smooth, best.smooth)
+    return mean < 0 and -mean > GAIN * deviation
 
 
 def paired(first: list[float], second: list[float]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dsm_ext._native import Schedule
 from dsm_ext.drawing import chart as charts
-from dsm_ext.environment import environment
+from dsm_ext.environment import environment, threads_text
 from dsm_ext.error_text import described
 from dsm_ext.evaluate import exact_precision, in_precision
 from dsm_ext.images import Batches, find_images
@@ -194,8 +194,8 @@ def _tune(
         charts.draw(
             points,
             chart,
-            f"{len(judging)} pictures; {runner.precision}, {torch.get_num_threads()} threads; "
-            f"ring: what tuning returned, {name}",
+            f"{len(judging)} pictures; {runner.precision}, {threads_text()}; ring: what tuning "
+            f"returned, {name}",
             f"milliseconds of a forward of {batch} {noun}",
             _measure(choosing),
         )
