@@ -11,8 +11,6 @@ from dsm_ext.drawing.chart import Point
 from dsm_ext.tuning.judge import Errors
 from dsm_ext.tuning.search import paired
 
-FEW_PICTURES = 16  # with fewer, the halves say next to nothing
-
 
 @dataclass
 class Row:

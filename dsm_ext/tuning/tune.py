@@ -15,18 +15,18 @@ from torch import Tensor
 
 from dsm_ext._native import Schedule
 from dsm_ext.drawing import chart as charts
+from dsm_ext.drawing.chart import Point
 from dsm_ext.environment import environment, threads_text
 from dsm_ext.error_text import described
 from dsm_ext.evaluate import exact_precision, in_precision
-from dsm_ext.images import Batches, find_images
-from dsm_ext.images.folders import report
 from dsm_ext.model import VisionTransformer
 from dsm_ext.model.compiled_module import to_schedule
 from dsm_ext.tuning.cost import BlockTimes, measure_block_times, steps_of_measuring
 from dsm_ext.tuning.judge import Judge
 from dsm_ext.tuning.peers import peers_at
-from dsm_ext.tuning.points import chart_schedules, measure_points
-from dsm_ext.tuning.result import FEW_PICTURES, Tuned, decide, row
+from dsm_ext.tuning.pictures import prepared
+from dsm_ext.tuning.points import Named, chart_schedules, measure_points
+from dsm_ext.tuning.result import Tuned, decide, row
 from dsm_ext.tuning.search import Search
 from dsm_ext.tuning.state import Known, State, fingerprint
 from dsm_ext.tuning.target import Target
@@ -94,8 +94,9 @@ def tune(
         target.budget(model.config, None)  # refuse what cannot be reached before any work
     if chart is not None:
         charts.check(Path(chart), "chart")
+    hidden = not progress or not sys.stderr.isatty()
     others = {name: to_schedule(s, model.config) for name, s in (schedules or {}).items()}
-    images = _prepared(model, pictures, transform, most_pictures)
+    images = prepared(model, pictures, transform, most_pictures, hidden)
     own = model.schedule
     try:
         runner = in_precision(model, precision or model.precision)
@@ -110,7 +111,7 @@ def tune(
         kept = State(None if state is None else Path(state), of)
         deadline = math.inf if minutes is None else start + 60 * minutes
         return _tune(
-            runner, exact, images, target, batch, kept, seed, others, deadline, progress,
+            runner, exact, images, target, batch, kept, seed, others, deadline, hidden,
             None if chart is None else Path(chart),
         )  # fmt: skip
     finally:
@@ -127,13 +128,12 @@ def _tune(
     seed: int,
     others: dict[str, Schedule],
     deadline: float,
-    progress: bool,
+    hidden: bool,
     chart: Path | None,
 ) -> Tuned:
     from tqdm import tqdm
 
     config = runner.config
-    hidden = not progress or not sys.stderr.isatty()
     times = None
     if target.latency is not None:
         times = _block_times(runner, images, batch, state, hidden)
@@ -144,14 +144,14 @@ def _tune(
     )
     compared = {"dense": Schedule.dense(config.depth)} | peers_at(config, cost, budget) | others
     began = time.monotonic()
-    for schedule in compared.values():
+    for schedule in tqdm(compared.values(), unit="schedule", desc="compare", disable=hidden):
         for half in (choosing, judging):
             half.errors(schedule)
     each = (time.monotonic() - began) / (2 * len(compared))
     deadline -= CANDIDATES * each  # the judging at the end takes its time
 
     guided = compared.get("guided")
-    with tqdm(total=USUAL_TRIES, unit="try", disable=hidden) as bar:
+    with tqdm(total=USUAL_TRIES, unit="try", desc="search", disable=hidden) as bar:
 
         def tried(search: Search) -> None:
             bar.total = max(USUAL_TRIES, search.count + 1)
@@ -188,17 +188,8 @@ def _tune(
         own = [one.parameters for one in found if one.schedule == compared[name]]
         parameters = own[0] if own else (found[0].parameters if found else None)
         named = chart_schedules(config, cost, budget, compared, parameters, name)
-        points = measure_points(named, runner, _batch_of(runner, images, batch), judging)
+        points = _draw(chart, named, runner, _batch_of(runner, images, batch), judging, name)
         state.save()
-        noun = "picture" if batch == 1 else "pictures"
-        charts.draw(
-            points,
-            chart,
-            f"{len(judging)} pictures; {runner.precision}, {threads_text()}; ring: what tuning "
-            f"returned, {name}",
-            f"milliseconds of a forward of {batch} {noun}",
-            _measure(choosing),
-        )
     return Tuned(
         schedule=compared[name],
         text=compared[name].text(),
@@ -214,6 +205,28 @@ def _tune(
         time_error=None if times is None else times.error,
         points=points,
     )
+
+
+def _draw(
+    chart: Path,
+    named: list[Named],
+    runner: VisionTransformer,
+    images: Tensor,
+    judging: Known,
+    chosen: str,
+) -> list[Point]:
+    """Judge and time the schedules of the chart, and draw it."""
+    points = measure_points(named, runner, images, judging)
+    noun = "picture" if len(images) == 1 else "pictures"
+    charts.draw(
+        points,
+        chart,
+        f"{len(judging)} pictures; {runner.precision}, {threads_text()}; ring: what tuning "
+        f"returned, {chosen}",
+        f"milliseconds of a forward of {len(images)} {noun}",
+        _measure(judging),
+    )
+    return points
 
 
 def _measure(known: Known) -> str:
@@ -259,62 +272,3 @@ def _checked(model: Any, target: Target, batch: Any, minutes: Any, seed: Any) ->
     if model.config.depth < 2:
         raise ValueError("dsm_ext.tune: expected a model of two blocks or more, got one block")
     return target
-
-
-def _prepared(
-    model: VisionTransformer,
-    pictures: Any,
-    transform: Callable[[Any], Tensor] | None,
-    most: int,
-) -> Tensor:
-    """The pictures as one tensor on the CPU, and a word on stderr if they are few."""
-    if isinstance(pictures, Tensor):
-        shape = (model.config.in_chans, *model.config.img_size)
-        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != shape:
-            raise ValueError(
-                f"dsm_ext.tune: expected pictures to be [n, {', '.join(map(str, shape))}], got "
-                f"{list(pictures.shape)}"
-            )
-        images = pictures.detach()
-    elif isinstance(pictures, (str, os.PathLike)):
-        images = _read(model, Path(pictures), transform, most)
-    else:
-        raise TypeError(
-            "dsm_ext.tune: expected pictures to be a tensor or the path of a folder, got "
-            f"{described(pictures)}"
-        )
-    if len(images) < 2:
-        raise ValueError(
-            "dsm_ext.tune: expected two pictures or more, one to choose and one to judge, got "
-            f"{len(images)}"
-        )
-    if len(images) < FEW_PICTURES:
-        report(
-            f"with {len(images)} pictures, fewer than {FEW_PICTURES}, the judgement is noise: "
-            "give some hundreds"
-        )
-    return images
-
-
-def _read(
-    model: VisionTransformer, folder: Path, transform: Callable[[Any], Tensor] | None, most: int
-) -> Tensor:
-    paths = find_images(folder)
-    if len(paths) > most:
-        report(f"{most} of the {len(paths)} pictures in {folder} are used")
-        paths = [paths[i * len(paths) // most] for i in range(most)]
-    if transform is None:
-        from dsm_ext.images import transform_for
-
-        transform = transform_for(model)
-    batches = Batches(paths, transform, 64)
-    parts = [images for images, _ in batches]
-    if batches.skipped:
-        report(
-            f"{len(batches.skipped)} of {len(paths)} pictures could not be read and are left out"
-        )
-    if not parts:
-        raise ValueError(
-            f"dsm_ext.tune: none of the {len(paths)} pictures in {folder} could be decoded"
-        )
-    return torch.cat(parts)
