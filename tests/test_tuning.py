@@ -250,7 +250,9 @@ def test_the_template_meets_every_budget(name, speedup):
         schedule = fit(config, parameters, cost, whole / speedup)
         assert speedup <= whole / cost(schedule) < speedup * 1.01
         assert not schedule[config.depth - 1] and not schedule[parameters.skip - 1]
-    for schedule in peers_at(config, cost, whole / speedup).values():
+    peers = peers_at(config, cost, whole / speedup)
+    assert set(peers) == set(NAMES)
+    for schedule in peers.values():
         assert speedup <= whole / cost(schedule) < speedup * 1.01
 
 

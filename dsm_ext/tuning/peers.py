@@ -7,6 +7,7 @@ from typing import Any
 from dsm_ext._native import Config, Global, Local, Schedule
 from dsm_ext.tuning.template import HALVINGS, Cost
 
+MOST_SPEEDUP = 256.0  # no schedule saves as much: the first block is whole
 NAMES = ("ToMe", "DFE", "DSM", "guided")
 
 
@@ -29,17 +30,15 @@ def peers_at(config: Config, cost: Cost, budget: float) -> dict[str, Schedule]:
 
 def guided_at(config: Config, cost: Cost, budget: float) -> Schedule | None:
     """The guided schedule for a budget. None if no guided schedule is that cheap."""
-    low, high = 1.0, 1.0
-    while cost(Schedule.guided(config, high)) > budget:
-        low, high = high, high * 1.2
-        try:
-            Schedule.guided(config, high)
-        except ValueError:
-            return None
-    best = Schedule.guided(config, high)
-    for _ in range(HALVINGS):
+    low, high = 1.0, MOST_SPEEDUP
+    best = None
+    for _ in range(HALVINGS + 8):
         middle = (low + high) / 2
-        schedule = Schedule.guided(config, middle)
+        try:
+            schedule = Schedule.guided(config, middle)
+        except ValueError:  # no guided schedule saves as much
+            high = middle
+            continue
         if cost(schedule) > budget:
             low = middle
         else:

@@ -33,7 +33,7 @@ def chart_schedules(
     for name, schedule in compared.items():
         series = "tuned" if name.startswith("tuned") else name
         label = f"{schedule_speedup(schedule, config):.2f}x" if name == chosen else ""
-        if name in ("tuned 2", "tuned 3") and name != chosen:
+        if name.startswith("tuned ") and name != chosen:
             continue
         found.append((series, label, schedule, name == chosen))
     for saving in SAVINGS:

@@ -164,11 +164,10 @@ def _tune(
         finished = search.run()
         bar.total = search.count
         bar.refresh()
-    found = search.ranking()[:CANDIDATES]
-    candidates = {}
-    for i, one in enumerate(found):
-        if one.schedule != guided:
-            candidates[f"tuned {i + 1}" if i else "tuned"] = one.schedule
+    found = [one for one in search.ranking() if one.schedule != guided][:CANDIDATES]
+    candidates = {
+        f"tuned {i}" if i > 1 else "tuned": one.schedule for i, one in enumerate(found, 1)
+    }
     name, verdict = decide(
         None if guided is None else judging.errors(guided),
         [(name, judging.errors(schedule)) for name, schedule in candidates.items()],
