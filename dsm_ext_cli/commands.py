@@ -156,7 +156,10 @@ def _tune(parser: argparse.ArgumentParser) -> None:
         help="milliseconds of a forward of --batch pictures on this machine",
     )
     parser.add_argument(
-        "--batch", type=int, default=1, help="whose time counts; default: %(default)s"
+        "--batch",
+        type=int,
+        default=1,
+        help="pictures in the forward whose time counts; default: %(default)s",
     )
     parser.add_argument("--schedule", type=schedules, help="others to compare, one or several")
     parser.add_argument("--minutes", type=float, metavar="M", help="end the search after this time")

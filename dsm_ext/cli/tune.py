@@ -90,7 +90,7 @@ def _cells(row: Row, tuned: Tuned) -> list[str]:
         (row.choosing_error, row.choosing_agreement),
         (row.judging_error, row.judging_agreement),
     ):
-        cells.append(f"{error:.5f}")
+        cells.append(f"{error:.5f}" if error == 0 or error >= 1e-3 else f"{error:.2e}")
         if agreement is not None:
             cells.append(f"{agreement:.1f}")
     return cells

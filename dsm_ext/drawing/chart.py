@@ -159,9 +159,9 @@ def _dense_line(axis: Any, point: Point) -> None:
     """Show the time of a point whose error is 0."""
     axis.axvline(point.milliseconds, color="#333333", linestyle=":", linewidth=1.2)
     axis.annotate(
-        f"{point.label or point.series}, no error", (point.milliseconds, 0.03),
+        f"{point.label or point.series}, no error", (point.milliseconds, 0.97),
         xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
-        rotation=90, ha="right", va="bottom", fontsize=7.5, color="#333333",
+        rotation=90, ha="right", va="top", fontsize=7.5, color="#333333",
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def decide(
         return name, f"{name} is returned: no guided schedule reaches this target"
     difference, deviation = paired(best.smooth, guided.smooth)
     soft = "softened KL" if measure == "KL" else measure
-    said = f"{soft} of {name} less that of guided is {difference:+.5f} +- {deviation:.5f}"
+    said = f"{soft} of {name} less that of guided is {difference:+.3g} +- {deviation:.2g}"
     if -difference > deviation and best.mean() <= guided.mean():
         return name, f"{name} is returned: on the judging half, {said}"
     return "guided", (
