@@ -32,10 +32,11 @@ from dsm_ext.transformers_models.from_transformers import from_transformers
 
 if _TYPE_CHECKING:
     from dsm_ext.pictures import visualize
+    from dsm_ext.tuning.tune import tune
 
 # timm and Pillow take longer to import than torch, and a program that serves a model needs neither.
 # So the modules above import them inside functions. The modules below are imported on first use.
-_LATER = {"visualize": "dsm_ext.pictures"}
+_LATER = {"tune": "dsm_ext.tuning.tune", "visualize": "dsm_ext.pictures"}
 _LATER_MODULES = (
     "evaluate",
     "images",
@@ -73,6 +74,7 @@ __all__ = [
     "match",
     "merge",
     "model_info",
+    "tune",
     "unmerge",
     "visualize",
 ]

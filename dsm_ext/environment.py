@@ -40,6 +40,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def threads_text() -> str:
+    """Torch's number of threads in words, for a title."""
+    count = torch.get_num_threads()
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def _cpuinfo() -> dict[str, str]:
     """What /proc/cpuinfo says of the first core. Empty if there is no such file."""
     fields: dict[str, str] = {}

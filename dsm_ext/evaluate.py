@@ -76,7 +76,7 @@ class Evaluation:
             self.model.schedule = schedule  # refuse a bad schedule before the first picture
         self.named = {"dense": "dense", **merged}
         precisions = [self.model.precision] if self.precisions is None else self.precisions
-        runs = [("dense", _exact(self.model))]
+        runs = [("dense", exact_precision(self.model))]
         runs += [(name, precision) for precision in precisions for name in self.named]
         self.scores = {run: Score() for run in runs}
         self.models = {precision: in_precision(self.model, precision) for _, precision in runs}
@@ -124,7 +124,7 @@ def in_precision(model: VisionTransformer, precision: str) -> VisionTransformer:
     return other
 
 
-def _exact(model: VisionTransformer) -> str:
+def exact_precision(model: VisionTransformer) -> str:
     """The precision of a model that rounds its weights least: float32 if they are float32."""
     exact = all(weight.dtype == torch.float32 for weight in model.parameters())
     return "float32" if exact else model.precision

@@ -80,6 +80,15 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="F", type=Path, help="also write the result to this file")
 
 
+def _add_chart(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--chart",
+        metavar="F",
+        type=Path,
+        help="also draw the errors against the measured time into this picture, such as x.png",
+    )
+
+
 def _plan(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, weights=False)
     _add_schedule(parser)
@@ -127,6 +136,53 @@ def _eval(parser: argparse.ArgumentParser) -> None:
     _add_precisions(parser)
     _add_run(parser)
     _add_json(parser)
+    _add_chart(parser)
+
+
+def _tune(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--images", metavar="DIR", required=True, help="a folder with pictures; no labels needed"
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--speedup", type=float, metavar="X", help="times fewer multiply-adds; default: 1.7"
+    )
+    target.add_argument("--gmacs", type=float, metavar="G", help="multiply-adds, in billions")
+    target.add_argument(
+        "--latency",
+        type=float,
+        metavar="MS",
+        help="milliseconds of a forward of --batch pictures on this machine",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        help="pictures in the forward whose time counts; default: %(default)s",
+    )
+    parser.add_argument("--schedule", type=schedules, help="others to compare, one or several")
+    parser.add_argument("--minutes", type=float, metavar="M", help="end the search after this time")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the order of the search; default: %(default)s"
+    )
+    parser.add_argument(
+        "--state",
+        metavar="F",
+        type=Path,
+        help="keep what was measured in this file, and go on from it",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="use at most so many, evenly spread; default: %(default)s",
+    )
+    _add_precision(parser)
+    _add_run(parser)
+    _add_json(parser)
+    _add_chart(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +228,13 @@ block. A token is drawn as its patches in their mean colour.
 --attention also draws PICTURE-SCHEDULE-attention.png: the picture, bright where the class token's
 attention in the last block is high, for all heads together and for each head.
 """
+TUNE = """Find the schedule of a wanted cost whose answers are nearest to the dense model's.
+
+The pictures need no labels. One half of them chooses, the other half judges. The schedule is the
+only text on stdout, so that another command can take it; all else goes to stderr:
+
+  dsm-ext export MODEL --schedule "$(dsm-ext tune MODEL --images DIR --speedup 1.7)" -o folder
+"""
 # For each command: the module with its `run`, a function that adds its arguments, a line of help,
 # and a description. These texts are not docstrings, because `python -OO` removes docstrings.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, str]] = {
@@ -189,6 +252,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
         "Accuracy of schedules and precisions on labelled pictures, compared with the dense model "
         "in the precision of its weights.",
     ),
+    "tune": ("tune", _tune, "a schedule for your model, found on pictures without labels", TUNE),
     "export": (
         "export", _export, "a folder that a C++ program loads",
         "Write model.safetensors and config.json, with the schedule. dsm_ext::load and "

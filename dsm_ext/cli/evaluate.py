@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from tqdm import tqdm
 from dsm_ext.cli.open_model import open_model
 from dsm_ext.cli.output import check_output_file, table, write_json
 from dsm_ext.cli.run_settings import run_settings
-from dsm_ext.environment import environment
+from dsm_ext.drawing import chart
+from dsm_ext.environment import environment, threads_text
 from dsm_ext.evaluate import Evaluation
 from dsm_ext.images import Batches, find_images, label_images
+from dsm_ext.timing import synchronized, time_in_turn
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,6 +26,9 @@ def run(args: argparse.Namespace) -> None:
     if args.batch < 1:
         raise ValueError(f"expected --batch to be positive, got {args.batch}")
     check_output_file(args.json, "--json")
+    if args.chart is not None:
+        chart.check(args.chart, "--chart")
+        check_output_file(args.chart, "--chart")
     paths = find_images(args.images)
     opened = open_model(args, dtype, device)
     opened.check_classifier()
@@ -60,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
             ],
         )
     )
+    if args.chart is not None:
+        _draw(args, evaluation, rows, next(iter(batches))[0].to(device, dtype))
     write_json(
         args.json,
         {
@@ -69,4 +77,42 @@ def run(args: argparse.Namespace) -> None:
             "rows": rows,
             **environment(),
         },
+    )
+
+
+def _draw(
+    args: argparse.Namespace, evaluation: Evaluation, rows: list[dict[str, Any]], images: Tensor
+) -> None:
+    """Measure the time of every row in turn, note it in the row, and draw the chart."""
+
+    def call(row: dict[str, Any]) -> Callable[[], Any]:
+        model = evaluation.models[row["precision"]]
+
+        def run() -> None:
+            model.schedule = evaluation.named[row["schedule"]]
+            model(images)
+
+        return synchronized(run, images.device)
+
+    calls = {f"{row['schedule']} {row['precision']}": call(row) for row in rows}
+    rates = time_in_turn(calls, len(images), rounds=5)
+    points = {}
+    for row in rows:
+        name = f"{row['schedule']} {row['precision']}"
+        row["images_per_second"] = rates[name]
+        builder, _, arguments = row["schedule"].partition(":")
+        points[name] = chart.Point(
+            builder,
+            arguments or builder,
+            1e3 / rates[name]["median"],
+            row["kl"],
+            row["agreement"],
+            variant=row["precision"],
+        )
+    chart.draw(
+        list(points.values()),
+        args.chart,
+        f"{args.model}, {rows[0]['pictures']} pictures, {threads_text()}",
+        f"milliseconds a picture, in batches of {len(images)}",
+        "KL",
     )

@@ -1,0 +1,77 @@
+"""The published methods at a wanted cost, to compare a tuned schedule with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsm_ext._native import Config, Global, Local, Schedule
+from dsm_ext.tuning.template import HALVINGS, Cost
+
+MOST_SPEEDUP = 256.0  # no schedule saves as much: the first block is whole
+NAMES = ("ToMe", "DFE", "DSM", "guided")
+
+
+def peers_at(config: Config, cost: Cost, budget: float) -> dict[str, Schedule]:
+    """ToMe, DFE, DSM and guided schedules that cost at most ``budget``, and as much as fits.
+
+    The first three remove the same number of tokens in each merging block, up to one: a whole
+    number in all blocks would miss the budget by up to a tenth. A method that cannot reach the
+    budget is left out.
+    """
+    found = {}
+    for name in NAMES:
+        schedule = guided_at(config, cost, budget) if name == "guided" else _constant(
+            config, name, cost, budget
+        )  # fmt: skip
+        if schedule is not None:
+            found[name] = schedule
+    return found
+
+
+def guided_at(config: Config, cost: Cost, budget: float) -> Schedule | None:
+    """The guided schedule for a budget. None if no guided schedule is that cheap."""
+    low, high = 1.0, MOST_SPEEDUP
+    best = None
+    for _ in range(HALVINGS + 8):
+        middle = (low + high) / 2
+        try:
+            schedule = Schedule.guided(config, middle)
+        except ValueError:  # no guided schedule saves as much
+            high = middle
+            continue
+        if cost(schedule) > budget:
+            low = middle
+        else:
+            high, best = middle, schedule
+    return best
+
+
+def _constant(config: Config, name: str, cost: Cost, budget: float) -> Schedule | None:
+    default = {"ToMe": Schedule.tome, "DFE": Schedule.dfe, "DSM": Schedule.dsm}[name](config.depth)
+    kinds = [default[i][0].window if default[i] else None for i in range(config.depth)]
+    low, high = 0.0, config.grid[0] * config.grid[1] / 2 - 4
+    best = _with_count(config, kinds, high)
+    if cost(best) > budget:
+        return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        schedule = _with_count(config, kinds, middle)
+        if cost(schedule) > budget:
+            low = middle
+        else:
+            high, best = middle, schedule
+    return best
+
+
+def _with_count(config: Config, kinds: list[int | None], r: float) -> Schedule:
+    """A schedule whose merging blocks remove r tokens on average."""
+    blocks: list[Any] = []
+    merging = 0
+    for window in kinds:
+        if window is None:
+            blocks.append(None)
+            continue
+        count = round(r * (merging + 1)) - round(r * merging)
+        merging += 1
+        blocks.append(Local(count, window) if window else Global(count))
+    return Schedule(blocks)
