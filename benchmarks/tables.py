@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.common import RESULTS, ROOT
 from benchmarks.cpu import precision_tables
-from benchmarks.cpu.deit_tiny_tables import deit_tiny, schedules
+from benchmarks.cpu.deit_tiny_tables import deit_tiny, rules, schedules
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
 from benchmarks.gpu.tables import gpu
@@ -34,6 +34,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "cpu_peers": (("cpu.json",), cpu_peers),
     "cpu_memory": (("cpu.json",), cpu_memory),
     "deit_tiny": (("deit_tiny.json",), deit_tiny),
+    "rules": (("deit_tiny.json",), rules),
     "embed": (("embed.json",), embed),
     "gpu": (("gpu.json",), gpu),
 }
