@@ -15,6 +15,7 @@ from typing import Any
 from dsm_ext._native import Config, Global, Local, MergeRule, Schedule
 
 MOST_SHARE = 0.5  # no step can remove more of its tokens
+LEAST_IN_WINDOW = 8  # tokens, on average; smaller windows leave little to choose from
 HALVINGS = 24  # of the share: finer shares give the same whole counts
 
 Cost = Callable[[Schedule], float]
@@ -31,7 +32,7 @@ class Parameters:
     bend: float = 0.0
     """The logarithm of the middle blocks' share over that of the outer ones, beside the slope."""
     local: int = 0
-    """How many of the first merging blocks merge inside windows."""
+    """How many of the first merging blocks merge inside windows, while these have enough tokens."""
     window: int = 7
     """The side of these windows in patches."""
     metric: str = "keys+tokens"
@@ -66,7 +67,7 @@ def schedule_for(config: Config, parameters: Parameters, share: float) -> Schedu
         factor = math.exp(p.slope * place + p.bend * (0.125 - 2 * place * place))
         wanted *= 1 - min(share * factor, MOST_SHARE)
         r = min(left - round(wanted), left // 2)
-        local = i < p.local
+        local = i < p.local and left >= LEAST_IN_WINDOW * windows
         if local:  # windows with an odd number of tokens give up less than half of them
             r = min(r, (patches - windows) // 2)
         if r > 0:
