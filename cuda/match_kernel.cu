@@ -17,8 +17,7 @@ namespace {
 template <typename T, int kShare>
 void launch(
     const cuda::Keys<T>& keys, int64_t images, int64_t tokens, int64_t prefix, bool global,
-    const int32_t* order, const float* penalty, const cuda::Groups& groups,
-    int32_t* destination) {
+    const int32_t* order, const float* penalty, const cuda::Groups& groups, int32_t* destination) {
   const auto kernel = &cuda::match_kernel_impl<T, kShare>;
   const int64_t largest = cuda::largest_group(groups);
   const int64_t blocks = images * groups.count;
@@ -98,8 +97,7 @@ at::Tensor match_keys_kernel(
     at::IntArrayRef windows, const std::optional<at::Tensor>& order,
     const std::optional<at::Tensor>& penalty) {
   if (tokens) {
-    return match_heads(
-        merge_metric(keys, tokens).unsqueeze(1), r, prefix, windows, order, penalty);
+    return match_heads(merge_metric(keys, tokens).unsqueeze(1), r, prefix, windows, order, penalty);
   }
   return match_heads(
       keys.stride(3) == 1 ? keys : keys.contiguous(), r, prefix, windows, order, penalty);

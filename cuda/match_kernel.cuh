@@ -46,7 +46,7 @@ constexpr int64_t match_shared_bytes(int64_t tokens) {
 template <typename T, int kShare>
 __global__ void __launch_bounds__(kMatchThreads<kShare>) match_kernel_impl(
     const Keys<T> keys,
-    const int32_t* __restrict__ order,    // [N - P] or null
+    const int32_t* __restrict__ order,  // [N - P] or null
     const float* __restrict__ penalty,  // [B, N] or null
     const Groups groups, int64_t tokens, int64_t prefix, bool global,
     float* spill,  // null: the rows lie in shared memory; else [blocks, spill_stride] for them

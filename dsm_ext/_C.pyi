@@ -260,8 +260,9 @@ class Schedule:
 
         Other examples are ``dense``, ``dfe:r=16,skip=2``, ``tome:r=8,inflection=-0.5``,
         ``tome:r=8/8/4`` and ``guided:1.7``. ``list:0/16w7/8w7+4/8`` has an entry for each block, in
-        which RwW is a local step in windows of side W and R a global step. Every name accepts ``proportional=false`` and the
-        fields of a ``MergeRule``, such as ``metric=keys+tokens,protect=0.2``.
+        which RwW is a local step in windows of side W and R a global step. Every name accepts
+        ``proportional=false`` and the fields of a ``MergeRule``, such as
+        ``metric=keys+tokens,protect=0.2``.
 
         Args:
             config: the model's config. A depth alone does for all names except ``guided``.

@@ -4,4 +4,12 @@ from dsm_ext.drawing.attention import attention_map, attention_strip
 from dsm_ext.drawing.paint import enlarge, to_image, visualize
 from dsm_ext.drawing.sheets import filmstrip, sheet
 
-__all__ = ["attention_map", "attention_strip", "enlarge", "filmstrip", "sheet", "to_image", "visualize"]
+__all__ = [
+    "attention_map",
+    "attention_strip",
+    "enlarge",
+    "filmstrip",
+    "sheet",
+    "to_image",
+    "visualize",
+]

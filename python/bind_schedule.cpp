@@ -174,9 +174,7 @@ void bind_schedule(py::module_& m) {
           "metric", [](const MergeRule& r) { return dsm_ext::name_of(r.metric); })
       .def_readonly("protect", &MergeRule::protect)
       .def(py::self == py::self)
-      .def(
-          "__hash__",
-          [](const MergeRule& r) { return py::hash(py::str(r.str())); })
+      .def("__hash__", [](const MergeRule& r) { return py::hash(py::str(r.str())); })
       .def("__repr__", &MergeRule::str)
       .def(
           py::pickle(

@@ -139,7 +139,9 @@ def test_a_bad_image_spoils_no_other(device):
 
 @both_paths
 @pytest.mark.parametrize("schedule", ["dense", "list:0/60/40/20,protect=0.2"])
-@pytest.mark.parametrize("arguments", [{}, {"reg_tokens": 4}, {"class_token": False, "global_pool": "avg"}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"reg_tokens": 4}, {"class_token": False, "global_pool": "avg"}]
+)
 def test_class_attention_equals_the_reference(schedule, arguments, device):
     model = small(**arguments).to(device)
     images = images_for(model, 3).to(device)

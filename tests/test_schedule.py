@@ -63,7 +63,10 @@ def test_tome_takes_r_as_tome_does():
         ("tome:r=8,proportional=false", Schedule.tome(12, 8).with_proportional(False)),
         ("dsm:metric=keys+tokens", Schedule.dsm(12).with_rule(MergeRule("keys+tokens"))),
         ("tome:r=8,protect=0.25", Schedule.tome(12, 8).with_rule(MergeRule(protect=0.25))),
-        ("list:r=0/16w7/8w7+4", Schedule([None, Local(16, 7), [Local(8, 7), Global(4)], *[None] * 9])),
+        (
+            "list:r=0/16w7/8w7+4",
+            Schedule([None, Local(16, 7), [Local(8, 7), Global(4)], *[None] * 9]),
+        ),
         ("list:8", Schedule.tome(12, [8])),
     ],
 )

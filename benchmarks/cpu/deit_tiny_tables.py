@@ -44,7 +44,10 @@ def deit_tiny(result: dict[str, Any]) -> str:
         AGREEMENT,
         TOP1,
         KL,
-        ("in int8: same, %", lambda row: f"{row['int8']['agreement']:.1f}" if "int8" in row else "-"),
+        (
+            "in int8: same, %",
+            lambda row: f"{row['int8']['agreement']:.1f}" if "int8" in row else "-",
+        ),
         WORK,
         SPEED_1,
         ("to timm, batch 1", _to("batch_1", "timm")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -233,7 +232,5 @@ def _match_step(
     r = min(step.r, sum(t // 2 for t in windows))
     removed = removed_from_windows(r, windows)
     left = [t - lost for t, lost in zip(windows, removed, strict=True)]
-    destination = ops.match(
-        metric, r, prefix=prefix, windows=windows, order=order, penalty=penalty
-    )
+    destination = ops.match(metric, r, prefix=prefix, windows=windows, order=order, penalty=penalty)
     return destination, n - r, left

@@ -45,8 +45,7 @@ at::Tensor match(
       kernel(
           strided, order.defined() ? order.const_data_ptr<int32_t>() : nullptr,
           penalty.defined() ? penalty.const_data_ptr<float>() : nullptr, groups, tokens, prefix,
-          windows.empty(),
-          spilled ? spill.mutable_data_ptr<float>() : nullptr, row_bytes / 4,
+          windows.empty(), spilled ? spill.mutable_data_ptr<float>() : nullptr, row_bytes / 4,
           destination.mutable_data_ptr<int32_t>());
     });
   }

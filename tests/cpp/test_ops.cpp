@@ -58,8 +58,7 @@ TEST(MergeRule, NamesAndValuesCorrespond) {
   EXPECT_EQ(dsm_ext::name_of(rule.metric), "keys");
   EXPECT_EQ(rule.protect, 0);
   EXPECT_EQ(dsm_ext::parse_merge_metric("keys"), rule.metric);
-  EXPECT_EQ(
-      dsm_ext::parse_merge_metric("keys+tokens"), dsm_ext::MergeMetric::keys_and_tokens);
+  EXPECT_EQ(dsm_ext::parse_merge_metric("keys+tokens"), dsm_ext::MergeMetric::keys_and_tokens);
   EXPECT_THROW(dsm_ext::parse_merge_metric(""), c10::ValueError);
 }
 

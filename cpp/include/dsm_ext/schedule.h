@@ -72,7 +72,8 @@ class DSM_EXT_API Schedule {
   /// \param config   The model's config; the counts are for its image size.
   /// \param speedup  How many times fewer multiply-adds than the dense model's the plan shall have.
   ///                 The schedule comes as near to it as whole counts allow.
-  /// \throws c10::ValueError when no schedule reaches `speedup`, with the range that can be reached.
+  /// \throws c10::ValueError when no schedule reaches `speedup`, with the range that can be
+  /// reached.
   static Schedule guided(
       const Config& config, double speedup, const std::optional<MergeRule>& rule = std::nullopt);
 

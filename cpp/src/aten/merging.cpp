@@ -28,9 +28,8 @@ std::vector<at::Tensor> match_now(
     const CompiledPlan& plan) {
   const int64_t prefix = plan.config().prefix();
   const auto& rule = plan.plan().rule;
-  const auto tokens = rule.metric == MergeMetric::keys_and_tokens
-                          ? std::optional(state.tokens)
-                          : std::nullopt;
+  const auto tokens =
+      rule.metric == MergeMetric::keys_and_tokens ? std::optional(state.tokens) : std::nullopt;
   std::vector<at::Tensor> destinations;
   at::Tensor metric;      // [B, N, width] after the first step: the metric of the merged tokens
   at::Tensor size;        // [B, N], the sizes of the metric's rows

@@ -39,7 +39,8 @@ struct Matched {
   std::unique_ptr<SideStream> side_stream;  // null if matching ran on the current stream
 };
 
-/// Whether matching needs no tokens after attention's residual, so that it can run beside attention.
+/// Whether matching needs no tokens after attention's residual, so that it can run beside
+/// attention.
 bool matches_before_attention(const RunContext& run);
 
 /// Matches the tokens for all merge steps of a block, on the run's side stream if it has one.

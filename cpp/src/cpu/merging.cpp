@@ -51,7 +51,8 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
       step_destination[t] = static_cast<int32_t>(t);
     }
     if (importance != nullptr) {
-      const auto factor = static_cast<float>(rule().protect * static_cast<double>(steps[s].tokens_in));
+      const auto factor =
+          static_cast<float>(rule().protect * static_cast<double>(steps[s].tokens_in));
       for (int64_t t = 0; t < steps[s].tokens_in; ++t) {
         own.penalty[t] = factor * importance[t];
       }

@@ -28,10 +28,9 @@ struct Request {
 
   /// How many blocks the executor computes.
   int64_t depth(const Config& config) const {
-    return logits || features || trace ? config.depth
-                                       : std::max(
-                                             attention_block + 1,
-                                             blocks.empty() ? 0 : blocks.back() + 1);
+    return logits || features || trace
+               ? config.depth
+               : std::max(attention_block + 1, blocks.empty() ? 0 : blocks.back() + 1);
   }
 
   /// How many rows of the last block's output the executor computes for each image.

@@ -135,12 +135,11 @@ at::Tensor VisionTransformerImpl::class_attention(const at::Tensor& images, int6
   const auto& config = state_->config;
   const int64_t index = block < 0 ? block + config.depth : block;
   TORCH_CHECK_VALUE(
-      index >= 0 && index < config.depth,
-      "dsm_ext.VisionTransformer: expected block to be in [", -config.depth, ", ", config.depth - 1,
-      "], got ", block);
+      index >= 0 && index < config.depth, "dsm_ext.VisionTransformer: expected block to be in [",
+      -config.depth, ", ", config.depth - 1, "], got ", block);
   const auto outputs = state_->run(images, {.attention_block = index});
   const auto shares = outputs.class_attention.div(outputs.size.unsqueeze(1));  // [B, H, N]
-  const auto source = outputs.source.to(at::kLong).unsqueeze(1);            // [B, 1, gh * gw]
+  const auto source = outputs.source.to(at::kLong).unsqueeze(1);               // [B, 1, gh * gw]
   const auto patches = shares.gather(2, source.expand({-1, shares.size(1), -1}));
   return patches.unflatten(
       2, {images.size(2) / config.patch_size[0], images.size(3) / config.patch_size[1]});

@@ -15,7 +15,8 @@ at::Tensor merge_metric(const at::Tensor& keys, const std::optional<at::Tensor>&
   };
   const auto wide = tokens->to(at::kFloat);
   const auto of_mean = length(mean), of_token = length(wide);
-  const auto usable = at::isfinite(of_mean).logical_and_(at::isfinite(of_token))
+  const auto usable = at::isfinite(of_mean)
+                          .logical_and_(at::isfinite(of_token))
                           .logical_and_(of_mean.gt(0))
                           .logical_and_(of_token.gt(0));
   const auto rows = at::cat({mean.div(of_mean), wide.div(of_token)}, 2).to(at::kFloat);

@@ -5,10 +5,11 @@
 
 #include "dsm_ext/schedule.h"
 
-// Schedules for a wanted saving. The template was found on DeiT-T (docs/method.md): the first blocks
-// merge nothing, and each later block, but for the last, removes the same share of the grid's tokens
-// that are left. So counts fall from block to block. The share follows from the saving, by the
-// plan's own arithmetic. A quarter of the blocks is dense, or fewer when the share would be large.
+// Schedules for a wanted saving. The template was found on DeiT-T (docs/method.md): the first
+// blocks merge nothing, and each later block, but for the last, removes the same share of the
+// grid's tokens that are left. So counts fall from block to block. The share follows from the
+// saving, by the plan's own arithmetic. A quarter of the blocks is dense, or fewer when the share
+// would be large.
 
 namespace dsm_ext {
 namespace {
@@ -46,9 +47,8 @@ Schedule Schedule::guided(
   const auto rule = rule_.value_or(kRule);
   const double most = speedup_of(with_share(config, 0, kMostShare, rule), config);
   TORCH_CHECK_VALUE(
-      speedup >= 1 && speedup <= most,
-      "dsm_ext.Schedule.guided: expected speedup to be in [1, ", most,
-      "], the range that schedules reach for this model and image size, got ", speedup);
+      speedup >= 1 && speedup <= most, "dsm_ext.Schedule.guided: expected speedup to be in [1, ",
+      most, "], the range that schedules reach for this model and image size, got ", speedup);
   const double good = std::min(
       kMostShare, 1 - std::pow(1 - kGoodShare, kGoodDepth / static_cast<double>(config.depth)));
   int64_t skip = config.depth / 4;

@@ -153,8 +153,7 @@ Schedule parse_list(const Arguments& arguments, const std::string& text, int64_t
   return Schedule(std::move(blocks));
 }
 
-Schedule parse_guided(
-    const Arguments& arguments, const std::string& text, const Config* config) {
+Schedule parse_guided(const Arguments& arguments, const std::string& text, const Config* config) {
   TORCH_CHECK_VALUE(
       config != nullptr, "dsm_ext.Schedule: expected a model's config to parse '", text,
       "', because its counts depend on the model, got only a depth");
@@ -166,22 +165,18 @@ Schedule parse_guided(
 
 Schedule parse_any(const std::string& text, int64_t depth, const Config* config) {
   static const std::map<std::string, std::vector<std::string>> allowed = {
-      {"dense", {}},
-      {"dfe", {"r", "skip"}},
-      {"dsm", {"r", "skip", "local", "window"}},
-      {"guided", {"speedup"}},
-      {"list", {"r"}},
-      {"tome", {"r", "inflection"}},
+      {"dense", {}},           {"dfe", {"r", "skip"}}, {"dsm", {"r", "skip", "local", "window"}},
+      {"guided", {"speedup"}}, {"list", {"r"}},        {"tome", {"r", "inflection"}},
   };
   const auto name = text.substr(0, text.find(':'));
   const auto known = allowed.find(name);
   TORCH_CHECK_VALUE(
-      known != allowed.end(), "dsm_ext.Schedule: expected dense, dfe, dsm, guided, list or tome, got '",
-      name, "' in '", text, "'");
+      known != allowed.end(),
+      "dsm_ext.Schedule: expected dense, dfe, dsm, guided, list or tome, got '", name, "' in '",
+      text, "'");
   auto keys = known->second;
   keys.insert(keys.end(), {"proportional", "metric", "protect"});
-  const Arguments arguments(
-      text, keys, name == "guided" ? "speedup" : (name == "list" ? "r" : ""));
+  const Arguments arguments(text, keys, name == "guided" ? "speedup" : (name == "list" ? "r" : ""));
   auto schedule = Schedule::dense(depth);
   if (name == "guided") {
     schedule = parse_guided(arguments, text, config);
@@ -194,7 +189,7 @@ Schedule parse_any(const std::string& text, int64_t depth, const Config* config)
   } else if (name == "dsm") {
     schedule = Schedule::dsm(
         depth, arguments.integer("r"), arguments.integer("skip"), arguments.integer("local"),
-            arguments.integer("window").value_or(7));
+        arguments.integer("window").value_or(7));
   }
   return schedule.with_proportional(arguments.flag("proportional", true))
       .with_rule(arguments.rule(schedule.rule()));

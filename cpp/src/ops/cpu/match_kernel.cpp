@@ -61,8 +61,8 @@ at::Tensor match_kernel(
         return scaled_row(data + (image * tokens + token) * dim, dim, 1, unit);
       };
       matcher(
-          unit_row, dim, groups[task % count],
-          penalty ? penalty_data + image * tokens : nullptr, image_out);
+          unit_row, dim, groups[task % count], penalty ? penalty_data + image * tokens : nullptr,
+          image_out);
     }
   });
   return destination;

@@ -77,8 +77,7 @@ constexpr int64_t kLeastWork = 1 << 18;
 
 // The squares are summed in double: there the squares of a finite float32 row neither overflow nor
 // vanish.
-DSM_EXT_MULTIVERSION bool scaled_row(
-    const float* row, int64_t dim, double length, float* out) {
+DSM_EXT_MULTIVERSION bool scaled_row(const float* row, int64_t dim, double length, float* out) {
   double squares = 0;
 #pragma omp simd reduction(+ : squares)
   for (int64_t d = 0; d < dim; ++d) {
