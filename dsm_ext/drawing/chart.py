@@ -187,18 +187,19 @@ def _legend(
     variants: dict[str, tuple[str, str]],
     panels: int,
 ) -> None:
-    from matplotlib.lines import Line2D
+    from matplotlib import lines
 
+    line: Any = lines.Line2D
     handles = [
-        Line2D([], [], marker=marker, color=colour, label=name, markersize=7)
+        line([], [], marker=marker, color=colour, label=name, markersize=7)
         for name, (colour, marker) in styles.items()
     ]
     if len(variants) > 1:
         handles += [
-            Line2D([], [], marker="o", fillstyle=fill, linestyle=dash, color="#333333", label=name)
+            line([], [], marker="o", fillstyle=fill, linestyle=dash, color="#333333", label=name)
             for name, (fill, dash) in variants.items()
         ]
-    handles.append(Line2D([], [], color="#dddddd", linewidth=6, label="not beaten by any"))
+    handles.append(line([], [], color="#dddddd", linewidth=6, label="not beaten by any"))
     figure.legend(
         handles=handles, ncols=4 * panels, loc="lower center", frameon=False, fontsize=8.5
     )
