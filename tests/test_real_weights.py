@@ -40,8 +40,11 @@ def test_dense_equals_timm(model, images, device):
 
 @pytest.mark.parametrize(
     "schedule",
-    ["dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8"],
-)
+    [
+        "dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8",
+        "tome:r=13,metric=keys+tokens", "dsm:r=13,protect=0.3", "guided:1.7",
+    ],
+)  # fmt: skip
 def test_merging_equals_the_reference(model, images, schedule, device):
     # The reference runs in float64: in float32 its own error reached 1.3e-5 of the scale.
     fast = dsm_ext.from_timm(model, schedule, device=device)
