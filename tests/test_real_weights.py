@@ -41,8 +41,8 @@ def test_dense_equals_timm(model, images, device):
 @pytest.mark.parametrize(
     "schedule",
     [
-        "dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13", "tome:r=8",
-        "tome:r=13,metric=keys+tokens", "dsm:r=13,protect=0.3", "guided:1.7",
+        "dsm", "dsm:r=16,skip=2,local=5", "dsm:window=5", "dfe:r=16,skip=2", "tome:r=13",
+        "tome:r=8", "tome:r=13,metric=keys+tokens", "dsm:r=13,protect=0.3", "guided:1.7",
     ],
 )  # fmt: skip
 def test_merging_equals_the_reference(model, images, schedule, device):
