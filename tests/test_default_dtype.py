@@ -161,7 +161,7 @@ def test_operators(default):
 
     def calls():
         windows = [20, 16]
-        place = dsm_ext.match(metric, 5, prefix=1, windows=windows, order=order)
+        place = dsm_ext.match(metric, 10, prefix=1, windows=windows, order=order)
         merged = dsm_ext.merge(metric, size, place, 27)
         return [
             place,
