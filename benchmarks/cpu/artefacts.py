@@ -90,11 +90,12 @@ def eager(job: Job) -> Any:
     import torch
 
     from dsm_ext import Schedule, reference
+    from dsm_ext.timm_models.config import config_of
 
     model = timm_model(job)
     if job.schedule == "dense":
         return model
-    schedule = reference.plain(Schedule.parse(job.schedule, len(model.blocks)))
+    schedule = reference.plain(Schedule.parse(job.schedule, config_of(model)))
 
     class Reference(torch.nn.Module):
         def __init__(self) -> None:
