@@ -21,6 +21,19 @@ TEST(Schedule, BuildersAndStringsGiveTheSameList) {
   EXPECT_FALSE(Schedule::parse("tome:proportional=false", 3) == Schedule::parse("tome", 3));
 }
 
+TEST(Schedule, GuidedMeetsTheSaving) {
+  const Config config;
+  const auto schedule = Schedule::parse("guided:1.7", config);
+  EXPECT_EQ(schedule, Schedule::guided(config, 1.7));
+  EXPECT_EQ(schedule.rule().metric, dsm_ext::MergeMetric::keys_and_tokens);
+  const auto plan = schedule.plan(config);
+  const auto dense = static_cast<double>(plan.multiply_adds_dense);
+  EXPECT_NEAR(dense / static_cast<double>(plan.multiply_adds()), 1.7, 0.017);
+  EXPECT_EQ(schedule, Schedule::parse(schedule.text(), config.depth));
+  EXPECT_THROW(Schedule::guided(config, 9), c10::ValueError);
+  EXPECT_THROW(Schedule::parse("guided:1.7", 12), c10::ValueError);
+}
+
 TEST(Schedule, RefusesWhatMakesNoSense) {
   EXPECT_THROW(Schedule({{Step::global(8)}, {Step::local(8, 7)}}), c10::ValueError);
   EXPECT_THROW(Schedule({{Step::local(8, 7)}, {Step::local(8, 5)}}), c10::ValueError);

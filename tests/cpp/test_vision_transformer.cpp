@@ -162,6 +162,21 @@ TEST(VisionTransformer, SchedulesChangeWhileThreadsRun) {
   EXPECT_EQ(wrong, 0);
 }
 
+// The class token pays some attention to itself, so the patches of a head get less than 1.
+TEST(VisionTransformer, ClassAttentionIsOfPatches) {
+  auto model = small_model("tome:r=30,metric=keys+tokens,protect=0.2");
+  const auto images = at::randn({2, 3, 56, 56});
+  for (const auto path : {dsm_ext::CpuPath::fast, dsm_ext::CpuPath::aten}) {
+    model->set_cpu_path(path);
+    const auto attention = model->class_attention(images);
+    EXPECT_EQ(attention.sizes(), (std::vector<int64_t>{2, model->config().num_heads, 14, 14}));
+    const auto sums = attention.sum({2, 3});
+    EXPECT_TRUE(sums.gt(0).all().item<bool>() && sums.lt(1).all().item<bool>()) << sums;
+    EXPECT_TRUE(at::equal(attention, model->class_attention(images, 3)));
+  }
+  EXPECT_THROW(model->class_attention(images, 4), c10::ValueError);
+}
+
 TEST(VisionTransformer, TakesEveryFeature) {
   auto config = small_config();
   config.reg_tokens = 2;
