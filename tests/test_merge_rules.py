@@ -58,18 +58,6 @@ def test_no_protection_is_the_plain_rule(schedule, device):
     assert torch.equal(fast(images), plain)
 
 
-@both_paths
-def test_a_permuted_batch_gives_the_permuted_result(device):
-    model = small().to(device)
-    fast = dsm_ext.from_timm(model, SCHEDULES["dsm"].with_rule(BOTH))
-    images = images_for(model, 6).to(device)
-    permutation = torch.randperm(6, device=device)
-    trace, again = fast.trace(images), fast.trace(images[permutation])
-    assert torch.equal(again.source, trace.source[permutation])
-    assert torch.equal(again.size, trace.size[permutation])
-    assert_close(again.logits, trace.logits[permutation])
-
-
 def test_one_image_gives_the_bits_of_a_batch():
     """One image is matched by all threads together, a batch by one thread for each image."""
     model = small(embed_dim=256, num_heads=4)
@@ -79,11 +67,11 @@ def test_one_image_gives_the_bits_of_a_batch():
     for i in range(4):
         alone = fast.trace(images[i : i + 1])
         assert torch.equal(alone.source[0], together.source[i])
+    logits, threads = fast(images[:1]), torch.get_num_threads()
     try:
-        threads = torch.get_num_threads()
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            assert torch.equal(fast(images[:1]), fast(images[:1]))
+            assert torch.equal(fast(images[:1]), logits)
             assert torch.equal(fast.trace(images[:1]).source, together.source[:1])
     finally:
         torch.set_num_threads(threads)

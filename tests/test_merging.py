@@ -71,9 +71,10 @@ def test_tome_equals_loops(distilled, r, device):
         assert_close(trace.logits[i].cpu(), logits, scale=trace.logits.abs().max().item())
 
 
-def test_permuted_batch_gives_permuted_result(device):
+@pytest.mark.parametrize("rule", ["", ",metric=keys+tokens,protect=0.2"])
+def test_permuted_batch_gives_permuted_result(rule, device):
     model = small().to(device)
-    fast = dsm_ext.from_timm(model, "dsm:r=16")
+    fast = dsm_ext.from_timm(model, f"dsm:r=16{rule}")
     images = images_for(model, 6).to(device)
     permutation = torch.randperm(6, device=device)
     trace, again = fast.trace(images), fast.trace(images[permutation])

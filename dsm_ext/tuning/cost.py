@@ -19,7 +19,7 @@ from dsm_ext.tuning.template import Parameters, cheapest, first_parameters, sche
 MERGING, SECOND_HALF = ("match", "merge"), ("norm2", "fc1", "fc2")
 SHARES, FEW_SHARES = (0.05, 0.1, 0.2, 0.35), (0.08, 0.25)
 CHECKED_SHARES = (0.07, 0.15, 0.28)
-RULES = [(metric, protect) for metric in ("keys", "keys+tokens") for protect in (0.0, 0.2)]
+RULES = [(metric, protect) for metric in ("keys", "keys+tokens") for protect in (0.0, 0.3)]
 Table = dict[int, float]
 
 

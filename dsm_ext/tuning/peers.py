@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from dsm_ext._native import Config, Global, Local, Schedule
-from dsm_ext.tuning.template import HALVINGS, Cost
+from dsm_ext.tuning.template import HALVINGS, Cost, least_that_fits
 
 MOST_SPEEDUP = 256.0  # no schedule saves as much: the first block is whole
 NAMES = ("ToMe", "DFE", "DSM", "guided")
@@ -20,9 +21,10 @@ def peers_at(config: Config, cost: Cost, budget: float) -> dict[str, Schedule]:
     """
     found = {}
     for name in NAMES:
-        schedule = guided_at(config, cost, budget) if name == "guided" else _constant(
-            config, name, cost, budget
-        )  # fmt: skip
+        if name == "guided":
+            schedule = guided_at(config, cost, budget)
+        else:
+            schedule = _constant(config, name, cost, budget)
         if schedule is not None:
             found[name] = schedule
     return found
@@ -49,18 +51,8 @@ def guided_at(config: Config, cost: Cost, budget: float) -> Schedule | None:
 def _constant(config: Config, name: str, cost: Cost, budget: float) -> Schedule | None:
     default = {"ToMe": Schedule.tome, "DFE": Schedule.dfe, "DSM": Schedule.dsm}[name](config.depth)
     kinds = [default[i][0].window if default[i] else None for i in range(config.depth)]
-    low, high = 0.0, config.grid[0] * config.grid[1] / 2 - 4
-    best = _with_count(config, kinds, high)
-    if cost(best) > budget:
-        return None
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        schedule = _with_count(config, kinds, middle)
-        if cost(schedule) > budget:
-            low = middle
-        else:
-            high, best = middle, schedule
-    return best
+    most = config.grid[0] * config.grid[1] / 2 - 4
+    return least_that_fits(partial(_with_count, config, kinds), most, cost, budget)
 
 
 def _with_count(config: Config, kinds: list[int | None], r: float) -> Schedule:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from dsm_ext._native import Config, Global, Local, MergeRule, Schedule
 
 MOST_SHARE = 0.5  # no step can remove more of its tokens
 LEAST_IN_WINDOW = 8  # tokens, on average; smaller windows leave little to choose from
-HALVINGS = 24  # of the share: finer shares give the same whole counts
+HALVINGS = 24  # of an amount to merge: finer amounts give the same whole counts
 
 Cost = Callable[[Schedule], float]
 
@@ -36,7 +37,7 @@ class Parameters:
     window: int = 7
     """The side of these windows in patches."""
     metric: str = "keys+tokens"
-    protect: float = 0.2
+    protect: float = 0.3
     proportional: bool = True
 
     def changed(self, **fields: Any) -> Parameters:
@@ -82,13 +83,28 @@ def fit(config: Config, parameters: Parameters, cost: Cost, budget: float) -> Sc
     Returns:
         None if even the largest shares cost more.
     """
-    low, high = 0.0, MOST_SHARE * math.exp(abs(parameters.slope) / 2 + abs(parameters.bend))
-    best = schedule_for(config, parameters, high)
+    most = MOST_SHARE * math.exp(abs(parameters.slope) / 2 + abs(parameters.bend))
+    return least_that_fits(partial(schedule_for, config, parameters), most, cost, budget)
+
+
+def least_that_fits(
+    make: Callable[[float], Schedule], most: float, cost: Cost, budget: float
+) -> Schedule | None:
+    """The schedule that merges least among those that cost at most ``budget``, by bisection.
+
+    Args:
+        make: the schedule of an amount between 0 and ``most``. More of it must not cost more.
+
+    Returns:
+        None if even the schedule of ``most`` costs more.
+    """
+    low, high = 0.0, most
+    best = make(high)
     if cost(best) > budget:
         return None
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        schedule = schedule_for(config, parameters, middle)
+        schedule = make(middle)
         if cost(schedule) > budget:
             low = middle
         else:

@@ -38,7 +38,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   int32_t* destination = ws_.destination + image * n;
   const float* image_size = state_.merged ? state_.size + image * n : nullptr;
   // What the next step compares, and the sizes and the importance of these rows:
-  const float* metric = by_tokens ? nullptr : own.metric;  // null: rows of `write_unit_row`
+  const float* metric = by_tokens ? nullptr : own.metric;  // null: `write_unit_row` makes the rows
   const float* size = image_size;
   const float* importance = rule().protect > 0 ? ws_.importance + image * n : nullptr;
   if (!by_tokens) {

@@ -18,12 +18,13 @@ namespace dsm_ext::cpu {
 
 /// The scratch memory of one thread. The arrays have room for the N tokens of one image.
 struct Scratch {
-  float* tile;                    // a tile of the largest size
-  float *metric, *new_metric;     // [N, D + C]; `MergeMetric::keys` uses D values of a row
-  float* penalty;                 // [N]
-  float *attention, *importance;  // [N]
+  float* tile;                 // a tile of the largest size
+  float *metric, *new_metric;  // [N, D + C]; `MergeMetric::keys` uses D values of a row
+  float* penalty;              // [N]
+  float* attention;            // [N]: the class token's, of one head
   // Used by blocks with several merge steps:
   float *size, *new_size;                         // [N]
+  float* importance;                              // [N]: of merged tokens
   int32_t *destination, *member_begin, *members;  // [N], [N + 1], [N]
   Matcher matcher;
 };

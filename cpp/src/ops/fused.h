@@ -46,6 +46,7 @@ at::Tensor match_keys(
     const std::optional<at::Tensor>& penalty);
 
 /// The attention that one query of each image pays to the tokens: softmax(q k^T / sqrt(D) + bias).
+/// No device has a kernel for it yet.
 /// \param q     [B, H, 1, D].
 /// \param k     [B, H, N, D].
 /// \param bias  [B, 1, 1, N], or none.

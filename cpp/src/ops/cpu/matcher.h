@@ -23,11 +23,12 @@ std::vector<MatchGroup> match_groups(
     int64_t tokens, int64_t r, int64_t prefix, const std::vector<int64_t>& windows,
     const std::vector<int32_t>& order);
 
-/// Writes a row with another length; `out` may be `row`.
+/// Scales a row to a length; `out` may be `row`.
 /// \return  False for a zero-length or non-finite row, for which nothing is written.
 bool scaled_row(const float* row, int64_t dim, double length, float* out);
 
-/// Writes what a token is compared by, at unit length. \return False if it has no direction.
+/// Writes the row by which a token is compared, at unit length.
+/// \return  False if the token has no direction; what was written is then ignored.
 using WriteUnitRow = c10::function_ref<bool(int64_t token, float* unit)>;
 
 /// Matches one group at a time. Its workspace grows to the largest group and is used again. Outside
