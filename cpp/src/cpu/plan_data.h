@@ -16,6 +16,10 @@ struct PlanData {
   /// The position embedding for the plan's image size: [gh * gw, C], or undefined if the model has
   /// none.
   at::Tensor positions;
+  /// The rotations of the tokens before any merging, see `write_rotation`: [1, 1, N, D] or
+  /// [depth, H, N, D], without values for prefix tokens. Undefined if the model has no rotary
+  /// embedding.
+  at::Tensor rotations;
   /// The groups to match, by block and merge step.
   std::vector<std::vector<std::vector<MatchGroup>>> groups;
 };

@@ -19,9 +19,12 @@ struct Norm {
 /// The weights of a block. `proj` and `fc2` include LayerScale's factors.
 struct BlockWeights {
   Norm norm1, q_norm, k_norm, attn_norm, norm2, mlp_norm;
-  Panels qkv;  // [3 * C, C]: queries, keys, values
+  // [(H + 2 * kv_heads) * D, C]: queries, keys, values. With a rotary embedding, the channels that
+  // turn together are D / 2 apart in each head of queries and keys.
+  Panels qkv;
   Panels proj, fc1, fc2;
   bool gated = false;  // whether fc1 is a gated layer
+  int64_t kv_heads = 0;
 };
 
 /// The weights of the attention pool. Its block has no norm1, and its `qkv` [2 * C, C] gives only
@@ -42,6 +45,8 @@ struct Weights {
   at::Tensor prefix;     // [P, C]: the prefix tokens plus their positions
   Norm embed_norm, norm_pre;
   std::vector<BlockWeights> blocks;
+  // [2, 1, 1, D / 2] or [2, depth, H, D / 2] float32; undefined without a rotary embedding.
+  at::Tensor frequencies;
   Norm norm;
   PoolWeights pool;
   Norm fc_norm;
