@@ -32,7 +32,9 @@ def test_outputs_agree(name, saved):
     check(architecture, state, model)
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT with a teacher", "DINOv2 with registers", "CLIP"])
+@pytest.mark.parametrize(
+    "name", ["ViT", "DeiT with a teacher", "DINOv2 with registers", "CLIP", "DINOv3"]
+)
 def test_they_are_exported_for_cpp(name, saved, tmp_path):
     model = MODELS[name]()
     checkpoint = saved(model)
@@ -183,7 +185,9 @@ def test_names_of_timm_are_not_those_of_transformers():
 @pytest.mark.parametrize(
     "name",
     ["ViT", "DeiT with a teacher", "DINOv2", "CLIP", "SigLIP", "SigLIP with a classifier",
-     "SigLIP 2", "AIMv2", "AIMv2 with mlp_bias", "MAE", "I-JEPA", "LLaVA with SigLIP"],
+     "SigLIP 2", "AIMv2", "AIMv2 with mlp_bias", "MAE", "I-JEPA", "LLaVA with SigLIP", "DINOv3",
+     "DINOv3 without registers", "DINOv3 without biases", "DINOv3 with all biases",
+     "DINOv3 with biases of the keys alone", "DINOv3 with a gate", "DINOv3 of oblong images"],
 )  # fmt: skip
 def test_models_run_compiled(name, saved):
     model = MODELS[name]()
