@@ -115,33 +115,27 @@ Attention Forward::attention_of(int64_t i, Rows queries, int64_t query_count) co
       .kv_heads = block.kv_heads};
 }
 
-// Computes norm1 of the tokens, then some panels of the QKV product. In models whose queries and
-// keys have norms or a rotary embedding, a task takes as many panels as hold whole heads, and
-// finishes these heads while they are in its cache.
-// panels: may begin earlier than here, so that the first one begins with a head.
-// rows: all tokens of the images, or the first tokens of each.
+// Computes norm1 of the tokens, then some panels of the QKV product. Where heads have norms, a task
+// takes as many panels as hold whole heads, and normalizes these heads while they are in its cache.
+// rows: all tokens of the images, or the first tokens of each, which are prefix tokens.
+// panels: with norms, the first one computed may be an earlier one, with which a head begins.
 // out: [rows, columns]; outputs of the product from `columns` on are not written.
 void Forward::norm_and_qkv(
     int64_t i, const float* tokens, int64_t rows, Range panels, Rows out, int64_t columns) {
   const auto& block = weights_.blocks[i];
-  const int64_t c = config_.embed_dim, width = block.qkv.kernel->tile_columns;
-  const bool finishes = block.q_norm || rotary(), whole_images = rows == images_ * state_.count;
-  const int64_t together = finishes ? std::lcm(config_.head_dim(), width) / width : 1;
+  const int64_t c = config_.embed_dim, d = config_.head_dim();
+  const int64_t together = block.q_norm ? std::lcm(d, kTileColumns) / kTileColumns : 1;
   const int64_t begin = panels.begin / together;
   const auto norm1 = [&](const Piece& piece) {
     normalize(block.norm1, tokens + piece.row * c, c, piece.rows, piece.normed);
   };
+  const bool turns = rotary() && rows == images_ * state_.count;
   const auto qkv = [&](const Piece& piece) {
     for (int64_t p = piece.panels.begin; p < piece.panels.end; ++p) {
-      const int64_t first = (begin + p) * together, end = std::min(first + together, panels.end);
-      multiply(
-          {.x = piece.normed, .out = out.at(piece.row), .columns = columns}, piece.rows, block.qkv,
-          {first, end}, tile(piece));
-      if (finishes) {
-        finish_heads(
-            i, out.at(piece.row), piece, {first * width, std::min(end * width, columns)},
-            whole_images);
-      }
+      const int64_t first = (begin + p) * together;
+      project_panels(
+          i, piece, {first, std::min(first + together, panels.end)}, turns, out.at(piece.row),
+          columns);
     }
   };
   chain(

@@ -36,9 +36,11 @@ class Forward {
   Attention attention_of(int64_t i, Rows queries, int64_t query_count) const;
   void norm_and_qkv(
       int64_t i, const float* tokens, int64_t rows, Range panels, Rows out, int64_t columns);
-  void finish_heads(int64_t i, Rows x, const Piece& piece, Range columns, bool whole_images) const;
-  std::array<const float*, 2> frequencies(int64_t i, int64_t h) const;
-  void rotate_heads(int64_t i, Rows x, int64_t row, Range heads, Scratch& own) const;
+  void project_panels(
+      int64_t i, const Piece& piece, Range panels, bool turns, Rows out, int64_t columns) const;
+  void normalize_heads(int64_t i, Rows x, int64_t rows, Range columns) const;
+  Rotation rotation_of(int64_t i, int64_t row, int64_t rows, int64_t panel, Scratch& own) const;
+  std::array<const float*, 2> frequencies(int64_t i) const;
   void add_projection(const BlockWeights& block, Rows attended, int64_t rows);
   void add_mlp(const BlockWeights& block, int64_t rows, bool merges);
 

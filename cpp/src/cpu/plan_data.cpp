@@ -2,27 +2,34 @@
 
 #include <ATen/Functions.h>
 
-#include "cpu/kernels/rotate.h"
+#include "cpu/kernels/rotation.h"
 #include "model/positions.h"
 
 namespace dsm_ext::cpu {
+
+void write_token_rotation(
+    const CompiledPlan& plan, int64_t token, const float* location,
+    std::array<const float*, 2> frequencies, int64_t panels, float* table, int64_t stride) {
+  const bool turned = token >= plan.config().prefix();
+  write_rotation(
+      turned ? coordinates(plan.axes(), location) : std::array{0.f, 0.f}, frequencies, panels,
+      table, stride);
+}
+
 namespace {
 
-// frequencies: [2, blocks, heads, D / 2]. Returns [blocks, heads, N, D], without values for prefix
-// tokens.
+// frequencies: [2, blocks, panels * kPairs]. Returns [blocks, panels, N, 2 * kPairs].
 at::Tensor rotations_of(const CompiledPlan& plan, const at::Tensor& frequencies) {
-  const int64_t blocks = frequencies.size(1), heads = frequencies.size(2);
-  const int64_t pairs = frequencies.size(3), n = plan.config().tokens();
-  auto rotations = at::empty({blocks, heads, n, 2 * pairs}, frequencies.options());
-  auto* out = rotations.mutable_data_ptr<float>();
-  const auto* location = plan.locations().const_data_ptr<float>();
-  const auto* first = frequencies.const_data_ptr<float>();
-  const auto* second = first + blocks * heads * pairs;
-  for (int64_t h = 0; h < blocks * heads; ++h, first += pairs, second += pairs) {
-    for (int64_t t = plan.config().prefix(); t < n; ++t) {
-      write_rotation(
-          coordinates(plan.axes(), location + 2 * t), {first, second}, pairs,
-          out + (h * n + t) * 2 * pairs);
+  const int64_t blocks = frequencies.size(1), pairs = frequencies.size(2);
+  const int64_t n = plan.config().tokens(), panel = n * 2 * kPairs;
+  auto rotations = at::empty({blocks, pairs / kPairs, n, 2 * kPairs}, frequencies.options());
+  for (int64_t block = 0; block < blocks; ++block) {
+    const auto* first = frequencies.const_data_ptr<float>() + block * pairs;
+    auto* out = rotations.mutable_data_ptr<float>() + block * pairs / kPairs * panel;
+    for (int64_t t = 0; t < n; ++t) {
+      write_token_rotation(
+          plan, t, plan.locations().const_data_ptr<float>() + 2 * t,
+          {first, first + blocks * pairs}, pairs / kPairs, out + t * 2 * kPairs, panel);
     }
   }
   return rotations;

@@ -13,8 +13,8 @@ struct TokenState {
   // Where the tokens are, [images, count, 2] (row, column) in patches. Not set until `merged`:
   // before, all images have the plan's locations.
   float* location = nullptr;
-  // The tokens' rotations, [images, count, D], see `write_rotation`. Not set until `merged`, nor
-  // for `RopeType::mixed`, where each block and head has its own.
+  // The tokens' rotations, [images, count, panels, 2 * kPairs], see `Rotation`. Not set until
+  // `merged`, nor for `RopeType::mixed`, where each block has its own.
   float* rotation = nullptr;
   int64_t count = 0;    // tokens of each image
   bool merged = false;  // whether any token stands for more than one patch

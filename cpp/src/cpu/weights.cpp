@@ -3,6 +3,8 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
+#include <numeric>
+
 #include "model/rotary.h"
 
 namespace dsm_ext::cpu {
@@ -54,8 +56,8 @@ class Packer {
     block.kv_heads = config_.kv_heads(index);
     block.qkv = qkv(name + "attn.", block.kv_heads);
     for (auto* head_norm : {&block.q_norm, &block.k_norm}) {
-      head_norm->weight = with_halves(head_norm->weight, 1);
-      head_norm->bias = with_halves(head_norm->bias, 1);
+      head_norm->weight = in_pairs(head_norm->weight, 1);
+      head_norm->bias = in_pairs(head_norm->bias, 1);
     }
     block.proj = scaled_linear(name + "attn.proj", name + (eva() ? "gamma_1" : "ls1.gamma"));
     mlp(block, name, config_.mlp_layer);
@@ -66,10 +68,10 @@ class Packer {
     if (config_.rope_type == RopeType::none) {
       return {};
     }
-    const auto learned = parameters_.find("rope.freqs");
-    return learned.defined()
-               ? learned.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous()
-               : rope_frequencies(config_).unsqueeze(1);
+    const auto learned = find("rope.freqs");
+    const auto pairs =
+        (learned.defined() ? learned : rope_frequencies(config_).unsqueeze(1)).flatten(2);
+    return pairs.repeat({1, 1, std::lcm(pairs.size(2), kPairs) / pairs.size(2)});
   }
 
   PoolWeights pool() const {
@@ -111,24 +113,25 @@ class Packer {
         biases[1] = at::zeros({kv}, at::kFloat);
       }
       bias = at::cat(
-          {with_halves(biases[0], config_.num_heads), with_halves(biases[1], kv_heads), biases[2]});
+          {in_pairs(biases[0], config_.num_heads), in_pairs(biases[1], kv_heads), biases[2]});
     }
     return {
         kernel_,
         at::cat(
-            {with_halves(weights[0], config_.num_heads), with_halves(weights[1], kv_heads),
-             weights[2]}),
+            {in_pairs(weights[0], config_.num_heads), in_pairs(weights[1], kv_heads), weights[2]}),
         bias};
   }
 
-  // Reorders the outputs of each head, x [heads * D, ...], so that the two channels that a rotary
-  // embedding turns together are D / 2 apart. The products of queries with keys stay the same.
-  at::Tensor with_halves(const at::Tensor& x, int64_t heads) const {
-    const bool interleaved = config_.rope_type != RopeType::none && !config_.rope_rotate_half;
-    if (!interleaved || !x.defined()) {
+  // Reorders the outputs of each head, x [heads * D, ...], as rotation.h describes.
+  at::Tensor in_pairs(const at::Tensor& x, int64_t heads) const {
+    if (config_.rope_type == RopeType::none || !x.defined()) {
       return x;
     }
-    return x.unflatten(0, {heads, config_.head_dim() / 2, 2}).transpose(1, 2).flatten(0, 2);
+    const int64_t width = pair_width(config_.head_dim());
+    const auto pairs = config_.rope_rotate_half
+                           ? x.unflatten(0, {heads, 2, -1, width}).transpose(1, 2)
+                           : x.unflatten(0, {heads, -1, width, 2}).transpose(2, 3);
+    return pairs.flatten(0, 3);
   }
 
   void mlp(BlockWeights& block, const std::string& name, MlpKind kind) const {

@@ -19,8 +19,8 @@ struct Norm {
 /// The weights of a block. `proj` and `fc2` include LayerScale's factors.
 struct BlockWeights {
   Norm norm1, q_norm, k_norm, attn_norm, norm2, mlp_norm;
-  // [(H + 2 * kv_heads) * D, C]: queries, keys, values. With a rotary embedding, the channels that
-  // turn together are D / 2 apart in each head of queries and keys.
+  // [(H + 2 * kv_heads) * D, C]: queries, keys, values. With a rotary embedding, the channels of
+  // queries and keys are in the order that rotation.h describes.
   Panels qkv;
   Panels proj, fc1, fc2;
   bool gated = false;  // whether fc1 is a gated layer
@@ -45,7 +45,9 @@ struct Weights {
   at::Tensor prefix;     // [P, C]: the prefix tokens plus their positions
   Norm embed_norm, norm_pre;
   std::vector<BlockWeights> blocks;
-  // [2, 1, 1, D / 2] or [2, depth, H, D / 2] float32; undefined without a rotary embedding.
+  // The frequencies of the pairs of queries' channels, by axis, in the order of the panels'
+  // columns: [2, 1 or depth, panels * kPairs] float32. Panels repeat from there on, because heads
+  // do. Undefined without a rotary embedding.
   at::Tensor frequencies;
   Norm norm;
   PoolWeights pool;

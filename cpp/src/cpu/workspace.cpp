@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/attention.h"
 #include "cpu/kernels/large_pages.h"
@@ -76,7 +77,7 @@ Workspace::Workspace(
       layout(s->size, rows);
       layout(s->bias, images * padded_tokens(n));
       layout(s->location, 2 * rows);
-      layout(s->rotation, axial ? rows * d : 0);
+      layout(s->rotation, axial ? rows * 2 * std::lcm(d / 2, kPairs) : 0);
     }
     layout(state.source, images * config.patches());
     layout(qkv, rows * 3 * c * size_of(elements.attention));
@@ -106,7 +107,7 @@ Workspace::Workspace(
       layout(own.new_metric, n * (d + c));
       layout(own.penalty, n);
       layout(own.attention, n);
-      layout(own.rotation, c);
+      layout(own.rotation, kTileRows * 2 * kPairs);
       layout(own.importance, n);
       layout(own.size, n);
       layout(own.new_size, n);

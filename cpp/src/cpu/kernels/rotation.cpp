@@ -1,6 +1,5 @@
-#include "cpu/kernels/rotate.h"
+#include "cpu/kernels/rotation.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "ops/cpu/multiversion.h"
@@ -39,55 +38,53 @@ inline __attribute__((always_inline)) SineAndCosine sine_and_cosine(float angle)
   return {(number & 2) != 0 ? -sine : sine, ((number + 1) & 2) != 0 ? -cosine : cosine};
 }
 
-template <typename T>
-inline __attribute__((always_inline)) void rotate(
-    T* x, int64_t heads, int64_t pairs, const float* rotation, int64_t stride) {
-  for (int64_t h = 0; h < heads; ++h) {
-    T *a = x + h * 2 * pairs, *b = a + pairs;
-    const float *cosine = rotation + h * stride, *sine = cosine + pairs;
-#pragma omp simd
-    for (int64_t i = 0; i < pairs; ++i) {
-      const auto first = static_cast<float>(a[i]), second = static_cast<float>(b[i]);
-      a[i] = first * cosine[i] - second * sine[i];
-      b[i] = second * cosine[i] + first * sine[i];
-    }
-  }
-}
-
 }  // namespace
 
 DSM_EXT_MULTIVERSION void write_rotation(
-    std::array<float, 2> coordinates, std::array<const float*, 2> frequencies, int64_t pairs,
-    float* rotation) {
+    std::array<float, 2> coordinates, std::array<const float*, 2> frequencies, int64_t panels,
+    float* table, int64_t stride) {
   const auto [u, v] = coordinates;
-  const float *first = frequencies[0], *second = frequencies[1];
-  float *cosine = rotation, *sine = rotation + pairs;
-  float largest = 0;
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const float* first = frequencies[0] + panel * kPairs;
+    const float* second = frequencies[1] + panel * kPairs;
+    float *cosine = table + panel * stride, *sine = cosine + kPairs;
+    float largest = 0;
 #pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < pairs; ++i) {
-    const float angle = u * first[i] + v * second[i];
-    cosine[i] = angle;
-    largest = std::max(largest, std::abs(angle));
-  }
-  if (!(largest < kLargestAngle)) {
-    for (int64_t i = 0; i < pairs; ++i) {
-      const float angle = cosine[i];
-      cosine[i] = std::cos(angle);
-      sine[i] = std::sin(angle);
+    for (int64_t i = 0; i < kPairs; ++i) {
+      const float angle = u * first[i] + v * second[i];
+      sine[i] = angle;
+      largest = std::max(largest, std::abs(angle));
     }
-    return;
-  }
+    if (largest < kLargestAngle) {
 #pragma omp simd
-  for (int64_t i = 0; i < pairs; ++i) {
-    const auto both = sine_and_cosine(cosine[i]);
-    cosine[i] = both.cosine;
-    sine[i] = both.sine;
+      for (int64_t i = 0; i < kPairs; ++i) {
+        const auto both = sine_and_cosine(sine[i]);
+        cosine[i] = both.cosine;
+        sine[i] = both.sine;
+      }
+    } else {
+      for (int64_t i = 0; i < kPairs; ++i) {
+        cosine[i] = std::cos(sine[i]);
+        sine[i] = std::sin(sine[i]);
+      }
+    }
   }
 }
 
-DSM_EXT_MULTIVERSION void rotate_row(
-    Rows x, int64_t heads, int64_t pairs, const float* rotation, int64_t stride) {
-  DSM_EXT_WITH_ELEMENT(x.element, T, rotate(x.as<T>(), heads, pairs, rotation, stride))
+DSM_EXT_MULTIVERSION void rotate_rows(Rows x, int64_t rows, const Rotation& rotation) {
+  const float* table = rotation.table;
+  DSM_EXT_WITH_ELEMENT(
+      x.element, T,
+      with_pair_width(rotation.width, [&]<int64_t width>() __attribute__((always_inline)) {
+        for (int64_t r = 0, token = rotation.token; r < rows; ++r) {
+          T* row = x.at(r).as<T>();
+          const auto value = [row](int64_t c) __attribute__((always_inline)) {
+            return static_cast<float>(row[c]);
+          };
+          store_turned<width>(rotation.columns, value, table + token * rotation.token_stride, row);
+          token = token + 1 == rotation.tokens ? 0 : token + 1;
+        }
+      }))
 }
 
 }  // namespace dsm_ext::cpu
