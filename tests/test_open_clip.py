@@ -117,6 +117,13 @@ def test_zero_shot_with_the_text_tower():
     assert_close(model.logit_scale.detach().exp() * ours @ text.T, logits)
 
 
+def test_it_is_exported_for_cpp(tmp_path):
+    model = clip(pool_type="avg", no_ln_pre=True, final_ln_after_pool=True)
+    images = images_for(model)
+    dsm_ext.export(dsm_ext.from_open_clip(model, "dense"), tmp_path)
+    assert_close(dsm_ext.load(tmp_path)(images), expected(model, images))
+
+
 def test_weights_are_shared():
     model = clip()
     fast = dsm_ext.from_open_clip(model, "dense")
