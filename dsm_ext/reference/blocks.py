@@ -33,7 +33,8 @@ def attention(
         precision: as for ``dsm_ext.reference.forward``.
     """
     b, n, _ = x.shape
-    q, k, v = (part.view(b, n, -1, attn.head_dim).transpose(1, 2) for part in _qkv(attn, x))
+    width = attn.proj.weight.shape[1] // attn.num_heads
+    q, k, v = (part.view(b, n, -1, width).transpose(1, 2) for part in _qkv(attn, x))
     q, k, v = (stored(part, precision) for part in (q, k, v))
     q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
     groups = attn.num_heads // k.shape[1]  # more than 1: several heads share a key and a value
