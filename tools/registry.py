@@ -3,8 +3,8 @@
     PYTHONPATH=tests python tools/registry.py [--output FILE] [--only PART]... [--module NAME]...
 
 Each supported model is compared with timm (dense) and with the reference (merging). Each other
-model must be refused with a message that names the unsupported feature. A walk takes about 25
-minutes on two cores. With --only or --module, rows of other models stay as they are in the file.
+model must be refused with a message that names the unsupported feature. A walk takes half an
+hour on two cores. With --only or --module, rows of other models stay as they are in the file.
 The README's table of supported models is drawn from the file that this tool writes. PYTHONPATH
 names the folder of the helper modules that this tool shares with the tests.
 """

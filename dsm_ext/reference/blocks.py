@@ -35,8 +35,12 @@ def attention(
     b, n, _ = x.shape
     width = attn.proj.weight.shape[1] // attn.num_heads
     q, k, v = (part.view(b, n, -1, width).transpose(1, 2) for part in _qkv(attn, x))
-    q, k, v = (stored(part, precision) for part in (q, k, v))
-    q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
+    v = stored(v, precision)
+    normed = not isinstance(attn.q_norm, torch.nn.Identity)
+    if normed or angles is None:  # otherwise queries and keys are rotated before they are stored
+        q, k = stored(q, precision), stored(k, precision)
+    if normed:
+        q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
     groups = attn.num_heads // k.shape[1]  # more than 1: several heads share a key and a value
     unrotated = k
     if angles is not None:
