@@ -3,10 +3,11 @@
     PYTHONPATH=tests python tools/registry.py [--output FILE] [--only PART]... [--module NAME]...
 
 Each supported model is compared with timm (dense) and with the reference (merging). Each other
-model must be refused with a message that names the unsupported feature. A walk takes about 25
-minutes on two cores. With --only or --module, rows of other models stay as they are in the file.
-The README's table of supported models is drawn from the file that this tool writes. PYTHONPATH
-names the folder of the helper modules that this tool shares with the tests.
+model must be refused with a message that names the unsupported feature. A walk takes half an hour
+on two cores. With --only or --module, rows of other models stay as they are in the file, and new
+rows name the versions of timm and torch that are not the file's. The README's table of supported
+models is drawn from the file that this tool writes. PYTHONPATH names the folder of the helper
+modules that this tool shares with the tests.
 """
 
 from __future__ import annotations
@@ -115,22 +116,22 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="walk names with this part alone")
     parser.add_argument("--module", action="append", choices=MODULES, help="walk this one alone")
     args = parser.parse_args()
-    rows = {}
+    versions = {"timm": timm.__version__, "torch": torch.__version__}
+    of_file, rows = versions, {}
     if (args.only or args.module) and args.output.exists():
-        rows = {row["model"]: row for row in json.loads(args.output.read_text())["rows"]}
+        found = json.loads(args.output.read_text())
+        of_file, rows = found["versions"], {row["model"]: row for row in found["rows"]}
+    others = {key: value for key, value in versions.items() if of_file[key] != value}
     for name in names(args.module or MODULES):
         if args.only and not any(part in name for part in args.only):
             continue
         torch.manual_seed(0)
         try:
-            rows[name] = walk(name)
+            rows[name] = walk(name) | others
         except Exception as error:  # the walk goes on; main returns 1
             rows[name] = {"model": name, "failed": f"{type(error).__name__}: {error}"}
         print(rows[name], flush=True)
-    result = {
-        "versions": {"timm": timm.__version__, "torch": torch.__version__},
-        "rows": [rows[name] for name in names() if name in rows],
-    }
+    result = {"versions": of_file, "rows": [rows[name] for name in names() if name in rows]}
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     return int(any("failed" in row for row in rows.values()))
 

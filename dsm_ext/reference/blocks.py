@@ -33,7 +33,8 @@ def attention(
         precision: as for ``dsm_ext.reference.forward``.
     """
     b, n, _ = x.shape
-    q, k, v = (part.view(b, n, -1, attn.head_dim).transpose(1, 2) for part in _qkv(attn, x))
+    width = attn.proj.weight.shape[1] // attn.num_heads
+    q, k, v = (part.view(b, n, -1, width).transpose(1, 2) for part in _qkv(attn, x))
     v = stored(v, precision)
     normed = not isinstance(attn.q_norm, torch.nn.Identity)
     if normed or angles is None:  # otherwise queries and keys are rotated before they are stored
