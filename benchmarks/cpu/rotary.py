@@ -28,7 +28,7 @@ from dsm_ext._native import Config
 from dsm_ext.cli.output import write_json
 from dsm_ext.environment import environment
 from dsm_ext.model import VisionTransformer
-from dsm_ext.timing import time_in_turn
+from dsm_ext.timing import rates_in_turn, summarize
 from dsm_ext.timm_models.from_timm import from_timm
 from dsm_ext_cli import integers
 
@@ -73,25 +73,26 @@ def measure(name: str, batch: int, rounds: int, least: float) -> list[dict[str, 
     add("timm eager", "float32", "dense", model)
     add("timm eager, ViT with registers", "float32", "dense", plain)
     for precision in (p for p in PRECISIONS if has_precision(p)):
+        registers = from_timm(plain, "dense", precision=precision)
+        add("dsm_ext, ViT with registers", precision, "dense", registers)
         for schedule in ("dense", DSM):
+            if schedule == DSM:  # beside the dense call in every round
+                unrotated = without_rotation(model, precision)
+                add("dsm_ext, no rotation", precision, "dense", unrotated)
             fast = from_timm(model, schedule, precision=precision)
             add("dsm_ext", precision, schedule, fast)
             rows[f"dsm_ext, {precision}, {schedule}"] |= {
                 "gmacs": fast.plan.multiply_adds / 1e9,
                 "tokens": [fast.plan.tokens_dense, fast.plan.tokens_out],
             }
-        unrotated = without_rotation(model, precision)
-        add("dsm_ext, no rotation", precision, "dense", unrotated)
-        registers = from_timm(plain, "dense", precision=precision)
-        add("dsm_ext, ViT with registers", precision, "dense", registers)
     images = torch.randn(batch, 3, SIDE, SIDE)
     with torch.inference_mode():
-        rates = time_in_turn(
+        rates = rates_in_turn(
             {key: partial(call, images) for key, call in calls.items()}, batch, rounds, least
         )
     for key, rate in rates.items():
-        rows[key]["rate"] = rate
-        print(f"    {key:50} {rate['median']:.2f} images/s", flush=True)
+        rows[key] |= {"rate": summarize(rate), "rates": rate}
+        print(f"    {key:50} {rows[key]['rate']['median']:.2f} images/s", flush=True)
     return list(rows.values())
 
 
