@@ -3,6 +3,7 @@
 import timm
 import torch
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 
@@ -29,6 +30,23 @@ def small(distilled=False, **kwargs):
     }  # fmt: skip
     kind = VisionTransformerDistilled if distilled else VisionTransformer
     return randomize(kind(**(arguments | kwargs)))
+
+
+def small_eva(**kwargs):
+    """timm's ``Eva`` with 4 blocks, 32 channels, a grid of 14 x 14 patches and rotations ("cat").
+
+    Its matrices are larger than timm's initial ones, so that tests notice a wrong rotation.
+    """
+    arguments = {
+        "img_size": 56, "patch_size": 4, "embed_dim": 32, "depth": 4, "num_heads": 2,
+        "num_classes": 10, "use_rot_pos_emb": True,
+    }  # fmt: skip
+    model = randomize(Eva(**(arguments | kwargs)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and name.endswith("weight"):
+                parameter.normal_(std=1.5 * parameter.shape[1] ** -0.5)
+    return model
 
 
 def prepared(**kwargs):

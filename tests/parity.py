@@ -17,7 +17,7 @@ def compare(model, schedule, images):
     images = images[:MOST_IMAGES]
     fast = dsm_ext.from_timm(model, schedule)
     with recorded_margins() as margins:
-        logits, source, size = reference.trace(model, images, fast.schedule)
+        logits, source, size, _ = reference.trace(model, images, fast.schedule)
     clear = torch.ones(len(images), dtype=torch.bool)
     if margins:
         clear = far_from_ties(torch.stack(margins).amin(0))

@@ -22,8 +22,10 @@ from dsm_ext.reference.operators import (
     unmerge,
     window_order,
 )
+from dsm_ext.reference.rotary import RotaryRule
 
 __all__ = [
+    "RotaryRule",
     "class_attention",
     "forward",
     "forward_features",

@@ -126,12 +126,30 @@ def removed_from_windows(r: int, windows: Sequence[int]) -> list[int]:
     return removed
 
 
+def in_set_b(
+    n: int,
+    r: int,
+    prefix: int,
+    windows: Sequence[int],
+    order: Tensor | None,
+    device: torch.device,
+) -> Tensor:
+    """Which tokens a step compares the others with (set B) [N] bool; the prefix is in no set."""
+    out = torch.zeros(n, dtype=torch.bool, device=device)
+    for tokens, first_a, _, _ in _groups(n, r, prefix, windows, order, device):
+        out[tokens[:, 1 - first_a :: 2]] = True
+    return out
+
+
 def merge(x: Tensor, size: Tensor, destination: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """Means weighted by size, and sums of sizes, as ``dsm_ext.merge``; any integer map."""
+    """Means weighted by size, and sums of sizes, as ``dsm_ext.merge``; any integer map.
+
+    float64 is merged in float64, all other dtypes in float32.
+    """
     b, _, c = x.shape
     index = destination.long()
     total = size.new_zeros(b, tokens).scatter_add(1, index, size)
-    weighted = x.float() * size[..., None]
+    weighted = x.to(torch.promote_types(x.dtype, torch.float32)) * size[..., None]
     merged = weighted.new_zeros(b, tokens, c).scatter_add(
         1, index[..., None].expand(-1, -1, c), weighted
     )

@@ -112,8 +112,8 @@ def rounding_copy(model: Any, precision: str) -> Any:
     model = copy.deepcopy(model)
     for block in model.blocks:
         if not hasattr(block, "in_proj"):
-            _fold(block, "ls1", block.attn.proj)
-            _fold(block, "ls2", block.mlp.fc2)
+            for branch, layer in ((1, block.attn.proj), (2, block.mlp.fc2)):
+                _fold(block, branch, layer)
     model.patch_embed.proj = RoundedPatches(model.patch_embed.proj)
     _replace(model.blocks, precision)
     if model.attn_pool is not None:
@@ -123,14 +123,19 @@ def rounding_copy(model: Any, precision: str) -> Any:
     return model
 
 
-def _fold(block: Any, scale: str, layer: nn.Linear) -> None:
+def _fold(block: Any, branch: int, layer: nn.Linear) -> None:
     """Multiply LayerScale's factors into the layer before it."""
-    gamma = getattr(getattr(block, scale), "gamma", None)
-    if gamma is not None:
-        layer.weight.data *= gamma[:, None]
-        if layer.bias is not None:
-            layer.bias.data *= gamma
-        setattr(block, scale, nn.Identity())
+    if hasattr(block, "ls1"):
+        gamma = getattr(getattr(block, f"ls{branch}"), "gamma", None)
+        setattr(block, f"ls{branch}", nn.Identity())
+    else:  # EvaBlock
+        gamma = getattr(block, f"gamma_{branch}")
+        setattr(block, f"gamma_{branch}", None)
+    if gamma is None:
+        return
+    layer.weight.data *= gamma[:, None]
+    if layer.bias is not None:
+        layer.bias.data *= gamma
 
 
 def _replace(part: nn.Module, precision: str) -> None:
