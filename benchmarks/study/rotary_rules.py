@@ -8,12 +8,14 @@ The location of a merged token is the mean of the merged locations weighted by s
 of the token that the others join. For each kind, schedule and pair of choices the result holds the
 KL to the dense model, the answers that stay the same and the accuracy: means over pictures and
 seeds. It also holds the difference of the KL to that of the first pair, and the standard error of
-this difference over the digits.
+this difference over the digits. A kind replaces what the result's file holds of it; other kinds in
+the file stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -72,12 +74,20 @@ def main() -> None:
     for text in args.weights:
         kind, _, file = text.partition("=")
         kinds.setdefault(kind, []).append(digits.create_rotary_model(kind, Path(file)))
-    result = {
-        "digits": len(images) // (1 + args.copies),
-        "pictures": len(images),
-        "kinds": {kind: study(models, images, labels) for kind, models in kinds.items()},
-    }
-    write_json(args.json, {**result, **environment()})
+    about = {"digits": len(images) // (1 + args.copies), "pictures": len(images)}
+    studied = earlier(args.json, about)
+    for kind, models in kinds.items():
+        studied[kind] = study(models, images, labels)
+        write_json(args.json, {**about, "kinds": studied, **environment()})
+
+
+def earlier(path: Path, about: dict[str, int]) -> dict[str, Any]:
+    """The kinds that a file already holds, if it was made from the same pictures."""
+    if not path.exists():
+        return {}
+    result = json.loads(path.read_text())
+    same = all(result[name] == value for name, value in about.items())
+    return result["kinds"] if same else {}
 
 
 def pictures(copies: int) -> tuple[Tensor, Tensor]:
