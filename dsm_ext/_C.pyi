@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 class Config:
-    """The shape of a plain Vision Transformer, in timm's names. Its fields are read-only.
+    """The shape of a Vision Transformer, in timm's names. Its fields are read-only.
 
     Raises:
         ValueError: a field is out of range.
@@ -37,17 +37,30 @@ class Config:
         mlp_layer: str = "mlp",
         act_layer: str = "gelu",
         layer_scale: bool = False,
+        attn_only_layer_scale: bool = False,
         qk_norm: bool = False,
         scale_attn_norm: bool = False,
         scale_mlp_norm: bool = False,
+        qkv_fused: bool = True,
         qkv_bias: bool = True,
+        k_bias: bool = True,
+        num_kv_heads: int = 0,
+        num_full_attn_blocks: int = 0,
         proj_bias: bool = True,
         patch_bias: bool = True,
         embed_norm: bool = False,
         pre_norm: bool = False,
+        rope_type: str = "",
+        rope_temperature: float = 10000.0,
+        rope_grid_offset: float = 0.0,
+        rope_grid_indexing: str = "ij",
+        rope_rotate_half: bool = False,
+        ref_feat_shape: tuple[int, int] = (0, 0),
         final_norm: bool = True,
         global_pool: str = "token",
         pool_include_prefix: bool = False,
+        attn_pool_num_heads: int = 0,
+        attn_pool_mlp_dim: int = 0,
         fc_norm: bool = False,
         head_bias: bool = True,
     ) -> None: ...
@@ -71,7 +84,8 @@ class Config:
     dynamic_img_size: Final[bool]
     """Whether other image sizes are accepted. The position embedding is then resampled."""
     block: Final[str]
-    """``sequential`` (timm's ``Block``) or ``parallel`` (``ParallelScalingBlock``)."""
+    """``sequential`` (timm's ``Block``), ``parallel`` (``ParallelScalingBlock``) or ``eva``
+    (``EvaBlock``)."""
     norm_layer: Final[str]
     """``layer_norm`` or ``rms_norm``."""
     eps: Final[float]
@@ -81,13 +95,25 @@ class Config:
     """``gelu`` (exact), ``gelu_tanh``, ``quick_gelu`` or ``silu``."""
     layer_scale: Final[bool]
     """Whether the outputs of attention and MLP have learned factors."""
+    attn_only_layer_scale: Final[bool]
+    """Whether only attention's output has these factors."""
     qk_norm: Final[bool]
     """Whether each head's queries and keys have a norm."""
     scale_attn_norm: Final[bool]
     """Whether there is a norm before the attention's projection."""
     scale_mlp_norm: Final[bool]
     """Whether there is a norm before the MLP's second layer."""
+    qkv_fused: Final[bool]
+    """Whether one layer makes queries, keys and values; otherwise three layers do."""
     qkv_bias: Final[bool]
+    """Whether queries, keys and values have a bias."""
+    k_bias: Final[bool]
+    """With ``qkv_bias``: whether keys have one, too."""
+    num_kv_heads: Final[int]
+    """Heads of keys and values (grouped-query attention). 0: ``num_heads``."""
+    num_full_attn_blocks: Final[int]
+    """With ``num_kv_heads``: how many of the first and how many of the last blocks have
+    ``num_heads`` heads of keys and values."""
     proj_bias: Final[bool]
     """Whether the attention's projection and the MLP's layers have a bias."""
     patch_bias: Final[bool]
@@ -96,11 +122,29 @@ class Config:
     """Whether the patches have a norm before their positions are added (AIMv2)."""
     pre_norm: Final[bool]
     """Whether there is a norm before the blocks (CLIP)."""
+    rope_type: Final[str]
+    """The rotary position embedding, by timm's names: ``cat``, ``dinov3``, ``mixed`` (learned
+    frequencies for each block and head) or "" (none)."""
+    rope_temperature: Final[float]
+    """The longest period is about this many times the shortest."""
+    rope_grid_offset: Final[float]
+    """Added to positions before they are scaled."""
+    rope_grid_indexing: Final[str]
+    """The order of the axes: ``ij`` (rows, columns) or ``xy`` (columns, rows)."""
+    rope_rotate_half: Final[bool]
+    """Whether channel i of a head turns with channel i + D / 2, not 2 i with 2 i + 1."""
+    ref_feat_shape: Final[tuple[int, int]]
+    """With ``cat``: positions are scaled as if the grid had this height and width. (0, 0): they are
+    not scaled."""
     final_norm: Final[bool]
     global_pool: Final[str]
     """``token``, ``avg`` (weighted by size), ``map`` (timm's attention pool) or "" (none)."""
     pool_include_prefix: Final[bool]
     """Whether ``avg`` and ``map`` also pool the prefix tokens."""
+    attn_pool_num_heads: Final[int]
+    """Heads of the attention pool. 0: ``num_heads``."""
+    attn_pool_mlp_dim: Final[int]
+    """Hidden width of the attention pool's MLP. 0: ``mlp_dim``."""
     fc_norm: Final[bool]
     """Whether there is a norm after the pooling."""
     head_bias: Final[bool]
@@ -319,7 +363,7 @@ class VisionTransformer:
         self, features: Tensor, size: Tensor | None = None, pre_logits: bool = False
     ) -> Tensor: ...
     def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
-    def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def trace(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def class_attention(self, images: Tensor, block: int) -> Tensor: ...
     def profile(self, images: Tensor) -> dict[str, Any]: ...
     def load_parameters(

@@ -26,6 +26,7 @@ from dsm_ext._native import (
 from dsm_ext.model import Intermediate, Outputs, Trace, VisionTransformer
 from dsm_ext.model.export import export
 from dsm_ext.model.load import load, model_info
+from dsm_ext.open_clip_models.from_open_clip import from_open_clip
 from dsm_ext.ops import match, merge, unmerge
 from dsm_ext.timm_models.from_timm import from_timm
 from dsm_ext.transformers_models.from_transformers import from_transformers
@@ -68,6 +69,7 @@ __all__ = [
     "build_info",
     "cmake_prefix_path",
     "export",
+    "from_open_clip",
     "from_timm",
     "from_transformers",
     "load",

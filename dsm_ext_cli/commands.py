@@ -119,6 +119,11 @@ def _show(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also draw the class token's attention in the last block, head by head",
     )
+    parser.add_argument(
+        "--locations",
+        action="store_true",
+        help="mark in the sheet where each merged token is: the mean of its patches' centres",
+    )
     _add_precision(parser)
     _add_run(parser)
 
@@ -227,6 +232,8 @@ PICTURE-SCHEDULE.png shows one picture with one schedule: the input, then the to
 block. A token is drawn as its patches in their mean colour.
 --attention also draws PICTURE-SCHEDULE-attention.png: the picture, bright where the class token's
 attention in the last block is high, for all heads together and for each head.
+--locations marks the location of each merged token in the sheet by a dot. Rotary models turn the
+queries and keys of a merged token by this location.
 """
 TUNE = """Find the schedule of a wanted cost whose answers are nearest to the dense model's.
 

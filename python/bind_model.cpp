@@ -71,7 +71,7 @@ void bind_model(py::module_& m) {
           "trace",
           [](const Model& model, const at::Tensor& images) {
             auto trace = model.trace(images);
-            return std::tuple(trace.logits, trace.source, trace.size);
+            return std::tuple(trace.logits, trace.source, trace.size, trace.location);
           },
           "images"_a, Release())
       .def("class_attention", &Model::class_attention, "images"_a, "block"_a, Release())

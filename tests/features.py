@@ -1,8 +1,9 @@
-"""Every feature of timm's Vision Transformers that we support, as arguments of ``small``."""
+"""Every feature of timm's models that we support, as arguments of ``small`` or ``small_eva``."""
 
 import timm
 import torch
-from models import small
+from models import small, small_eva
+from rotary_features import ROTARY
 from timm.layers import GELUTanh, GluMlp, QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.vision_transformer import ParallelScalingBlock
 
@@ -85,8 +86,14 @@ FEATURES = {
         "act_layer": QuickGELU, "in_chans": 4, "img_size": (36, 60),
     },
 }  # fmt: skip
+FEATURES |= ROTARY
 
 
 def build(name, **kwargs):
     """A small model with this feature."""
-    return small(**({"num_heads": 2} | FEATURES[name] | kwargs))
+    arguments = {"num_heads": 2} | FEATURES[name] | kwargs
+    if name not in ROTARY:
+        return small(**arguments)
+    if arguments.get("depth", 4) < 4 and "num_kv_heads" in arguments:
+        arguments["num_kv_heads"] = 2  # in every block
+    return small_eva(**arguments)

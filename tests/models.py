@@ -33,7 +33,7 @@ def small(distilled=False, **kwargs):
 
 
 def small_eva(**kwargs):
-    """timm's ``Eva`` with 4 blocks, 32 channels, a grid of 14 x 14 patches and rotations ("cat").
+    """timm's ``Eva`` with 4 blocks, 32 channels, a grid of 14 x 14 patches and rotations.
 
     Its matrices are larger than timm's initial ones, so that tests notice a wrong rotation.
     """
@@ -45,7 +45,7 @@ def small_eva(**kwargs):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2 and name.endswith("weight"):
-                parameter.normal_(std=1.5 * parameter.shape[1] ** -0.5)
+                parameter.normal_(std=0.6 * parameter.shape[1] ** -0.5)
     return model
 
 

@@ -27,44 +27,99 @@ BERT = {
 }  # fmt: skip
 
 
+NAMES = {
+    "clip": {
+        **{f"self_attn.{part}_proj": "" for part in ("q", "k", "v", "out")},
+        "layer_norm1": "norm", "layer_norm2": "norm", "mlp.fc1": "up", "mlp.fc2": "down",
+    },
+    "dinov2": BERT | {"norm1": "norm", "norm2": "norm", "mlp.fc1": "up", "mlp.fc2": "down"},
+    "dinov3": {
+        **{f"attention.{part}_proj": "" for part in ("q", "k", "v", "o")},
+        "norm1": "norm", "norm2": "norm", "mlp.up_proj": "up", "mlp.down_proj": "down",
+    },
+    "aimv2": {
+        **{f"attention.{part}_proj": "" for part in ("q", "k", "v", "out")},
+        "rms_norm1": "norm", "rms_norm2": "norm", "ffn.gate_proj": "up", "ffn.up_proj": "up",
+        "ffn.down_proj": "down",
+    },
+    "vit": BERT | {"layernorm_before": "norm", "layernorm_after": "norm",
+                   "intermediate.dense": "up", "output.dense": "down"},
+}  # fmt: skip
+LAYERS = {
+    "clip": "vision_model.encoder.layers", "siglip": "vision_model.encoder.layers",
+    "aimv2": "encoder.layers", "dinov3": "layer",
+}  # fmt: skip
+NORMS = {
+    "clip": "vision_model.post_layernorm", "siglip": "vision_model.post_layernorm",
+    "aimv2": "rms_norm", "dinov3": "norm",
+}  # fmt: skip
+
+
+def outside(kind):
+    """The tensors of a small checkpoint before its layers."""
+    patches = {"weight": torch.zeros(C, 3, 14, 14), "bias": torch.zeros(C)}
+    if "siglip" in kind or "clip" in kind or "aimv2" in kind:
+        place = "" if "aimv2" in kind else "vision_model."
+        embed = "patch_embed" if "aimv2" in kind else "patch_embedding"
+        if kind.startswith("siglip2"):
+            patches["weight"] = torch.zeros(C, 14 * 14 * 3)
+        state = {f"{place}embeddings.{embed}.{leaf}": value for leaf, value in patches.items()}
+        positions = 5 if kind.startswith("clip") else 4
+        state[f"{place}embeddings.position_embedding.weight"] = torch.zeros(positions, C)
+        if kind.startswith("clip"):
+            del state["vision_model.embeddings.patch_embedding.bias"]
+            state["vision_model.embeddings.class_embedding"] = torch.zeros(C)
+            state["vision_model.pre_layrnorm.weight"] = torch.zeros(C)
+            state["vision_model.pre_layrnorm.bias"] = torch.zeros(C)
+        elif "aimv2" in kind:
+            state["embeddings.rms_norm.weight"] = torch.zeros(C)
+        else:
+            state |= pool("vision_model.head.")
+        return state
+    place = "embeddings.patch_embeddings." + ("" if "dinov3" in kind else "projection.")
+    state = {f"{place}{leaf}": value for leaf, value in patches.items()}
+    if kind != "ijepa":
+        state["embeddings.cls_token"] = torch.zeros(1, 1, C)
+    if kind != "dinov3_vit":
+        count = {"deit": 6, "ijepa": 4}.get(kind, 5)
+        state["embeddings.position_embeddings"] = torch.zeros(1, count, C)
+    if kind == "deit":
+        state["embeddings.distillation_token"] = torch.zeros(1, 1, C)
+    if kind in ("dinov2_with_registers", "dinov3_vit"):
+        state["embeddings.register_tokens"] = torch.zeros(1, 4, C)
+    return state
+
+
+def pool(prefix):
+    """The tensors of SigLIP's pool."""
+    state = {
+        f"{prefix}probe": torch.zeros(1, 1, C),
+        f"{prefix}attention.in_proj_weight": torch.zeros(3 * C, C),
+        f"{prefix}attention.in_proj_bias": torch.zeros(3 * C),
+    }
+    names = {"attention.out_proj": "", "layernorm": "norm", "mlp.fc1": "up", "mlp.fc2": "down"}
+    return state | layer(prefix, names)
+
+
 def vit_state(kind):
     """The tensors of a small checkpoint: images of 28 x 28 pixels, patches of 14 x 14."""
-    dinov2, clip = "dinov2" in kind, "clip" in kind
-    if clip:
-        layers, norm = "vision_model.encoder.layers", "vision_model.post_layernorm"
-        names = {f"self_attn.{part}_proj": "" for part in ("q", "k", "v", "out")}
-        names |= {"layer_norm1": "norm", "layer_norm2": "norm", "mlp.fc1": "up", "mlp.fc2": "down"}
-        state = {
-            "vision_model.embeddings.class_embedding": torch.zeros(C),
-            "vision_model.embeddings.patch_embedding.weight": torch.zeros(C, 3, 14, 14),
-            "vision_model.embeddings.position_embedding.weight": torch.zeros(5, C),
-            "vision_model.pre_layrnorm.weight": torch.zeros(C),
-            "vision_model.pre_layrnorm.bias": torch.zeros(C),
-        }
-    else:
-        layers, norm = "encoder.layer", "layernorm"
-        names = dict(BERT)
-        if dinov2:
-            names |= {"norm1": "norm", "norm2": "norm", "mlp.fc1": "up", "mlp.fc2": "down"}
-        else:
-            names |= {"layernorm_before": "norm", "layernorm_after": "norm",
-                      "intermediate.dense": "up", "output.dense": "down"}  # fmt: skip
-        state = {
-            "embeddings.cls_token": torch.zeros(1, 1, C),
-            "embeddings.position_embeddings": torch.zeros(1, 6 if kind == "deit" else 5, C),
-            "embeddings.patch_embeddings.projection.weight": torch.zeros(C, 3, 14, 14),
-            "embeddings.patch_embeddings.projection.bias": torch.zeros(C),
-        }
-        if kind == "deit":
-            state["embeddings.distillation_token"] = torch.zeros(1, 1, C)
-        if kind == "dinov2_with_registers":
-            state["embeddings.register_tokens"] = torch.zeros(1, 4, C)
+    family = next(
+        (key for key in ("dinov2", "dinov3", "siglip", "clip", "aimv2") if key in kind), "vit"
+    )
+    names = NAMES["clip" if family == "siglip" else family]
+    state = outside(kind)
     for i in range(DEPTH):
-        state |= layer(f"{layers}.{i}.", names)
-        if dinov2:
-            state[f"{layers}.{i}.layer_scale1.lambda1"] = torch.zeros(C)
-            state[f"{layers}.{i}.layer_scale2.lambda1"] = torch.zeros(C)
-    state |= {f"{norm}.weight": torch.zeros(C), f"{norm}.bias": torch.zeros(C)}
+        place = f"{LAYERS.get(family, 'encoder.layer')}.{i}."
+        state |= layer(place, names)
+        if "dino" in kind:
+            state[f"{place}layer_scale1.lambda1"] = torch.zeros(C)
+            state[f"{place}layer_scale2.lambda1"] = torch.zeros(C)
+    state |= layer("", {NORMS.get(family, "layernorm"): "norm"})
+    if family == "aimv2":  # RMS norms, and no biases but the patches'
+        kept = "embeddings.patch_embed.bias"
+        state = {k: v for k, v in state.items() if not k.endswith(".bias") or k == kept}
+    if family == "dinov3":
+        state = {k: v for k, v in state.items() if not k.endswith("k_proj.bias")}
     return state
 
 
@@ -75,13 +130,25 @@ CONFIG = {
 }  # fmt: skip
 SHAPES = CONFIG | {"intermediate_size": 4 * C}
 RATIOS = CONFIG | {"mlp_ratio": 4, "use_swiglu_ffn": False}
+PLAIN = {k: v for k, v in SHAPES.items() if k != "qkv_bias"}
 CONFIGS = {
     "vit": SHAPES,
     "deit": SHAPES,
     "dinov2": RATIOS,
     "dinov2_with_registers": RATIOS | {"num_register_tokens": 4},
-    "clip_vision_model": {k: v for k, v in SHAPES.items() if k != "qkv_bias"},
-}
+    "clip_vision_model": PLAIN,
+    "siglip_vision_model": PLAIN | {"vision_use_head": True},
+    "siglip2_vision_model": {k: v for k, v in PLAIN.items() if k != "image_size"}
+    | {"vision_use_head": True, "num_patches": 4},
+    "aimv2_vision_model": {k: v for k, v in PLAIN.items() if k != "layer_norm_eps"}
+    | {"rms_norm_eps": 1e-5, "qkv_bias": False, "mlp_bias": False, "hidden_act": "silu",
+       "use_head": False, "is_native": False},
+    "vit_mae": SHAPES,
+    "ijepa": SHAPES,
+    "dinov3_vit": PLAIN
+    | {"query_bias": True, "key_bias": False, "value_bias": True, "proj_bias": True,
+       "mlp_bias": True, "use_gated_mlp": False, "num_register_tokens": 4, "rope_theta": 100.0},
+}  # fmt: skip
 HOSTILE = {
     "true": True, "false": False, "null": None, "zero": 0, "minus": -1, "one": 1, "seven": 7,
     "300": 300, "65536": 65536, "2^31": 1 << 31, "2^63": 1 << 63, "10^100": 10**100,
@@ -92,14 +159,21 @@ HOSTILE = {
     "[0, 28]": [0, 28], "nested": [[28, 28]], "{}": {}, "{...}": {"height": 28, "width": 28},
     "deep": [[[[[[[[]]]]]]]],
 }  # fmt: skip
+POSITIVE = ("one", "seven", "300", "65536", "2^31", "2^63", "10^100", "half", "float", "tiny")
 # Hostile values that are valid for the field, or that describe the same tensors.
 RIGHT = {
-    ("image_size", "[28, 28]"), ("num_attention_heads", "one"), ("layer_norm_eps", "one"),
-    ("layer_norm_eps", "seven"), ("layer_norm_eps", "300"), ("layer_norm_eps", "65536"),
-    ("layer_norm_eps", "2^31"), ("layer_norm_eps", "2^63"), ("layer_norm_eps", "10^100"),
-    ("layer_norm_eps", "half"), ("layer_norm_eps", "float"), ("layer_norm_eps", "tiny"),
-    ("qkv_bias", "true"), ("use_swiglu_ffn", "false"),
+    ("image_size", "[28, 28]"), ("num_attention_heads", "one"), ("qkv_bias", "true"),
+    ("use_swiglu_ffn", "false"), ("vision_use_head", "true"), ("mlp_bias", "false"),
+    ("use_head", "false"), ("is_native", "false"), ("query_bias", "true"), ("key_bias", "false"),
+    ("value_bias", "true"), ("proj_bias", "true"), ("use_gated_mlp", "false"),
+    *((key, name) for key in ("layer_norm_eps", "rms_norm_eps", "rope_theta") for name in POSITIVE),
 }  # fmt: skip
+# The same where other models differ: AIMv2 has no biases, and DINOv3 takes images of any size.
+RIGHT_HERE = {
+    ("aimv2_vision_model", "qkv_bias"): ("false",),
+    ("dinov3_vit", "mlp_bias"): ("true",),
+    ("dinov3_vit", "image_size"): ("300", "65536", "[28, 28]"),
+}
 CASES = [(kind, key) for kind, config in CONFIGS.items() for key in (*config, "model_type")]
 
 
@@ -114,7 +188,8 @@ def test_hostile_values(kind, key):
     state = vit_state(kind)
     for name, value in HOSTILE.items():
         config = {"model_type": kind, **CONFIGS[kind], key: value}
-        if (key, name) in RIGHT:
+        right = RIGHT_HERE.get((kind, key))
+        if name in right if right else (key, name) in RIGHT:
             to_timm(state, config)
             continue
         with pytest.raises((ValueError, NotImplementedError), match="^dsm_ext: ") as error:

@@ -8,11 +8,15 @@ import torch
 from safetensors.torch import load_file
 from transformers_models import (
     MODELS,
+    aimv2,
     dinov2,
+    dinov3,
+    llava,
     registers,
     vit,
 )
 
+import dsm_ext
 from dsm_ext.transformers_models.weights import load_transformers, to_timm
 
 
@@ -66,6 +70,15 @@ UNSUPPORTED = {
     "no num_register_tokens": lambda: (registers(), {"num_register_tokens": None}),
     "num_register_tokens 0": lambda: (registers(), {"num_register_tokens": 0}),
     "image_size (56, 28)": lambda: (dinov2(image_size=(56, 28)), {}),
+    "hidden_act 'gelu' and use_gated_mlp true": lambda: (dinov3(), {"use_gated_mlp": True}),
+    "hidden_act 'quick_gelu' is": lambda: (dinov3(), {"hidden_act": "quick_gelu"}),
+    "hidden_size 64 in 32 heads": lambda: (dinov3(), {"num_attention_heads": 32}),
+    "use_head True": lambda: (aimv2(use_head=True), {}),
+    "is_native True": lambda: (aimv2(is_native=True), {}),
+    "hidden_act 'gelu'": lambda: (aimv2(hidden_act="gelu"), {}),
+    "model_type 'pixtral' in the vision_config of llava": lambda: (
+        llava(model_type="clip_vision_model"), {"vision_config": {"model_type": "pixtral"}}
+    ),
     "a classifier on the mean of the patches": lambda: (dinov2("Dinov2ForImageClassification"), {}),
 }  # fmt: skip
 
@@ -127,3 +140,24 @@ def test_one_head_of_two(head):
     name = {"cls_classifier": "head", "distillation_classifier": "head_dist"}[head]
     with pytest.raises(ValueError, match=rf"missing \(by timm's names\) {name}\.weight"):
         to_timm(state, model.config.to_dict())
+
+
+def test_naflex_sizes_are_refused(saved):
+    path = saved(MODELS["SigLIP 2"]())
+    with pytest.raises(NotImplementedError, match="dynamic_img_size is not supported .NaFlex"):
+        dsm_ext.from_transformers(path, "dense", dynamic_img_size=True)
+
+
+def test_a_number_of_patches_without_a_square():
+    config = MODELS["SigLIP 2 vision"]().config.to_dict() | {"num_patches": 15}
+    with pytest.raises(
+        ValueError, match="expected num_patches .* the square of an integer, got 15"
+    ):
+        to_timm({}, config)
+
+
+@pytest.mark.parametrize("key", ["query_bias", "value_bias", "proj_bias", "mlp_bias"])
+def test_biases_that_the_config_switches_off(key):
+    model = dinov3()
+    with pytest.raises(ValueError, match=f"unexpected .*the config's {key} is False"):
+        to_timm(model.state_dict(), model.config.to_dict() | {key: False})

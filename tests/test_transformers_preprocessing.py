@@ -31,6 +31,10 @@ def dinov2(folder):
     transformers.Dinov2Model(transformers.Dinov2Config(**shape)).save_pretrained(folder)
 
 
+def siglip(folder):
+    transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SHAPE)).save_pretrained(folder)
+
+
 def processors():
     """For each family of models: a function that saves a model, and its processor."""
     vits, deits = transformers.ViTImageProcessor, transformers.DeiTImageProcessor
@@ -42,12 +46,13 @@ def processors():
         "ViT": (vit, vits(size=full, **mean)),
         "DeiT": (vit, deits(size=square, crop_size=full, **mean)),
         "DINOv2": (dinov2, bits(size={"shortest_edge": 73}, crop_size=full, **mean)),
+        "SigLIP": (siglip, transformers.SiglipImageProcessor(size=full, **mean)),
         "of another size": (dinov2, bits(size={"shortest_edge": 40}, crop_size=half, **mean)),
         "not normalised": (vit, vits(size=full, do_normalize=False)),
     }
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT", "DINOv2", "not normalised"])
+@pytest.mark.parametrize("name", ["ViT", "DeiT", "DINOv2", "SigLIP", "not normalised"])
 def test_pictures_are_prepared_as_transformers_does(tmp_path, name):
     make, processor = processors()[name]
     make(tmp_path)
@@ -91,6 +96,12 @@ OLD = {
 }  # fmt: skip
 
 
+def test_keys_that_are_null(tmp_path):
+    nulls = {"crop_size": None, "do_center_crop": None, "size": {"height": 64, "width": 64}}
+    cfg = written(tmp_path, OLD | nulls)().pretrained_cfg
+    assert (cfg["crop_pct"], cfg["crop_mode"]) == (1.0, "squash")
+
+
 def test_files_of_older_transformers(tmp_path):
     cfg = written(tmp_path, OLD)().pretrained_cfg
     assert (cfg["mean"], cfg["std"]) == (tuple(MEAN), tuple(STD))
@@ -102,6 +113,7 @@ def test_files_of_older_transformers(tmp_path):
     [
         {"do_resize": False}, {"do_rescale": False}, {"rescale_factor": 1.0}, {"image_mean": None},
         {"size": {"shortest_edge": 64}}, {"do_flip_channel_order": True}, {"do_pad": True},
+        {"max_num_patches": 256, "size": None},
     ],
 )  # fmt: skip
 def test_what_timm_cannot_do_is_not_known(tmp_path, change):

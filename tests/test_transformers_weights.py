@@ -32,7 +32,9 @@ def test_outputs_agree(name, saved):
     check(architecture, state, model)
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT with a teacher", "DINOv2 with registers", "CLIP"])
+@pytest.mark.parametrize(
+    "name", ["ViT", "DeiT with a teacher", "DINOv2 with registers", "CLIP", "DINOv3"]
+)
 def test_they_are_exported_for_cpp(name, saved, tmp_path):
     model = MODELS[name]()
     checkpoint = saved(model)
@@ -44,21 +46,30 @@ def test_they_are_exported_for_cpp(name, saved, tmp_path):
     assert_close(core.forward(images), expected(model, images))
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT", "DINOv2", "DINOv2 with SwiGLU", "CLIP"])
+@pytest.mark.parametrize(
+    "name",
+    ["ViT", "DeiT", "DINOv2", "DINOv2 with SwiGLU", "CLIP", "DINOv3", "DINOv3 with a gate",
+     "SigLIP", "SigLIP 2", "AIMv2", "MAE with a decoder", "I-JEPA", "LLaVA with CLIP",
+     "LLaVA with SigLIP"],
+)  # fmt: skip
 def test_names_in_memory(name):
     model = MODELS[name]()
     assert is_transformers(model.state_dict())
     check(*to_timm(model.state_dict(), model.config.to_dict()), model)
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT", "DeiT with a teacher", "DINOv2 with registers"])
+@pytest.mark.parametrize(
+    "name",
+    ["ViT", "DeiT", "DeiT with a teacher", "DINOv2 with registers", "DINOv3", "SigLIP vision",
+     "AIMv2", "I-JEPA"],
+)  # fmt: skip
 def test_all_tokens_agree(name, saved):
     model = MODELS[name]()
     architecture, state = load_transformers(saved(model))
     timm_model = check(architecture, state, model)
     images = images_for(model)
     with torch.no_grad():
-        tokens = model.base_model(images).last_hidden_state
+        tokens = (model if name == "DINOv3" else model.base_model)(images).last_hidden_state
         assert_close(timm_model.forward_features(images), tokens)
 
 
@@ -120,6 +131,35 @@ def test_shards(saved):
         load_transformers(path)
 
 
+@pytest.mark.parametrize("name", ["LLaVA with CLIP", "LLaVA with SigLIP"])
+@pytest.mark.parametrize("prefix", ["vision_tower.", "vision_tower.vision_model."])
+def test_the_tokens_that_llava_takes(name, prefix, saved):
+    """An earlier block's, without the last norm. Older files have a longer prefix."""
+    model = MODELS[name]()
+    path = saved(model)
+    file = path / "model.safetensors"
+    state = load_file(file)
+    save_file({k.replace("vision_tower.", prefix): v for k, v in state.items()}, file)
+    images = images_for(model)
+    fast = dsm_ext.from_transformers(path, "dense")
+    with torch.no_grad():
+        hidden = model.base_model.vision_tower(images, output_hidden_states=True).hidden_states[-2]
+    index = fast.config.depth - 2
+    assert_close(fast.forward_intermediates(images, [index])[0].tokens, hidden)
+
+
+def test_only_the_shards_of_the_image_model_are_read(saved):
+    model = MODELS["LLaVA with CLIP"]()
+    path = saved(model, max_shard_size="40KB")
+    index = json.loads((path / "model.safetensors.index.json").read_text())["weight_map"]
+    image = {file for name, file in index.items() if name.startswith("vision_tower.")}
+    others = set(index.values()) - image
+    assert image and others
+    for file in others:
+        (path / file).unlink()
+    check(*load_transformers(path), model)
+
+
 def test_pickle(saved):
     model = vit()
     path = saved(model)
@@ -142,7 +182,13 @@ def test_names_of_timm_are_not_those_of_transformers():
     assert not is_transformers({"patch_embed.proj.weight": torch.zeros(1), "cls_token": None})
 
 
-@pytest.mark.parametrize("name", ["ViT", "DeiT with a teacher", "DINOv2", "CLIP"])
+@pytest.mark.parametrize(
+    "name",
+    ["ViT", "DeiT with a teacher", "DINOv2", "CLIP", "SigLIP", "SigLIP with a classifier",
+     "SigLIP 2", "AIMv2", "AIMv2 with mlp_bias", "MAE", "I-JEPA", "LLaVA with SigLIP", "DINOv3",
+     "DINOv3 without registers", "DINOv3 without biases", "DINOv3 with all biases",
+     "DINOv3 with biases of the keys alone", "DINOv3 with a gate", "DINOv3 of oblong images"],
+)  # fmt: skip
 def test_models_run_compiled(name, saved):
     model = MODELS[name]()
     images = images_for(model)

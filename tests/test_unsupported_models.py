@@ -6,7 +6,7 @@ from collections import OrderedDict
 import pytest
 import timm
 import torch
-from models import small
+from models import small, small_eva
 from timm.layers import LayerNormFp32
 
 import dsm_ext
@@ -60,10 +60,6 @@ def test_other_changes_are_refused():
         dsm_ext.from_timm(model)
 
 
-def _pool_of_four_heads():
-    return timm.layers.AttentionPoolLatent(32, num_heads=4, norm_layer=timm.layers.LayerNorm)
-
-
 def changed_model(change):
     model = small()
     change(model)
@@ -77,10 +73,83 @@ def test_an_attention_pool_of_another_scale_is_refused():
         dsm_ext.from_timm(model)
 
 
-def test_rotary_models_are_refused():
-    """EVA models have rotary positions."""
-    with pytest.raises(NotImplementedError, match=r"the architecture timm\.models\.eva\.Eva"):
-        dsm_ext.from_timm(timm.create_model("eva02_tiny_patch14_224", depth=1))
+def test_rotary_models_with_post_norms_are_refused():
+    with pytest.raises(NotImplementedError, match="Eva with blocks of type EvaBlockPostNorm is no"):
+        dsm_ext.from_timm("eva02_enormous_patch14_clip_224", weights="nowhere.safetensors")
+    rotations = {"rope_type": "mrope", "embed_dim": 128, "rope_mrope_section": (8, 12, 12)}
+    with pytest.raises(NotImplementedError, match="rotary positions of type RotaryEmbeddingMRope"):
+        dsm_ext.from_timm(small_eva(**rotations))
+
+
+def uneven_heads(*counts):
+    return small_eva(attn_type="rope", qkv_fused=False, num_kv_heads=counts, num_heads=4)
+
+
+@pytest.mark.parametrize(
+    "feature, change",
+    [
+        (r"pixel coordinates \(in_pixels", lambda m: setattr(m.rope, "in_pixels", True)),
+        (
+            "for another image size than the model's",
+            lambda m: setattr(m.rope, "feat_shape", (7, 7)),
+        ),
+        ("for another head size than attention's", lambda m: setattr(m.rope, "dim", 8)),
+        ("in another layout than attention's", lambda m: setattr(m.rope, "rotate_half", True)),
+        (
+            "in another layout than attention's",
+            lambda m: setattr(m.blocks[2].attn, "rotate_half", True),
+        ),
+        ("another number of prefix", lambda m: setattr(m.blocks[1].attn, "num_prefix_tokens", 0)),
+        (
+            "LayerScale in the MLP's branch only",
+            lambda m: [setattr(b, "gamma_2", torch.nn.Parameter(torch.ones(32))) for b in m.blocks],
+        ),
+        (
+            "gated attention",
+            lambda m: setattr(m.blocks[0].attn, "gate", torch.nn.Linear(32, 32)),
+        ),
+        ("a bias in only some of the queries", lambda m: setattr(m.blocks[3].attn, "v_bias", None)),
+        (
+            "an attention of type Attention",
+            lambda m: setattr(m.blocks[0], "attn", timm.layers.Attention(32, 2)),
+        ),
+        ("blocks in a Sequential", lambda m: setattr(m, "blocks", torch.nn.Sequential(*m.blocks))),
+        (
+            "a pooling other than token, avg or map",
+            lambda m: setattr(m, "global_pool", "avgmax"),
+        ),
+    ],
+)
+def test_modified_rotary_models_are_refused(feature, change):
+    model = small_eva()
+    change(model)
+    with pytest.raises(NotImplementedError, match=feature):
+        dsm_ext.from_timm(model)
+
+
+@pytest.mark.parametrize(
+    "feature, name, value",
+    [
+        ("normalised otherwise than by each side", "normalize_coords", "max"),
+        ("rotations between two periods", "min_period", 0.5),
+    ],
+)
+def test_other_rotations_of_dinov3_are_refused(feature, name, value):
+    model = small_eva(rope_type="dinov3")
+    setattr(model.rope, name, value)
+    with pytest.raises(NotImplementedError, match=feature):
+        dsm_ext.from_timm(model)
+
+
+@pytest.mark.parametrize("counts", [(4, 2, 2, 2), (2, 4, 4, 2), (4, 2, 1, 4), (2, 2, 2, 4)])
+def test_other_patterns_of_key_and_value_heads_are_refused(counts):
+    with pytest.raises(NotImplementedError, match="heads in another pattern than Sapiens2's"):
+        dsm_ext.from_timm(uneven_heads(*counts))
+    for fine in ((4, 2, 2, 4), (2, 2, 2, 2), (4, 4, 4, 4)):
+        heads = dsm_ext.from_timm(uneven_heads(*fine)).config
+        assert (heads.num_kv_heads, heads.num_full_attn_blocks) == (
+            (0, 0) if 2 not in fine else (2, fine.index(2))
+        )
 
 
 @pytest.mark.parametrize(
@@ -99,13 +168,6 @@ def test_rotary_models_are_refused():
         (
             "gated attention",
             lambda m: setattr(m.blocks[0], "attn", timm.layers.Attention(32, 2, gated=True)),
-        ),
-        (
-            "an attention pool with other heads",
-            lambda m: (
-                setattr(m, "attn_pool", _pool_of_four_heads()),
-                setattr(m, "global_pool", "map"),
-            ),
         ),
         (
             "blocks that are not in the order",

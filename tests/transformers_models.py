@@ -60,26 +60,106 @@ def whole_clip():
     return create("CLIPModel", config)
 
 
+def dinov3(**kwargs):
+    return create("DINOv3ViTModel", transformers.DINOv3ViTConfig(**(VIT | kwargs)))
+
+
+def siglip(kind="SiglipVisionModel", **kwargs):
+    return create(kind, transformers.SiglipVisionConfig(**(VIT | kwargs)))
+
+
+def whole_siglip(kind="SiglipModel", **kwargs):
+    config = transformers.SiglipConfig(vision_config=VIT, text_config=TEXT, **kwargs)
+    return create(kind, config)
+
+
+NAFLEX = {k: v for k, v in VIT.items() if k != "image_size"} | {"num_patches": 16}
+
+
+def siglip2(kind="Siglip2VisionModel"):
+    return create(kind, transformers.Siglip2VisionConfig(**NAFLEX))
+
+
+def whole_siglip2(kind="Siglip2Model", **kwargs):
+    config = transformers.Siglip2Config(vision_config=NAFLEX, text_config=TEXT, **kwargs)
+    return create(kind, config)
+
+
+def aimv2(**kwargs):
+    config = transformers.Aimv2VisionConfig(**(VIT | {"use_head": False} | kwargs))
+    return create("Aimv2VisionModel", config)
+
+
+def mae(kind="ViTMAEModel", **kwargs):
+    small = {
+        "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 32,
+    }  # fmt: skip
+    return create(kind, transformers.ViTMAEConfig(**(VIT | small | {"mask_ratio": 0.0} | kwargs)))
+
+
+def ijepa(kind="IJepaModel", **kwargs):
+    return create(kind, transformers.IJepaConfig(**(VIT | kwargs)))
+
+
+def llava(kind="Llava", **vision):
+    text = {
+        "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 64, "vocab_size": 50,
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(vision_config=VIT | vision, text_config=text)
+    return create(f"{kind}ForConditionalGeneration", config)
+
+
 def images_for(model):
     config = getattr(model.config, "vision_config", model.config)
-    size = config.image_size
+    size = getattr(config, "image_size", 4 * config.patch_size)  # SigLIP 2 here has 4 x 4 patches
     height, width = (size, size) if isinstance(size, int) else size
     return torch.randn(2, config.num_channels, height, width)
 
 
+def patches_of(images, size):
+    """What SigLIP 2 takes in place of images: patches, their mask, and the grid of each image."""
+    batch, channels, height, width = images.shape
+    grid = (height // size, width // size)
+    patches = images.reshape(batch, channels, grid[0], size, grid[1], size)
+    patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    mask = torch.ones(patches.shape[:2], dtype=torch.int64)
+    return patches, mask, torch.tensor([grid] * batch)
+
+
 @torch.no_grad()
 def expected(model, images):
-    """What timm's forward gives: logits, projections, or the class token after the last norm."""
+    """What timm's forward gives: logits, projections, or the pooled tokens after the last norm."""
+    kind = model.config.model_type
+    tower = getattr(model.base_model, "vision_tower", None)
+    if tower is not None:
+        return expected(tower, images)
+    if isinstance(model, (transformers.SiglipModel, transformers.Siglip2Model)):
+        return expected(model.vision_model, images)
+    if isinstance(model, transformers.ViTMAEForPreTraining):
+        return expected(model.vit, images)
     if isinstance(model, transformers.CLIPModel):
         hidden = model.vision_model(images).pooler_output
         return model.visual_projection(hidden)
-    output = model(images)
+    if kind.startswith("siglip2"):
+        config = getattr(model.config, "vision_config", model.config)
+        patches, mask, grids = patches_of(images, config.patch_size)
+        output = model(patches, mask, spatial_shapes=grids)
+    else:
+        output = model(images)
     for name in ("logits", "image_embeds"):
         if name in output:
             return output[name]
-    if isinstance(model, transformers.CLIPVisionModel):
-        return output.pooler_output
-    return output.last_hidden_state[:, 0]
+    if kind in ("clip_vision_model", "siglip_vision_model", "siglip2_vision_model"):
+        return output.pooler_output if "pooler_output" in output else mean(output)
+    return (
+        mean(output) if kind in ("aimv2_vision_model", "ijepa") else output.last_hidden_state[:, 0]
+    )
+
+
+def mean(output):
+    return output.last_hidden_state.mean(1)
 
 
 def check(architecture, state, model):
@@ -121,4 +201,42 @@ MODELS = {
     "CLIP vision with GELU": lambda: clip(hidden_act="gelu"),
     "CLIP vision with a projection": lambda: clip("CLIPVisionModelWithProjection"),
     "CLIP": whole_clip,
+    "DINOv3": lambda: dinov3(num_register_tokens=4),
+    "DINOv3 without registers": dinov3,
+    "DINOv3 without biases": lambda: dinov3(
+        query_bias=False, value_bias=False, proj_bias=False, mlp_bias=False
+    ),
+    "DINOv3 with all biases": lambda: dinov3(key_bias=True),
+    "DINOv3 with biases of the keys alone": lambda: dinov3(
+        query_bias=False, key_bias=True, value_bias=False
+    ),
+    "DINOv3 with a gate": lambda: dinov3(
+        use_gated_mlp=True, hidden_act="silu", num_register_tokens=2, intermediate_size=88
+    ),
+    "DINOv3 with a gate without biases": lambda: dinov3(
+        use_gated_mlp=True, hidden_act="silu", mlp_bias=False
+    ),
+    "DINOv3 of oblong images": lambda: dinov3(image_size=(56, 28), rope_theta=50.0),
+    "SigLIP vision": siglip,
+    "SigLIP vision without a pool": lambda: siglip(vision_use_head=False),
+    "SigLIP": whole_siglip,
+    "SigLIP with a classifier": lambda: whole_siglip("SiglipForImageClassification", num_labels=5),
+    "SigLIP 2 vision": siglip2,
+    "SigLIP 2": whole_siglip2,
+    "SigLIP 2 with a classifier": lambda: whole_siglip2(
+        "Siglip2ForImageClassification", num_labels=5
+    ),
+    "AIMv2": aimv2,
+    "AIMv2 with qkv_bias": lambda: aimv2(qkv_bias=True),
+    "AIMv2 with mlp_bias": lambda: aimv2(mlp_bias=True),
+    "MAE": mae,
+    "MAE with a decoder": lambda: mae("ViTMAEForPreTraining"),
+    "I-JEPA": ijepa,
+    "I-JEPA with a classifier": lambda: ijepa("IJepaForImageClassification", num_labels=5),
+    "LLaVA with CLIP": lambda: llava(model_type="clip_vision_model"),
+    "LLaVA with SigLIP": lambda: llava(model_type="siglip_vision_model", vision_use_head=False),
+    "LLaVA-NeXT with CLIP": lambda: llava("LlavaNext", model_type="clip_vision_model"),
+    "LLaVA-OneVision with SigLIP": lambda: llava(
+        "LlavaOnevision", model_type="siglip_vision_model", vision_use_head=False
+    ),
 }

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
                 model.schedule = schedules[schedule]
                 kept = model.forward_intermediates(images, range(model.config.depth))
                 sources = [block.source[0] for block in kept]
-                row.append(visualize(large, sources[-1], model.config.grid))
+                location = model.trace(images).location[0] if args.locations else None
+                row.append(visualize(large, sources[-1], model.config.grid, location=location))
                 strip = filmstrip(small, sources, blocks, model.config.grid)
                 _save(strip, args.output / f"{name}-{_plain(schedule)}.png")
                 if args.attention:

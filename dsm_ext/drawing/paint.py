@@ -19,6 +19,7 @@ def visualize(
     source: Tensor,
     grid: tuple[int, int] | None = None,
     outline: tuple[int, int, int] | None = None,
+    location: Tensor | None = None,
 ) -> Image.Image:
     """Paint the patches of each token in their mean colour, with outlines between tokens.
 
@@ -30,6 +31,8 @@ def visualize(
         outline: the colour between tokens, one pixel wide. None draws black between light tokens
             and white between others. This is visible on every picture, and is two pixels wide if
             patches have 16 pixels or more. Enlarge small images first (``enlarge``).
+        location: [M, 2], one row of ``trace``'s ``location``. Marks the location of each token that
+            holds several patches by a dot. None marks nothing.
 
     Raises:
         ValueError: the shapes do not fit each other; or no grid is given and no grid of square
@@ -68,12 +71,17 @@ def visualize(
         [np.bincount(index.ravel(), pixels[..., c].ravel()) / count for c in range(3)], axis=-1
     )
     painted = to_bytes(mean[index])
+    if location is not None:
+        dots = _dots(location, source, (gh, gw))
     if outline is None:
         luma = mean @ np.array([0.299, 0.587, 0.114])
         _outline(painted, tokens, luma[index], wide=min(height // gh, width // gw) >= 16)
     else:
         painted[_edges(tokens)] = outline
-    return Image.fromarray(painted)
+    picture = Image.fromarray(painted)
+    if location is not None:
+        _mark(picture, dots, (height / gh, width / gw))
+    return picture
 
 
 def enlarge(image: Tensor | Image.Image, grid: tuple[int, int], side: int = 448) -> Tensor:
@@ -110,6 +118,38 @@ def to_image(image: Tensor | Image.Image) -> Image.Image:
         TypeError: another type of image.
     """
     return Image.fromarray(to_bytes(to_pixels(image_tensor("to_image", image))))
+
+
+def _dots(location: Tensor, source: Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """The locations [n, 2] of the tokens that hold several patches. Checks all locations."""
+    tokens, patches = source.cpu().unique(return_counts=True)
+    fits = isinstance(location, Tensor) and location.ndim == 2 and location.shape[1] == 2
+    if not fits or len(location) <= int(tokens.max()):
+        given = list(location.shape) if isinstance(location, Tensor) else type(location).__name__
+        raise ValueError(
+            f"dsm_ext.visualize: expected location to be [{int(tokens.max()) + 1} or more tokens, "
+            f"2], got {given}"
+        )
+    dots = location.cpu()[tokens[patches > 1].long()].numpy()
+    if not ((dots >= 0) & (dots <= np.array(grid))).all():
+        raise ValueError(
+            "dsm_ext.visualize: expected locations inside the grid of "
+            f"{grid[0]} x {grid[1]} patches"
+        )
+    return dots
+
+
+def _mark(picture: Image.Image, dots: np.ndarray, patch: tuple[float, float]) -> None:
+    """Draw a dot at each (row, column), given in patches of (height, width) pixels."""
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(picture)
+    radius = max(2.0, min(patch) / 7)
+    for row, column in dots:
+        y, x = row * patch[0], column * patch[1]
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=(230, 30, 30), outline="white"
+        )
 
 
 def _edges(tokens: np.ndarray) -> np.ndarray:

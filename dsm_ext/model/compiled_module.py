@@ -64,9 +64,9 @@ class CompiledModule(nn.Module):
 
         The keys are timm's: ``input_size``, ``mean``, ``std``, ``interpolation``, ``crop_pct``,
         ``crop_mode``, ``label_names``, ``label_descriptions`` and others.
-        ``timm.data.resolve_model_data_config(model)`` reads them. ``from_timm``, ``load`` and
-        ``from_transformers`` set them, and you can assign them. If nothing is known, reading any
-        key raises ValueError.
+        ``timm.data.resolve_model_data_config(model)`` reads them. ``from_timm``, ``load``,
+        ``from_transformers`` and ``from_open_clip`` set them, and you can assign them. If nothing
+        is known, reading any key raises ValueError.
 
         Raises:
             ValueError: the assigned mapping lacks ``mean`` or ``std``, or has an unusable value of

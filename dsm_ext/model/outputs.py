@@ -16,6 +16,9 @@ class Trace(NamedTuple):
     """[B, gh * gw] int32: the index of the token that holds each patch at the end."""
     size: Tensor
     """[B, M] float32: how many patches each token stands for."""
+    location: Tensor
+    """[B, M, 2] float32: (row, column) of each token in patches from the image's top left corner:
+    the mean of the centres of its patches. Prefix tokens have NaN."""
 
 
 class Outputs(NamedTuple):

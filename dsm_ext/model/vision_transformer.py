@@ -206,7 +206,10 @@ class VisionTransformer(CompiledModule):
         return layers
 
     def trace(self, images: Tensor) -> Trace:
-        """Return the logits and where each patch went. The last block runs for all tokens."""
+        """Return the logits, which token holds each patch, and the tokens' sizes and locations.
+
+        The last block runs for all tokens.
+        """
         return Trace(*self._core_for(images).trace(images))
 
     def class_attention(self, images: Tensor, block: int = -1) -> Tensor:

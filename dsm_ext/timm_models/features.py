@@ -23,7 +23,7 @@ def _tiles(patch_embed: Any) -> bool:
 
 
 def _usual_pool(pool: Any) -> bool:
-    """Whether an attention pool is like those of timm's Vision Transformers."""
+    """Whether an attention pool is like those of timm's models."""
     return (
         pool.latent_len == 1
         and pool.pool == "token"
@@ -37,15 +37,6 @@ def _usual_pool(pool: Any) -> bool:
         and not _unusual_scale(pool)
         and None not in (pool.q.bias, pool.kv.bias, pool.mlp.fc1.bias, pool.mlp.fc2.bias)
     )
-
-
-def _fits_blocks(model: Any) -> Any:
-    """Whether an attention pool has the same heads and hidden width as the blocks."""
-    pool, block = model.attn_pool, model.blocks[0]
-    parallel = type(block) is ParallelScalingBlock
-    heads = (block if parallel else block.attn).num_heads
-    hidden = (block.mlp_out_proj if parallel else block.mlp.fc2).in_features
-    return (pool.num_heads, pool.mlp.fc2.in_features) == (heads, hidden)
 
 
 def _names(count: int) -> list[str]:
@@ -94,17 +85,8 @@ MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
         lambda m: m.global_pool == "" and not (is_identity(m.head) and is_identity(m.fc_norm)),
     ),
     (
-        "an attention pool that timm's Vision Transformers do not make",
+        "an attention pool that timm's models do not make",
         lambda m: m.attn_pool is not None and not _usual_pool(m.attn_pool),
-    ),
-    (
-        "an attention pool with other heads or another width than the blocks",
-        lambda m: (
-            m.attn_pool is not None
-            and _usual_pool(m.attn_pool)
-            and len(m.blocks) > 0
-            and not _fits_blocks(m)
-        ),
     ),
     (
         "a distilled head together with registers or a norm of the pooled tokens",
@@ -125,15 +107,25 @@ MODEL_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
         ),
     ),
 ]
+# Of blocks with the attributes attn and mlp.
+ATTN_MLP_FEATURES: list[tuple[str, Callable[[Any], bool]]] = [
+    (
+        "a bias in only some of attention's projection and the MLP's layers",
+        lambda b: (
+            len({m.bias is None for m in b.mlp.children() if type(m) is nn.Linear}
+                | {b.attn.proj.bias is None}) > 1
+        ),
+    ),
+    ("another attention scale than head_dim ** -0.5", lambda b: _unusual_scale(b.attn)),
+    ("a gate in the MLP's second half", lambda b: getattr(b.mlp, "gate_last", False)),
+    (
+        "a norm of queries or keys only",
+        lambda b: is_identity(b.attn.q_norm) != is_identity(b.attn.k_norm),
+    ),
+]  # fmt: skip
 BLOCK_FEATURES: dict[type, list[tuple[str, Callable[[Any], bool]]]] = {
     Block: [
-        (
-            "a bias in only some of attention's projection and the MLP's layers",
-            lambda b: (
-                len({m.bias is None for m in b.mlp.children() if type(m) is nn.Linear}
-                    | {b.attn.proj.bias is None}) > 1
-            ),
-        ),
+        *ATTN_MLP_FEATURES,
         (
             "heads that do not add up to embed_dim",
             lambda b: (
@@ -141,13 +133,7 @@ BLOCK_FEATURES: dict[type, list[tuple[str, Callable[[Any], bool]]]] = {
                 or b.attn.qkv.out_features != 3 * b.attn.qkv.in_features
             ),
         ),
-        ("another attention scale than head_dim ** -0.5", lambda b: _unusual_scale(b.attn)),
-        ("a gate in the MLP's second half", lambda b: getattr(b.mlp, "gate_last", False)),
         ("LayerScale in one branch only", lambda b: is_identity(b.ls1) != is_identity(b.ls2)),
-        (
-            "a norm of queries or keys only",
-            lambda b: is_identity(b.attn.q_norm) != is_identity(b.attn.k_norm),
-        ),
     ],
     ParallelScalingBlock: [
         ("another attention scale than head_dim ** -0.5", _unusual_scale),
@@ -160,4 +146,4 @@ BLOCK_FEATURES: dict[type, list[tuple[str, Callable[[Any], bool]]]] = {
             lambda b: (b.attn_out_proj.bias is None) != (b.mlp_out_proj.bias is None),
         ),
     ],
-}  # fmt: skip
+}

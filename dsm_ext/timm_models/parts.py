@@ -5,23 +5,28 @@ from __future__ import annotations
 from timm.layers import (
     Attention,
     AttentionPoolLatent,
+    AttentionRope,
     DropPath,
     LayerNorm,
     LayerScale,
     PatchDropout,
+    PatchDropoutWithIndices,
     PatchEmbed,
     RmsNorm,
 )
+from timm.models.eva import EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, ParallelScalingBlock
 from torch import nn
 
 from dsm_ext.timm_models.config import ACTIVATIONS, MLPS
+from dsm_ext.timm_models.eva import ROPES
 
 _LINEAR = (nn.Linear,)
 _NORM = (LayerNorm, nn.LayerNorm, RmsNorm)
 _NORM_OR_NONE = (*_NORM, nn.Identity)
 _SCALE = (LayerScale, nn.Identity)
-_DROP = (nn.Identity, nn.Dropout, DropPath, PatchDropout)  # each is the identity in eval mode
+# Each is the identity in eval mode.
+_DROP = (nn.Identity, nn.Dropout, DropPath, PatchDropout, PatchDropoutWithIndices)
 
 # For the last part of a module's name: the supported classes, and what to say of another class.
 PARTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -59,3 +64,11 @@ PARTS: dict[str, tuple[tuple[type, ...], str]] = {
         )
     },
 }  # fmt: skip
+# The same for timm's Eva.
+EVA_PARTS: dict[str, tuple[tuple[type, ...], str]] = PARTS | {
+    "blocks": ((nn.ModuleList,), "blocks in a {type}"),
+    "block": ((EvaBlock,), "blocks of type {type}"),
+    "attn": ((EvaAttention, AttentionRope), "an attention of type {type}"),
+    "rope": (tuple(ROPES), "rotary positions of type {type}"),
+    **{place: (_LINEAR, f"a {place} of type {{type}}") for place in ("q_proj", "k_proj", "v_proj")},
+}

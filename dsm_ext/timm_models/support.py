@@ -1,4 +1,4 @@
-"""Which of timm's Vision Transformers are supported."""
+"""Which of timm's models are supported."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from timm.layers import (
     RmsNorm,
 )
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
 from dsm_ext.error_text import described, listed
 from dsm_ext.timm_models.config import activation_of
+from dsm_ext.timm_models.eva_features import EVA_BLOCK_FEATURES, EVA_MODEL_FEATURES
 from dsm_ext.timm_models.features import BLOCK_FEATURES, MODEL_FEATURES
-from dsm_ext.timm_models.parts import PARTS
+from dsm_ext.timm_models.parts import EVA_PARTS, PARTS
+
+MODELS = (TimmVisionTransformer, VisionTransformerDistilled, Eva)
 
 # A supported model for each width.
 NEAREST = {
@@ -51,8 +55,8 @@ def check_supported(model: nn.Module) -> None:
 
 def _instead(model: nn.Module) -> str:
     for name, part in model.named_modules():
-        if name and type(part) in (TimmVisionTransformer, VisionTransformerDistilled):
-            return f"its .{name} is a Vision Transformer of timm's: give that"
+        if name and type(part) in MODELS:
+            return f"its .{name} is timm's {type(part).__name__}: give that"
     width = getattr(model, "embed_dim", None)
     width = width if isinstance(width, int) else 768
     nearest = NEAREST[min(NEAREST, key=lambda own: abs(own - width))]
@@ -60,23 +64,35 @@ def _instead(model: nn.Module) -> str:
 
 
 def _unsupported(model: Any) -> Iterator[str]:
-    if type(model) not in (TimmVisionTransformer, VisionTransformerDistilled):
+    if type(model) not in MODELS:
         yield f"the architecture {type(model).__module__}.{type(model).__name__}"
         return
     parts = list(_foreign_parts(model))
     if parts:  # the attributes of unknown classes may have another meaning
         yield from parts
         return
-    yield from (name for name, present in MODEL_FEATURES if present(model))
+    of_model = MODEL_FEATURES + (EVA_MODEL_FEATURES if type(model) is Eva else [])
+    yield from (name for name, present in of_model if present(model))
     for block in model.blocks:
-        yield from (name for name, present in BLOCK_FEATURES[type(block)] if present(block))
+        features = BLOCK_FEATURES | {EvaBlock: EVA_BLOCK_FEATURES}
+        yield from (name for name, present in features[type(block)] if present(block))
     yield from _uneven_norms(model)
-    if len({(type(b), *(tuple(p.shape) for p in b.parameters())) for b in model.blocks}) != 1:
+    if len({_shapes(block) for block in model.blocks}) != 1:
         yield "blocks of different shapes, or none"
     elif len({getattr(b, "attn", b).num_heads for b in model.blocks}) != 1:
         yield "blocks of different numbers of heads"
     if len(_activations(model)) != 1:
         yield "activations of several kinds"
+
+
+def _shapes(block: nn.Module) -> tuple[Any, ...]:
+    """Types and shapes in a block. The shapes of k_proj and v_proj may differ between blocks:
+    ``EVA_MODEL_FEATURES`` says how."""
+    own: list[Any] = [type(block), type(getattr(block, "attn", None))]
+    for name, parameter in block.named_parameters():
+        of_kv = name.startswith(("attn.k_proj", "attn.v_proj"))
+        own.append((name, None if of_kv else tuple(parameter.shape)))
+    return tuple(own)
 
 
 def _uneven_norms(model: nn.Module) -> Iterator[str]:
@@ -99,6 +115,7 @@ def _activations(model: nn.Module) -> set[str]:
 
 def _foreign_parts(model: nn.Module) -> Iterator[str]:
     """Yield every part that is in an unknown place, or is not of a class for this place."""
+    known = EVA_PARTS if type(model) is Eva else PARTS
     refused: list[str] = []
     for name, module in model.named_modules(remove_duplicate=False):
         if any(name.startswith(outer + ".") for outer in refused):
@@ -111,7 +128,7 @@ def _foreign_parts(model: nn.Module) -> Iterator[str]:
             yield f"a patched method in {name or 'the model'}"
         if name == "":
             continue
-        types, feature = PARTS.get(
+        types, feature = known.get(
             "block" if place.isdecimal() else place, ((), f"a part that is unknown here, {name}")
         )
         if type(module) not in types:

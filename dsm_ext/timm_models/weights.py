@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.models import vision_transformer
+from timm.models import eva, vision_transformer
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from dsm_ext.error_text import described, listed
@@ -66,7 +67,19 @@ def give_weights(
     del found
     weights = {key: state.pop(key).to(torch.float32).contiguous() for key in own}
     model.load_state_dict(weights, assign=True)
+    _fill_buffers(model)
     return model
+
+
+def _fill_buffers(model: Any) -> None:
+    """Compute the buffers of a model that was made on the meta device: those of rotary positions
+    and of the keys' bias. No file has them."""
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                module._buffers[name] = torch.empty_like(buffer, device="cpu")
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()
 
 
 def _fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
@@ -77,15 +90,20 @@ def _converted(model: Any, state: dict[str, Tensor], name: str) -> dict[str, Ten
     """Convert tensors to timm's names. If timm cannot, return them as they are."""
     if _patch_sizes(state) - {tuple(model.patch_embed.patch_size)}:
         return state  # from another model: timm would resample the patch embedding
+    if isinstance(model, Eva):
+        return _converted_by(eva.checkpoint_filter_fn, model, state)
     options: dict[str, Any] = {"adapt_layer_scale": True}
     if "flexi" in name or "radio" in name:  # timm resamples their positions in this way
         options |= {"interpolation": "bilinear", "antialias": False}
     aligned = getattr(vision_transformer, "_RADIO_ALIGN_CORNERS", ())
     if any(part in name for part in aligned):
         options["align_corners"] = True
-    convert: Callable[..., dict[str, Tensor]] = partial(
-        vision_transformer.checkpoint_filter_fn, **options
-    )
+    return _converted_by(partial(vision_transformer.checkpoint_filter_fn, **options), model, state)
+
+
+def _converted_by(
+    convert: Callable[..., dict[str, Tensor]], model: Any, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
     try:
         converted = convert(dict(state), model)
     except Exception:  # unknown names or shapes: the caller reports what does not fit

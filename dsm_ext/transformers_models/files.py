@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """Read the tensors of a folder, from one file or from shards.
+
+    Args:
+        folder: the folder.
+        wanted: whether a tensor is needed, by its name. A shard without such a tensor is not read
+            and may be missing.
 
     Raises:
         FileNotFoundError: there is no weight file, or a shard in the index is missing.
@@ -44,21 +50,23 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return load_weights(folder / name)
+            state = load_weights(folder / name)
+            return {name: tensor for name, tensor in state.items() if wanted(name)}
         index = folder / f"{name}.index.json"
         if index.is_file():
-            return _shards(index)
+            return _shards(index, wanted)
     raise FileNotFoundError(
         f"dsm_ext: no model.safetensors or pytorch_model.bin, nor an index of one, in {folder}"
     )
 
 
-def _shards(index: Path) -> dict[str, Tensor]:
+def _shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
         raise ValueError(
             f"dsm_ext: {index} has no weight_map from names to files, but {described(places)}"
         )
+    places = {name: shard for name, shard in places.items() if wanted(name)}
     state: dict[str, Tensor] = {}
     for name in dict.fromkeys(places.values()):
         if Path(name).name != name or name == ".." or len(name) > 255:
@@ -66,7 +74,7 @@ def _shards(index: Path) -> dict[str, Tensor]:
         shard = index.parent / name
         if not shard.is_file():
             raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
-        state |= load_weights(shard)
+        state |= {name: tensor for name, tensor in load_weights(shard).items() if wanted(name)}
     lacking = sorted(places.keys() - state.keys())
     if lacking or not places:
         raise ValueError(

@@ -15,7 +15,7 @@ from dsm_ext.transformers_models.files import read_json
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 UNLIKE_TIMM = (
     "do_flip_channel_order", "do_grayscale", "do_convert_grayscale", "do_pad", "do_thumbnail",
-    "do_align_long_axis", "do_crop_margin", "offset",
+    "do_align_long_axis", "do_crop_margin", "offset", "max_num_patches",
 )  # fmt: skip
 SQUARE = ("vit", "deit")  # here one number is the size of both sides, elsewhere of the shorter one
 
@@ -67,7 +67,7 @@ def _transform(path: Path, content: Mapping[str, Any], kind: str) -> dict[str, A
         mean, std = (_numbers(path, content, name) for name in ("image_mean", "image_std"))
     scaled, square = _size(path, content, "size", square)
     cropped = scaled
-    if _flag(path, content, "do_center_crop", default="crop_size" in content):
+    if _flag(path, content, "do_center_crop", default=content.get("crop_size") is not None):
         cropped, _ = _size(path, content, "crop_size", True)
     elif not square:
         return None  # the longer side would keep its length

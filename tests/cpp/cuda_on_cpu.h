@@ -97,9 +97,11 @@ inline void wait_for_others(Barrier& barrier) {
 
 namespace dsm_ext::cuda {
 
+using std::cos;
 using std::isfinite;
 using std::isnan;
 using std::log;
+using std::sin;
 using std::sqrt;
 
 inline void __syncthreads() { cuda_on_cpu::wait_for_others(cuda_on_cpu::thread->shared->inside); }

@@ -14,6 +14,7 @@
 #include "match_kernel.cuh"
 #include "merge_kernel.cuh"
 #include "norm_kernel.cuh"
+#include "rotate_kernel.cuh"
 #include "row_shape.h"
 #include "runtime.h"
 #include "unmerge_kernel.cuh"
@@ -44,10 +45,12 @@ Work launch_for(const std::string& type, const Launch& launch) {
            std::string::npos;
   };
   using namespace dsm_ext::cuda;
-  Work work = is("match", ", 2")   ? launch_of(&match_kernel_impl<T, 2>, launch)
-              : is("match", ", 4") ? launch_of(&match_kernel_impl<T, 4>, launch)
-              : is("unmerge", "")  ? launch_of(&unmerge_kernel_impl<T>, launch)
-                                   : Work();
+  Work work = is("match", ", 2")          ? launch_of(&match_kernel_impl<T, 2>, launch)
+              : is("match", ", 4")        ? launch_of(&match_kernel_impl<T, 4>, launch)
+              : is("rotate", ", float")   ? launch_of(&rotate_kernel_impl<T, float>, launch)
+              : is("rotate", ", " + type) ? launch_of(&rotate_kernel_impl<T, T>, launch)
+              : is("unmerge", "")         ? launch_of(&unmerge_kernel_impl<T>, launch)
+                                          : Work();
   // The channels for which with_row_shape chooses each of its kernels, and 1 for those of any
   // other.
   for (const int64_t channels : {1, 256, 384, 512, 768, 1024}) {

@@ -22,10 +22,21 @@ enum class MlpKind { mlp, glu, swiglu };
 enum class Pool { none, token, avg, map };
 
 /// The block's class in timm. `sequential`: `Block`. `parallel`: `ParallelScalingBlock`, which adds
-/// the outputs of attention and MLP to the same input (arXiv 2302.05442).
-enum class BlockKind { sequential, parallel };
+/// the outputs of attention and MLP to the same input (arXiv 2302.05442). `eva`: `EvaBlock`, which
+/// computes the same as `Block`, and whose LayerScale has the names gamma_1 and gamma_2.
+enum class BlockKind { sequential, parallel, eva };
 
-/// The shape of a plain Vision Transformer, in timm's names.
+/// The rotary position embedding of queries and keys, by timm's `rope_type`. `cat` counts positions
+/// in patches (arXiv 2303.11331). `dinov3` counts them from -1 to 1 over the image (arXiv
+/// 2508.10104). `mixed` counts them in patches and has learned frequencies for each block and head
+/// (arXiv 2403.13298).
+enum class RopeType { none, cat, dinov3, mixed };
+
+/// The order of the two axes in a rotary embedding: `ij` is rows, then columns; `xy` is columns,
+/// then rows.
+enum class GridIndexing { ij, xy };
+
+/// The shape of a Vision Transformer, in timm's names.
 struct DSM_EXT_API Config {
   std::array<int64_t, 2> img_size = {224, 224};  ///< Height and width in pixels.
   std::array<int64_t, 2> patch_size = {16, 16};  ///< Height and width in pixels.
@@ -48,19 +59,36 @@ struct DSM_EXT_API Config {
   double eps = 1e-6;  ///< Added to the variance in every norm.
   MlpKind mlp_layer = MlpKind::mlp;
   Activation act_layer = Activation::gelu;
-  bool layer_scale = false;      ///< Whether the outputs of attention and MLP have learned factors.
-  bool qk_norm = false;          ///< Whether each head's queries and keys have a norm.
-  bool scale_attn_norm = false;  ///< Whether a norm precedes the attention's projection.
-  bool scale_mlp_norm = false;   ///< Whether a norm precedes the MLP's second layer.
-  bool qkv_bias = true;          ///< Whether queries, keys and values have a bias.
-  bool proj_bias = true;         ///< Whether the attention's projection and the MLP have biases.
-  bool patch_bias = true;        ///< Whether the patch embedding has a bias.
+  bool layer_scale = false;  ///< Whether the outputs of attention and MLP have learned factors.
+  bool attn_only_layer_scale = false;  ///< Whether only attention's output has these factors.
+  bool qk_norm = false;                ///< Whether each head's queries and keys have a norm.
+  bool scale_attn_norm = false;        ///< Whether a norm precedes the attention's projection.
+  bool scale_mlp_norm = false;         ///< Whether a norm precedes the MLP's second layer.
+  bool qkv_fused = true;               ///< Whether one layer makes queries, keys and values.
+  bool qkv_bias = true;                ///< Whether queries, keys and values have a bias.
+  bool k_bias = true;                  ///< With `qkv_bias`: whether keys have one, too.
+  int64_t num_kv_heads = 0;            ///< Heads of keys and values; 0: `num_heads`.
+  /// With `num_kv_heads`: how many of the first and how many of the last blocks have `num_heads`
+  /// heads of keys and values (Sapiens2).
+  int64_t num_full_attn_blocks = 0;
+  bool proj_bias = true;    ///< Whether the attention's projection and the MLP have biases.
+  bool patch_bias = true;   ///< Whether the patch embedding has a bias.
   bool embed_norm = false;  ///< Whether patches have a norm before positions are added (AIMv2).
   bool pre_norm = false;    ///< Whether a norm precedes the blocks (CLIP).
+
+  RopeType rope_type = RopeType::none;
+  double rope_temperature = 10000;  ///< The longest period is about this many times the shortest.
+  double rope_grid_offset = 0;      ///< Added to positions before they are scaled.
+  GridIndexing rope_grid_indexing = GridIndexing::ij;
+  bool rope_rotate_half = false;  ///< Whether channel i turns with i + D / 2, not 2 i with 2 i + 1.
+  /// `cat`: positions are scaled as if the grid had this height and width. {0, 0}: they are not.
+  std::array<int64_t, 2> ref_feat_shape = {0, 0};
 
   bool final_norm = true;  ///< Whether a norm follows the blocks.
   Pool global_pool = Pool::token;
   bool pool_include_prefix = false;  ///< Whether `avg` and `map` also pool the prefix tokens.
+  int64_t attn_pool_num_heads = 0;   ///< Heads of the attention pool; 0: `num_heads`.
+  int64_t attn_pool_mlp_dim = 0;     ///< Hidden width of the attention pool's MLP; 0: `mlp_dim`.
   bool fc_norm = false;              ///< Whether a norm follows the pooling.
   bool head_bias = true;
 
@@ -75,6 +103,13 @@ struct DSM_EXT_API Config {
   /// N before any merging: P + gh * gw.
   int64_t tokens() const { return prefix() + patches(); }
   int64_t head_dim() const { return embed_dim / num_heads; }
+  /// The heads of keys and values in a block.
+  int64_t kv_heads(int64_t block) const {
+    const bool full = block < num_full_attn_blocks || block >= depth - num_full_attn_blocks;
+    return num_kv_heads == 0 || full ? num_heads : num_kv_heads;
+  }
+  int64_t pool_heads() const { return attn_pool_num_heads > 0 ? attn_pool_num_heads : num_heads; }
+  int64_t pool_mlp_dim() const { return attn_pool_mlp_dim > 0 ? attn_pool_mlp_dim : mlp_dim; }
   /// How many of the first tokens `forward` needs from the last block. 0: all of them.
   int64_t pooled_tokens() const { return global_pool != Pool::token ? 0 : distilled ? 2 : 1; }
   /// The index of the first token that `avg` and `map` pool.

@@ -23,6 +23,9 @@ struct DSM_EXT_API Trace {
   /// [B, gh * gw] int32: for each patch, the index of the token that holds it at the end.
   at::Tensor source;
   at::Tensor size;  ///< [B, M] float32: how many patches each token stands for.
+  /// [B, M, 2] float32: (row, column) of each token in patches from the image's top left corner:
+  /// the mean of the centres of its patches. Prefix tokens have NaN.
+  at::Tensor location;
 };
 
 /// The tokens that leave a block.
@@ -40,6 +43,7 @@ struct DSM_EXT_API Outputs {
   at::Tensor size;      ///< [B, M] float32: how many patches each token stands for.
   at::Tensor source;  ///< [B, gh * gw] int32: for each patch, the index of the token that holds it.
   std::vector<Intermediate> intermediates;
+  at::Tensor location;         ///< [B, M, 2] float32: where each token is, as in `Trace`.
   at::Tensor class_attention;  ///< [B, num_heads, N] float32: of one block, by token.
 };
 
@@ -133,7 +137,7 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::vector<Intermediate> forward_intermediates(
       const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm = false) const;
 
-  /// Logits, and which token holds each patch at the end. The last block computes all rows and runs
+  /// Logits, which token holds each patch at the end, and where each token is. The last block computes all rows and runs
   /// its merge steps.
   Trace trace(const at::Tensor& images) const;
 

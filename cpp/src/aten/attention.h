@@ -4,13 +4,19 @@
 #include <optional>
 
 #include "aten/layers.h"
+#include "aten/run_context.h"
+#include "aten/token_state.h"
 
 namespace dsm_ext::aten {
 
-/// Queries, keys and values, split by head.
+/// Queries, keys and values, split by head. Keys and values may have fewer heads than queries: then
+/// neighbouring heads of queries share one (grouped-query attention, arXiv 2305.13245).
 struct Heads {
   at::Tensor q;     // [B, H, rows, D]
-  at::Tensor k, v;  // [B, H, N, D]
+  at::Tensor k, v;  // [B, heads, N, D]
+
+  /// The keys or values x with a copy for each head of queries: [B, H, N, D].
+  at::Tensor repeated(const at::Tensor& x) const;
 };
 
 /// `dsm_ext::attend` of a block's heads.
@@ -18,31 +24,22 @@ struct Heads {
 /// \return      [B, rows, H * D].
 at::Tensor attend(const Heads& heads, const std::optional<at::Tensor>& bias);
 
-/// Splits x [B, N, parts * H * D] into heads, without copying: [parts, B, H, N, D].
+/// Splits x [B, N, parts * heads * D] into heads, without copying: [parts, B, heads, N, D].
 at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads);
 
-/// Makes the queries, keys and values of a block, for blocks of all kinds.
-class Attention {
+/// What a block does to its queries and keys before attention: norms and a rotary position
+/// embedding.
+class HeadNorms {
  public:
   /// Registers timm's `q_norm` and `k_norm` in `owner` when the model has these norms.
-  Attention(torch::nn::Module& owner, const Config& config);
+  /// \param block  The block's index.
+  HeadNorms(torch::nn::Module& owner, const Config& config, int64_t block);
 
-  /// Splits projected tokens into heads, and normalizes queries and keys.
-  /// \param projected  [B, N, 3 * C]: queries, keys and values of all tokens.
-  Heads split(const at::Tensor& projected) const;
-
-  /// Projects queries for the first `rows` tokens of each image, and keys and values for all
-  /// tokens.
-  /// \param projection    A layer with 3 * C outputs for queries, keys and values.
-  /// \param first_output  The first of these outputs.
-  /// \param x             [B, N, C].
-  Heads project_rows(
-      const Linear& projection, int64_t first_output, const at::Tensor& x, int64_t rows) const;
+  /// \param heads  Just projected. This call may change them.
+  Heads operator()(const Heads& heads, const TokenState& state, const RunContext& run) const;
 
  private:
-  Heads normalized(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
-
-  int64_t channels_, heads_;
+  int64_t block_;
   std::shared_ptr<Norm> q_norm_, k_norm_;
 };
 

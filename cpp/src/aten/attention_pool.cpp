@@ -4,7 +4,7 @@
 
 namespace dsm_ext::aten {
 
-AttentionPool::AttentionPool(const Config& config) : heads_(config.num_heads) {
+AttentionPool::AttentionPool(const Config& config) : heads_(config.pool_heads()) {
   const int64_t c = config.embed_dim;
   own("latent", {1, 1, c}, latent_);
   q_ = add<Linear>(*this, "q", std::vector{c, c}, true);
@@ -14,7 +14,7 @@ AttentionPool::AttentionPool(const Config& config) : heads_(config.num_heads) {
   auto own = config;  // in timm, the pool's MLP always has biases and never a norm
   own.proj_bias = true;
   own.scale_mlp_norm = false;
-  mlp_ = add<Mlp>(*this, "mlp", own, MlpKind::mlp, config.mlp_dim);
+  mlp_ = add<Mlp>(*this, "mlp", own, MlpKind::mlp, config.pool_mlp_dim());
 }
 
 at::Tensor AttentionPool::operator()(

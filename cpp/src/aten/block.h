@@ -18,14 +18,15 @@ class Block : public Parameters {
       TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows,
       const RunContext& run) const = 0;
 
-  static std::shared_ptr<Block> make(const Config& config);
+  /// \param index  The block's place in the model.
+  static std::shared_ptr<Block> make(const Config& config, int64_t index);
 };
 
-/// timm's `Block`: x + attn(norm1(x)), then the merge steps, then x + mlp(norm2(x)).
-std::shared_ptr<Block> make_sequential_block(const Config& config);
+/// timm's `Block` and `EvaBlock`: x + attn(norm1(x)), then the merge steps, then x + mlp(norm2(x)).
+std::shared_ptr<Block> make_sequential_block(const Config& config, int64_t index);
 
 /// timm's `ParallelScalingBlock`: x + attn(in_norm(x)) + mlp(in_norm(x)), then the merge steps.
-std::shared_ptr<Block> make_parallel_block(const Config& config);
+std::shared_ptr<Block> make_parallel_block(const Config& config, int64_t index);
 
 /// The first `rows` tokens of each image [B, rows, C]; all tokens when `rows` is kAllRows.
 inline at::Tensor first_rows(const at::Tensor& tokens, int64_t rows) {

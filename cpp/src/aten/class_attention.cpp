@@ -21,7 +21,7 @@ at::Tensor mean_query(const TokenState& state, const at::Tensor& q) {
 at::Tensor class_attention(const TokenState& state, const Heads& heads, const CompiledPlan& plan) {
   const auto query =
       plan.config().class_token ? heads.q.narrow(2, 0, 1) : mean_query(state, heads.q);
-  return query_attention(query, heads.k, state.bias(plan.proportional()));
+  return query_attention(query, heads.repeated(heads.k), state.bias(plan.proportional()));
 }
 
 }  // namespace dsm_ext::aten

@@ -19,6 +19,9 @@ class Executor::Forward {
     const auto& config = run_.plan.config();
     state_.tokens = executor_.embedding_(patches_, run_.plan);
     run_.finish(Stage::embed);
+    if (run_.rope != nullptr || request_.trace) {
+      state_.location = run_.plan.locations();
+    }
     if (request_.traces()) {
       state_.source = at::arange(config.patches(), patches_.options().dtype(at::kInt))
                           .add_(config.prefix())
@@ -62,6 +65,7 @@ class Executor::Forward {
     if (request_.trace) {
       outputs_.source = state_.source;
       outputs_.size = state_.sizes();
+      outputs_.location = state_.location.expand({state_.tokens.size(0), -1, -1}).contiguous();
     }
   }
 
@@ -80,7 +84,10 @@ Executor::Executor(torch::nn::Module& model, const Config& config)
     : config_(config), embedding_(model, config) {
   const auto blocks = add<torch::nn::Module>(model, "blocks");
   for (int64_t i = 0; i < config.depth; ++i) {
-    blocks_.push_back(blocks->register_module(std::to_string(i), Block::make(config)));
+    blocks_.push_back(blocks->register_module(std::to_string(i), Block::make(config, i)));
+  }
+  if (config.rope_type != RopeType::none) {
+    rope_ = add<Rope>(model, "rope", config);
   }
   if (config.final_norm) {
     norm_ = add<Norm>(model, "norm", config, config.embed_dim);
@@ -101,7 +108,8 @@ Outputs Executor::run_patches(
     const at::Tensor& patches, const Request& request, const CompiledPlan& plan,
     std::optional<c10::Stream> side_stream, StageTimer* timer) const {
   InterruptCheck interrupt;
-  const RunContext run{plan, timer, patches.is_cpu() ? &interrupt : nullptr, side_stream};
+  const RunContext run{
+      plan, timer, patches.is_cpu() ? &interrupt : nullptr, side_stream, rope_.get()};
   Forward forward(*this, patches, request, run);
   run_in_order(request, config_, forward);
   return forward.outputs();

@@ -6,6 +6,7 @@
 #include "aten/block.h"
 #include "aten/embedding.h"
 #include "aten/head.h"
+#include "aten/rope.h"
 #include "model/executor.h"
 
 namespace dsm_ext::aten {
@@ -40,6 +41,7 @@ class Executor final : public dsm_ext::Executor {
   Config config_;
   Embedding embedding_;
   std::vector<std::shared_ptr<Block>> blocks_;
+  std::shared_ptr<Rope> rope_;  // null if the model has no rotary embedding
   std::shared_ptr<Norm> norm_;
   std::optional<Head> head_;
 };

@@ -41,7 +41,11 @@ at::Tensor Head::pooled(const TokenState& state, bool proportional) const {
       break;
     case Pool::map: {
       TokenState part{
-          .tokens = tokens.narrow(1, first, count), .size = {}, .log_size = {}, .source = {}};
+          .tokens = tokens.narrow(1, first, count),
+          .size = {},
+          .log_size = {},
+          .source = {},
+          .location = {}};
       if (proportional && state.size.defined()) {
         part.size = state.size.narrow(1, first, count);
         part.log_size = log_sizes(part.size, tokens.scalar_type());

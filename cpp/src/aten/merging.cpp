@@ -72,8 +72,17 @@ void join(const Matched& matched) {
   }
 }
 
-// Merges the tokens and their sizes. The caller must update `log_size` and `source`.
+// Merges the locations, if there are any. The sizes must still be those of the tokens before.
+void merge_locations(TokenState& state, const at::Tensor& destination, int64_t tokens) {
+  if (state.location.defined()) {
+    const auto location = state.location.expand({destination.size(0), -1, -1});
+    state.location = std::get<0>(dsm_ext::merge(location, state.sizes(), destination, tokens));
+  }
+}
+
+// Merges the tokens, their sizes and locations. The caller must update `log_size` and `source`.
 void merge_once(TokenState& state, const at::Tensor& destination, int64_t tokens) {
+  merge_locations(state, destination, tokens);
   std::tie(state.tokens, state.size) =
       dsm_ext::merge(state.tokens, state.sizes(), destination, tokens);
 }
@@ -161,6 +170,7 @@ at::Tensor merge_steps_and_normalize(
     if (i + 1 < steps.size()) {
       merge_once(state, destination, steps[i].tokens_out);
     } else {
+      merge_locations(state, destination, steps[i].tokens_out);
       auto merged = merge_and_normalize(
           state.tokens, state.size, destination, steps[i].tokens_out, norm.parameters());
       normed = merged.normed;

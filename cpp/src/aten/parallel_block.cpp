@@ -8,15 +8,15 @@ namespace {
 
 class ParallelBlock : public Block {
  public:
-  explicit ParallelBlock(const Config& config);
+  ParallelBlock(const Config& config, int64_t index);
 
   void forward(
       TokenState& state, at::ArrayRef<PlannedStep> steps, int64_t rows,
       const RunContext& run) const override;
 
  private:
-  std::optional<Attention> attention_;
-  int64_t channels_, hidden_;
+  std::optional<HeadNorms> norms_;
+  int64_t channels_, heads_, hidden_;
   Activation activation_;
   std::shared_ptr<Norm> in_norm_;
   // The outputs of in_proj are the MLP's hidden layer, then queries, keys and values.
@@ -25,15 +25,18 @@ class ParallelBlock : public Block {
   at::Tensor mlp_bias_;  // the hidden layer's bias, if in_proj has no bias
 };
 
-ParallelBlock::ParallelBlock(const Config& config)
-    : channels_(config.embed_dim), hidden_(config.mlp_dim), activation_(config.act_layer) {
+ParallelBlock::ParallelBlock(const Config& config, int64_t index)
+    : channels_(config.embed_dim),
+      heads_(config.num_heads),
+      hidden_(config.mlp_dim),
+      activation_(config.act_layer) {
   const int64_t c = channels_;
   in_norm_ = add<Norm>(*this, "in_norm", config, c);
   in_proj_ = add<Linear>(*this, "in_proj", std::vector{hidden_ + 3 * c, c}, config.qkv_bias);
   if (!config.qkv_bias) {
     own("mlp_bias", hidden_, mlp_bias_);
   }
-  attention_.emplace(*this, config);
+  norms_.emplace(*this, config, index);
   attn_out_proj_ = add<Linear>(*this, "attn_out_proj", std::vector{c, c}, config.proj_bias);
   mlp_out_proj_ = add<Linear>(*this, "mlp_out_proj", std::vector{c, hidden_}, config.proj_bias);
   if (config.layer_scale) {
@@ -50,11 +53,15 @@ void ParallelBlock::forward(
   if (rows == kAllRows) {
     const auto projected = (*in_proj_)(x);
     hidden = projected.narrow(2, 0, hidden_);
-    heads = attention_->split(projected.narrow(2, hidden_, 3 * channels_));
+    const auto qkv = split_heads(projected.narrow(2, hidden_, 3 * channels_), 3, heads_);
+    heads = {qkv[0], qkv[1], qkv[2]};
   } else {
     hidden = in_proj_->part(first_rows(x, rows), 0, hidden_);
-    heads = attention_->project_rows(*in_proj_, hidden_, x, rows);
+    const auto q = in_proj_->part(first_rows(x, rows), hidden_, channels_);
+    const auto kv = split_heads(in_proj_->part(x, hidden_ + channels_, 2 * channels_), 2, heads_);
+    heads = {split_heads(q, 1, heads_)[0], kv[0], kv[1]};
   }
+  heads = (*norms_)(heads, state, run);
   if (mlp_bias_.defined()) {
     hidden = hidden + mlp_bias_;
   }
@@ -83,8 +90,8 @@ void ParallelBlock::forward(
 
 }  // namespace
 
-std::shared_ptr<Block> make_parallel_block(const Config& config) {
-  return std::make_shared<ParallelBlock>(config);
+std::shared_ptr<Block> make_parallel_block(const Config& config, int64_t index) {
+  return std::make_shared<ParallelBlock>(config, index);
 }
 
 }  // namespace dsm_ext::aten

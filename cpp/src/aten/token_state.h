@@ -12,6 +12,8 @@ struct TokenState {
   at::Tensor size;      // [B, N] float32; undefined while every token stands for one patch
   at::Tensor log_size;  // `log_sizes(size)`, which pads its rows; undefined while `size` is
   at::Tensor source;    // [B, gh * gw] int32; undefined if the request does not need it
+  // [B or 1, N, 2] float32, (row, column) in patches; undefined if nothing needs it.
+  at::Tensor location;
 
   /// [B, N] float32: `size`, or ones while it is undefined.
   at::Tensor sizes() const;

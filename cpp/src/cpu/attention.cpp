@@ -14,8 +14,8 @@ AttentionHead Attention::head(int64_t image, int64_t h, int64_t first_query, int
   return {
       .q = q,
       .queries = count,
-      .k = keys.at(image * key_rows, h * dim),
-      .v = values.at(image * key_rows, h * dim),
+      .k = keys_of(image, h),
+      .v = values.at(image * key_rows, h * kv_heads / heads * dim),
       .tokens = token_count,
       .dim = dim,
       .bias = bias + image * padded_tokens(token_count),

@@ -17,8 +17,14 @@ struct Attention {
   int64_t token_count;  // keys of each image, at most key_rows
   const float* bias;    // [images, padded_tokens(token_count)], see `fill_bias`
   int64_t images, heads, dim;
+  int64_t kv_heads;  // heads of keys and values; neighbouring heads of queries share one
   int64_t summed = kSummedInAttention;
   Stage stage = Stage::attention;
+
+  /// The keys that a head of queries meets in one image.
+  Rows keys_of(int64_t image, int64_t h) const {
+    return keys.at(image * key_rows, h * kv_heads / heads * dim);
+  }
 
   /// One head's attention for `queries` queries of one image, from `first_query` on.
   AttentionHead head(int64_t image, int64_t h, int64_t first_query, int64_t queries) const;

@@ -30,7 +30,7 @@ void Forward::keep_class_attention(const Attention& attention) {
   for_each_task(images_ * heads, ws_.threads, [&](int64_t index, int64_t) {
     const int64_t image = index / heads, h = index % heads;
     query_attention(
-        ws_.class_query + index * d, attention.keys.at(image * n, h * d), n, d,
+        ws_.class_query + index * d, attention.keys_of(image, h), n, d,
         attention.bias + image * padded_tokens(n), out + index * n);
   });
   copy_source(outputs_.source);
@@ -46,7 +46,7 @@ void Forward::write_importance(const Attention& attention, int64_t image, Scratc
   std::fill_n(importance, n, 0.f);
   for (int64_t h = 0; h < heads; ++h) {
     query_attention(
-        ws_.class_query + (image * heads + h) * d, attention.keys.at(image * n, h * d), n, d,
+        ws_.class_query + (image * heads + h) * d, attention.keys_of(image, h), n, d,
         attention.bias + image * padded_tokens(n), own.attention);
     for (int64_t t = 0; t < n; ++t) {
       importance[t] += share * own.attention[t];

@@ -29,7 +29,7 @@ void convert(Outputs& outputs, at::ScalarType dtype) {
 }  // namespace
 
 bool Executor::takes(const Config& config, const ModelParameters& parameters) {
-  return config.block == BlockKind::sequential &&
+  return config.block != BlockKind::parallel &&
          std::all_of(parameters.named.begin(), parameters.named.end(), [](const auto& parameter) {
            const auto& tensor = parameter.second;
            return tensor.is_cpu() && !tensor.is_inference();

@@ -1,6 +1,7 @@
 #include "cpu/forward.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/kernels/store_rows.h"
 
@@ -39,10 +40,8 @@ void Forward::block(int64_t i, int64_t rows) {
   begin_part(i + 1);
   const auto& block = weights_.blocks[i];
   const bool merges = rows == kAllRows && tokens_out(i) < state_.count;
-  const auto attention = rows == kAllRows ? project_all(block) : project_rows(block, rows);
+  const auto attention = rows == kAllRows ? project_all(i) : project_rows(i, rows);
   const int64_t query_rows = images_ * attention.query_count;
-  normalize_heads(block.q_norm, attention.queries, query_rows);
-  normalize_heads(block.k_norm, attention.keys, images_ * state_.count);
   const bool protects = merges && rule().protect > 0;
   const bool by_tokens = merges && rule().metric == MergeMetric::keys_and_tokens;
   const bool by_keys = merges && !by_tokens;
@@ -61,86 +60,86 @@ void Forward::block(int64_t i, int64_t rows) {
             write_importance(attention, image, own);
           }
           if (by_keys) {
-            match(i, image, own);
+            match(i, attention, image, own);
           }
         });
       });
   add_projection(block, attention.queries, query_rows);
   if (by_tokens) {
-    match_images(i);
+    match_images(i, attention);
   }
   add_mlp(block, merges ? images_ * tokens_out(i) : query_rows, merges);
 }
 
 // Projects queries, keys and values of all tokens.
-Attention Forward::project_all(const BlockWeights& block) {
-  const int64_t c = config_.embed_dim, n = state_.count;
-  const auto qkv = attention_rows(ws_.qkv, 3 * c);
-  norm_and_qkv(block, state_.tokens, images_ * n, {0, block.qkv.count()}, qkv, 3 * c);
-  return attention_of(qkv, n);
+Attention Forward::project_all(int64_t i) {
+  const auto& layer = weights_.blocks[i].qkv;
+  const int64_t n = state_.count;
+  const auto qkv = attention_rows(ws_.qkv, layer.outputs);
+  norm_and_qkv(i, state_.tokens, images_ * n, {0, layer.count()}, qkv, layer.outputs);
+  return attention_of(i, qkv, n);
 }
 
 // Projects keys and values of all tokens, and queries of the first `rows` tokens of each image.
 // Copies these first tokens next to each other into `next_.tokens`, which becomes `state_.tokens`.
-Attention Forward::project_rows(const BlockWeights& block, int64_t rows) {
-  const int64_t c = config_.embed_dim, n = state_.count;
-  const int64_t width = block.qkv.kernel->tile_columns;
-  const auto qkv = attention_rows(ws_.qkv, 3 * c), q = pooled_queries();
-  norm_and_qkv(block, state_.tokens, images_ * n, {c / width, block.qkv.count()}, qkv, 3 * c);
+Attention Forward::project_rows(int64_t i, int64_t rows) {
+  const auto& layer = weights_.blocks[i].qkv;
+  const int64_t c = config_.embed_dim, n = state_.count, width = layer.kernel->tile_columns;
+  const auto qkv = attention_rows(ws_.qkv, layer.outputs), q = pooled_queries();
+  norm_and_qkv(i, state_.tokens, images_ * n, {c / width, layer.count()}, qkv, layer.outputs);
   for (int64_t image = 0; image < images_; ++image) {
     std::copy_n(state_.tokens + image * n * c, rows * c, next_.tokens + image * rows * c);
   }
   std::swap(state_.tokens, next_.tokens);
-  norm_and_qkv(block, state_.tokens, images_ * rows, {0, divide_up(c, width)}, q, c);
+  norm_and_qkv(i, state_.tokens, images_ * rows, {0, divide_up(c, width)}, q, c);
   pad_rows(q, images_ * rows, c);
-  return attention_of(q, rows);
+  return attention_of(i, q, rows);
 }
 
 // Attention of these queries to the keys and values of all tokens in `ws_.qkv`.
-Attention Forward::attention_of(Rows queries, int64_t query_count) const {
+Attention Forward::attention_of(int64_t i, Rows queries, int64_t query_count) const {
+  const auto& block = weights_.blocks[i];
   const int64_t c = config_.embed_dim, n = state_.count;
-  const auto qkv = attention_rows(ws_.qkv, 3 * c);
+  const auto qkv = attention_rows(ws_.qkv, block.qkv.outputs);
   return {
       .queries = queries,
       .query_count = query_count,
       .keys = qkv.at(0, c),
-      .values = qkv.at(0, 2 * c),
+      .values = qkv.at(0, c + block.kv_heads * config_.head_dim()),
       .key_rows = n,
       .token_count = n,
       .bias = state_.bias,
       .images = images_,
       .heads = config_.num_heads,
-      .dim = config_.head_dim()};
+      .dim = config_.head_dim(),
+      .kv_heads = block.kv_heads};
 }
 
-// Computes norm1 of the tokens, then some panels of the QKV product.
+// Computes norm1 of the tokens, then some panels of the QKV product. Where heads have norms, a task
+// takes as many panels as hold whole heads, and normalizes these heads while they are in its cache.
+// rows: all tokens of the images, or the first tokens of each, which are prefix tokens.
+// panels: with norms, the first one computed may be an earlier one, with which a head begins.
 // out: [rows, columns]; outputs of the product from `columns` on are not written.
 void Forward::norm_and_qkv(
-    const BlockWeights& block, const float* tokens, int64_t rows, Range panels, Rows out,
-    int64_t columns) {
-  const int64_t c = config_.embed_dim;
+    int64_t i, const float* tokens, int64_t rows, Range panels, Rows out, int64_t columns) {
+  const auto& block = weights_.blocks[i];
+  const int64_t c = config_.embed_dim, d = config_.head_dim();
+  const int64_t together = block.q_norm ? std::lcm(d, kTileColumns) / kTileColumns : 1;
+  const int64_t begin = panels.begin / together;
   const auto norm1 = [&](const Piece& piece) {
     normalize(block.norm1, tokens + piece.row * c, c, piece.rows, piece.normed);
   };
+  const bool turns = rotary() && rows == images_ * state_.count;
   const auto qkv = [&](const Piece& piece) {
-    multiply(
-        {.x = piece.normed, .out = out.at(piece.row), .columns = columns}, piece.rows, block.qkv,
-        {panels.begin + piece.panels.begin, panels.begin + piece.panels.end}, tile(piece));
+    for (int64_t p = piece.panels.begin; p < piece.panels.end; ++p) {
+      const int64_t first = (begin + p) * together;
+      project_panels(
+          i, piece, {first, std::min(first + together, panels.end)}, turns, out.at(piece.row),
+          columns);
+    }
   };
-  chain(rows, {{Stage::norm1, 0, norm1}, {Stage::qkv, panels.end - panels.begin, qkv}});
-}
-
-// Normalizes each head of each row in place, if the model has such a norm.
-void Forward::normalize_heads(const Norm& norm, Rows x, int64_t rows) {
-  if (!norm) {
-    return;
-  }
-  const auto run = [&](const Piece& piece) {
-    const auto part = x.at(piece.row);
-    normalize_operands(
-        part, piece.rows, config_.num_heads, config_.head_dim(), weights_of(norm), part);
-  };
-  chain(rows, {{Stage::attention, 0, run}});
+  chain(
+      rows, {{Stage::norm1, 0, norm1}, {Stage::qkv, divide_up(panels.end, together) - begin, qkv}});
 }
 
 // Adds the projection of attention's output to the tokens.

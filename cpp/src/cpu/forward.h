@@ -31,28 +31,34 @@ class Forward {
 
  private:
   // Compute queries, keys and values of a block, and give the operands of its attention.
-  Attention project_all(const BlockWeights& block);
-  Attention project_rows(const BlockWeights& block, int64_t rows);
-  Attention attention_of(Rows queries, int64_t query_count) const;
+  Attention project_all(int64_t i);
+  Attention project_rows(int64_t i, int64_t rows);
+  Attention attention_of(int64_t i, Rows queries, int64_t query_count) const;
   void norm_and_qkv(
-      const BlockWeights& block, const float* tokens, int64_t rows, Range panels, Rows out,
-      int64_t columns);
-  void normalize_heads(const Norm& norm, Rows x, int64_t rows);
+      int64_t i, const float* tokens, int64_t rows, Range panels, Rows out, int64_t columns);
+  void project_panels(
+      int64_t i, const Piece& piece, Range panels, bool turns, Rows out, int64_t columns) const;
+  void normalize_heads(int64_t i, Rows x, int64_t rows, Range columns) const;
+  Rotation rotation_of(int64_t i, int64_t row, int64_t rows, int64_t panel, Scratch& own) const;
+  std::array<const float*, 2> frequencies(int64_t i) const;
   void add_projection(const BlockWeights& block, Rows attended, int64_t rows);
   void add_mlp(const BlockWeights& block, int64_t rows, bool merges);
 
   void keep_class_queries(const Attention& attention);
   void keep_class_attention(const Attention& attention);
   void write_importance(const Attention& attention, int64_t image, Scratch& own) const;
-  bool write_unit_row(int64_t row, float* unit) const;
-  void match_images(int64_t i);
-  void match(int64_t i, int64_t image, Scratch& own) const;
+  bool write_unit_row(const Attention& attention, int64_t row, float* unit) const;
+  void match_images(int64_t i, const Attention& attention);
+  void match(int64_t i, const Attention& attention, int64_t image, Scratch& own) const;
+  void merge_locations(
+      int64_t image, const int32_t* begin, const int32_t* members, int64_t tokens) const;
 
   void head(const float* tokens, int64_t rows, float* logits);
   void average(const float* tokens);
   void attention_pool(const float* tokens);
   void copy_size(at::Tensor& to) const;
   void copy_source(at::Tensor& to) const;
+  void copy_location(at::Tensor& to) const;
 
   /// Runs a chain in the workspace.
   /// \param hidden_width  The number of values in a row of `Piece::hidden`.
@@ -66,6 +72,13 @@ class Forward {
   }
   void normalize(const Norm& norm, const float* x, int64_t stride, int64_t rows, Rows out) const;
   NormWeights weights_of(const Norm& norm) const;
+  bool rotary() const { return config_.rope_type != RopeType::none; }
+  /// Whether this forward keeps the tokens' locations up to date.
+  bool locates() const { return rotary() || request_.trace; }
+  const float* locations_of(int64_t image) const {
+    return state_.merged ? state_.location + 2 * image * state_.count
+                         : plan_.locations().const_data_ptr<float>();
+  }
   const MergeRule& rule() const { return plan_.plan().rule; }
   /// Rows of queries, keys or values.
   Rows attention_rows(std::byte* data, int64_t width) const {

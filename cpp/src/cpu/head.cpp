@@ -98,8 +98,9 @@ void Forward::attention_pool(const float* tokens) {
       .token_count = count,
       .bias = next_.bias,
       .images = images_,
-      .heads = config_.num_heads,
-      .dim = config_.head_dim(),
+      .heads = config_.pool_heads(),
+      .dim = c / config_.pool_heads(),
+      .kv_heads = config_.pool_heads(),
       .summed = kSummedOfFewRows,
       .stage = Stage::head};
   attend(

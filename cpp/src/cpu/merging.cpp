@@ -11,26 +11,26 @@ namespace dsm_ext::cpu {
 
 // Writes the metric `keys_and_tokens` of a token, after attention's residual: the mean of the keys
 // over the heads and the token. Both parts have equal lengths, and the row has unit length.
-bool Forward::write_unit_row(int64_t row, float* unit) const {
+bool Forward::write_unit_row(const Attention& attention, int64_t row, float* unit) const {
   constexpr double kPart = 0.70710678118654752;  // sqrt(1 / 2)
   const int64_t c = config_.embed_dim, d = config_.head_dim();
-  key_metric(attention_rows(ws_.qkv, 3 * c).at(row, c), 1, config_.num_heads, d, unit);
+  key_metric(attention.keys.at(row), 1, attention.kv_heads, d, unit);
   return scaled_row(unit, d, kPart, unit) &&
          scaled_row(state_.tokens + row * c, c, kPart, unit + d);
 }
 
 // Matches the tokens of all images by the metric of `write_unit_row`. With several images, each
 // thread matches one at a time; a single image has all threads.
-void Forward::match_images(int64_t i) {
+void Forward::match_images(int64_t i, const Attention& attention) {
   for_each_task(images_, ws_.threads, [&](int64_t image, int64_t thread) {
-    timed(timer_, Stage::match, thread, [&] { match(i, image, ws_.scratch[thread]); });
+    timed(timer_, Stage::match, thread, [&] { match(i, attention, image, ws_.scratch[thread]); });
   });
 }
 
 // Matches the tokens of one image for all merge steps of a block. Composes the steps into one map
 // from tokens to merged tokens, and lists the members of each merged token. Writes the sizes and
 // the bias of the merged tokens to `next_`.
-void Forward::match(int64_t i, int64_t image, Scratch& own) const {
+void Forward::match(int64_t i, const Attention& attention, int64_t image, Scratch& own) const {
   const int64_t c = config_.embed_dim, d = config_.head_dim(), n = state_.count;
   const bool by_tokens = rule().metric == MergeMetric::keys_and_tokens;
   const int64_t width = by_tokens ? d + c : d;
@@ -42,8 +42,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
   const float* size = image_size;
   const float* importance = rule().protect > 0 ? ws_.importance + image * n : nullptr;
   if (!by_tokens) {
-    key_metric(
-        attention_rows(ws_.qkv, 3 * c).at(image * n, c), n, config_.num_heads, d, own.metric);
+    key_metric(attention.keys.at(image * n), n, attention.kv_heads, d, own.metric);
   }
   for (size_t s = 0; s < steps.size(); ++s) {
     int32_t* step_destination = s == 0 ? destination : own.destination;
@@ -58,7 +57,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
       }
     }
     const auto unit_row = [&](int64_t token, float* unit) {
-      return metric == nullptr ? write_unit_row(image * n + token, unit)
+      return metric == nullptr ? write_unit_row(attention, image * n + token, unit)
                                : scaled_row(metric + token * width, width, 1, unit);
     };
     for (const auto& group : data_.groups[i][s]) {
@@ -76,7 +75,7 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
       const int64_t in = steps[s].tokens_in, out = steps[s].tokens_out;
       if (metric == nullptr) {
         for (int64_t t = 0; t < in; ++t) {
-          if (!write_unit_row(image * n + t, own.metric + t * width)) {
+          if (!write_unit_row(attention, image * n + t, own.metric + t * width)) {
             std::fill_n(own.metric + t * width, width, 0.f);
           }
         }
@@ -116,6 +115,9 @@ void Forward::match(int64_t i, int64_t image, Scratch& own) const {
     new_size[row] = sum;
   }
   fill_bias(next_.bias + image * padded_tokens(m), plan_.proportional() ? new_size : nullptr, m);
+  if (locates()) {
+    merge_locations(image, begin, members, m);
+  }
   if (request_.traces()) {
     const int64_t patches = config_.patches();
     int32_t* source = state_.source + image * patches;

@@ -21,6 +21,14 @@ void Forward::copy_source(at::Tensor& to) const {
       state_.source, images_ * patches, to.mutable_data_ptr<int32_t>() + part_.first * patches);
 }
 
+void Forward::copy_location(at::Tensor& to) const {
+  const int64_t length = 2 * state_.count;
+  for (int64_t image = 0; image < images_; ++image) {
+    std::copy_n(
+        locations_of(image), length, to.mutable_data_ptr<float>() + (part_.first + image) * length);
+  }
+}
+
 void Forward::keep(int64_t place) {
   const int64_t c = config_.embed_dim, n = state_.count;
   auto& kept = outputs_.intermediates[place];
@@ -58,6 +66,7 @@ void Forward::finish() {
   if (request_.trace) {
     copy_source(outputs_.source);
     copy_size(outputs_.size);
+    copy_location(outputs_.location);
   }
 }
 

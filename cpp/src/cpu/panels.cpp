@@ -75,6 +75,9 @@ void multiply(
       if (finish.addend != nullptr) {
         finish.addend += row * finish.addend_stride + column;
       }
+      if (finish.rotation.table != nullptr) {
+        finish.rotation = finish.rotation.at(row, panel);
+      }
       finish_tile(
           {.sums = tile,
            .bias = biases + panel * tile_columns,

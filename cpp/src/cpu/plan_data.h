@@ -16,8 +16,16 @@ struct PlanData {
   /// The position embedding for the plan's image size: [gh * gw, C], or undefined if the model has
   /// none.
   at::Tensor positions;
+  /// The rotations of the tokens before any merging, see `Rotation`: [blocks, panels, N, 2 *
+  /// kPairs]. Undefined if the model has no rotary embedding.
+  at::Tensor rotations;
   /// The groups to match, by block and merge step.
   std::vector<std::vector<std::vector<MatchGroup>>> groups;
 };
+
+/// `write_rotation` of a token at a location. Prefix tokens have no location: their angles are 0.
+void write_token_rotation(
+    const CompiledPlan& plan, int64_t token, const float* location,
+    std::array<const float*, 2> frequencies, int64_t panels, float* table, int64_t stride);
 
 }  // namespace dsm_ext::cpu

@@ -3,6 +3,10 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
+#include <numeric>
+
+#include "model/rotary.h"
+
 namespace dsm_ext::cpu {
 namespace {
 
@@ -20,10 +24,10 @@ class Packer {
     return {kernel, find(name + ".weight").flatten(1), find(name + ".bias")};
   }
 
-  // Packs a linear layer. If the model has LayerScale after it, multiplies LayerScale's factors
-  // into the layer's weight and bias.
+  // Packs a linear layer. If the model has LayerScale after it, whose parameter is `scale`,
+  // multiplies LayerScale's factors into the layer's weight and bias.
   Panels scaled_linear(const std::string& name, const std::string& scale) const {
-    const auto gamma = find(scale + ".gamma");
+    const auto gamma = find(scale);
     if (!gamma.defined()) {
       return linear(name, kernel_);
     }
@@ -40,7 +44,8 @@ class Packer {
     return {copy(name + ".weight"), copy(name + ".bias")};
   }
 
-  BlockWeights block(const std::string& name) const {
+  BlockWeights block(int64_t index) const {
+    const std::string name = "blocks." + std::to_string(index) + ".";
     BlockWeights block;
     block.norm1 = norm(name + "norm1");
     block.norm2 = norm(name + "norm2");
@@ -48,10 +53,25 @@ class Packer {
     block.k_norm = norm(name + "attn.k_norm");
     block.attn_norm = norm(name + "attn.norm");
     block.mlp_norm = norm(name + "mlp.norm");
-    block.qkv = linear(name + "attn.qkv", kernel_);
-    block.proj = scaled_linear(name + "attn.proj", name + "ls1");
+    block.kv_heads = config_.kv_heads(index);
+    block.qkv = qkv(name + "attn.", block.kv_heads);
+    for (auto* head_norm : {&block.q_norm, &block.k_norm}) {
+      head_norm->weight = in_pairs(head_norm->weight, 1);
+      head_norm->bias = in_pairs(head_norm->bias, 1);
+    }
+    block.proj = scaled_linear(name + "attn.proj", name + (eva() ? "gamma_1" : "ls1.gamma"));
     mlp(block, name, config_.mlp_layer);
     return block;
+  }
+
+  at::Tensor frequencies() const {
+    if (config_.rope_type == RopeType::none) {
+      return {};
+    }
+    const auto learned = find("rope.freqs");
+    const auto pairs =
+        (learned.defined() ? learned : rope_frequencies(config_).unsqueeze(1)).flatten(2);
+    return pairs.repeat({1, 1, std::lcm(pairs.size(2), kPairs) / pairs.size(2)});
   }
 
   PoolWeights pool() const {
@@ -70,6 +90,50 @@ class Packer {
   }
 
  private:
+  bool eva() const { return config_.block == BlockKind::eva; }
+
+  // Queries, keys and values of a block as one layer.
+  Panels qkv(const std::string& name, int64_t kv_heads) const {
+    const int64_t q = config_.embed_dim, kv = kv_heads * config_.head_dim();
+    const auto parts = [&](const std::string& whole, const std::string& suffix) {
+      const auto fused = find(name + "qkv." + suffix);
+      if (fused.defined()) {
+        return fused.split_with_sizes({q, kv, kv});
+      }
+      return std::vector{
+          find(name + "q" + whole + suffix), find(name + "k" + whole + suffix),
+          find(name + "v" + whole + suffix)};
+    };
+    auto weights = parts("_proj.", "weight");
+    auto biases =
+        config_.qkv_fused && !config_.k_bias ? parts("_", "bias") : parts("_proj.", "bias");
+    at::Tensor bias;
+    if (biases[0].defined()) {
+      if (!biases[1].defined()) {
+        biases[1] = at::zeros({kv}, at::kFloat);
+      }
+      bias = at::cat(
+          {in_pairs(biases[0], config_.num_heads), in_pairs(biases[1], kv_heads), biases[2]});
+    }
+    return {
+        kernel_,
+        at::cat(
+            {in_pairs(weights[0], config_.num_heads), in_pairs(weights[1], kv_heads), weights[2]}),
+        bias};
+  }
+
+  // Reorders the outputs of each head, x [heads * D, ...], as rotation.h describes.
+  at::Tensor in_pairs(const at::Tensor& x, int64_t heads) const {
+    if (config_.rope_type == RopeType::none || !x.defined()) {
+      return x;
+    }
+    const int64_t width = pair_width(config_.head_dim());
+    const auto pairs = config_.rope_rotate_half
+                           ? x.unflatten(0, {heads, 2, -1, width}).transpose(1, 2)
+                           : x.unflatten(0, {heads, -1, width, 2}).transpose(2, 3);
+    return pairs.flatten(0, 3);
+  }
+
   void mlp(BlockWeights& block, const std::string& name, MlpKind kind) const {
     const auto fc = [&](const char* layer) { return find(name + "mlp." + layer); };
     block.gated = kind != MlpKind::mlp;
@@ -84,7 +148,7 @@ class Packer {
     } else {
       block.fc1 = linear(name + "mlp.fc1", kernel_);
     }
-    block.fc2 = scaled_linear(name + "mlp.fc2", name + "ls2");
+    block.fc2 = scaled_linear(name + "mlp.fc2", name + (eva() ? "gamma_2" : "ls2.gamma"));
   }
 
   const Config& config_;
@@ -117,8 +181,9 @@ Weights::Weights(const Config& config, const ModelParameters& parameters, const 
   embed_norm = pack.norm("patch_embed.norm");
   norm_pre = pack.norm("norm_pre");
   for (int64_t i = 0; i < config.depth; ++i) {
-    blocks.push_back(pack.block("blocks." + std::to_string(i) + "."));
+    blocks.push_back(pack.block(i));
   }
+  frequencies = pack.frequencies();
   norm = pack.norm("norm");
   fc_norm = pack.norm("fc_norm");
   if (config.global_pool == Pool::map) {

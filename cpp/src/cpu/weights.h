@@ -19,9 +19,12 @@ struct Norm {
 /// The weights of a block. `proj` and `fc2` include LayerScale's factors.
 struct BlockWeights {
   Norm norm1, q_norm, k_norm, attn_norm, norm2, mlp_norm;
-  Panels qkv;  // [3 * C, C]: queries, keys, values
+  // [(H + 2 * kv_heads) * D, C]: queries, keys, values. With a rotary embedding, the channels of
+  // queries and keys are in the order that rotation.h describes.
+  Panels qkv;
   Panels proj, fc1, fc2;
   bool gated = false;  // whether fc1 is a gated layer
+  int64_t kv_heads = 0;
 };
 
 /// The weights of the attention pool. Its block has no norm1, and its `qkv` [2 * C, C] gives only
@@ -42,6 +45,10 @@ struct Weights {
   at::Tensor prefix;     // [P, C]: the prefix tokens plus their positions
   Norm embed_norm, norm_pre;
   std::vector<BlockWeights> blocks;
+  // The frequencies of the pairs of queries' channels, by axis, in the order of the panels'
+  // columns: [2, 1 or depth, panels * kPairs] float32. Panels repeat from there on, because heads
+  // do. Undefined without a rotary embedding.
+  at::Tensor frequencies;
   Norm norm;
   PoolWeights pool;
   Norm fc_norm;

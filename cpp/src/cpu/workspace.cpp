@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/attention.h"
 #include "cpu/kernels/large_pages.h"
@@ -40,7 +41,8 @@ int64_t rows_of(const Config& config, const Elements& elements) {
     return kRowsAtOnce;
   }
   constexpr int64_t kCache = 768 << 10, kLeast = 48;
-  const int64_t row = config.mlp_dim * (size_of(elements.hidden) + size_of(elements.layers));
+  const int64_t row = std::max(config.mlp_dim, config.pool_mlp_dim()) *
+                      (size_of(elements.hidden) + size_of(elements.layers));
   return std::clamp(kCache / row, kLeast, kRowsAtOnce);
 }
 
@@ -58,6 +60,8 @@ Workspace::Workspace(
   const auto bytes = [](int64_t width, Element element) {  // of a row
     return padded(width, element) * size_of(element);
   };
+  const bool axial = config.rope_type != RopeType::none && config.rope_type != RopeType::mixed;
+  const int64_t mlp_dim = std::max(config.mlp_dim, config.pool_mlp_dim());
   const int64_t pooled_tokens = std::max<int64_t>(config.pooled_tokens(), 1);
   const int64_t pooled_bytes = images * std::max(
                                             pooled_tokens * bytes(c, elements.attention),
@@ -72,6 +76,8 @@ Workspace::Workspace(
       layout(s->tokens, rows * c);
       layout(s->size, rows);
       layout(s->bias, images * padded_tokens(n));
+      layout(s->location, 2 * rows);
+      layout(s->rotation, axial ? rows * 2 * std::lcm(d / 2, kPairs) : 0);
     }
     layout(state.source, images * config.patches());
     layout(qkv, rows * 3 * c * size_of(elements.attention));
@@ -85,18 +91,23 @@ Workspace::Workspace(
     layout(normed, chain_rows * bytes(c, elements.layers));
     layout(
         hidden,
-        chain_rows *
-            std::max(bytes(config.mlp_dim, elements.hidden), bytes(patch, elements.patch_embed)));
+        chain_rows * std::max(bytes(mlp_dim, elements.hidden), bytes(patch, elements.patch_embed)));
     layout(normed_scales, scales);
     layout(operand_scales, scales);
-    layout(hidden_operands, scales * bytes(config.mlp_dim, elements.layers));
-    layout(this->attention, attention_memory(attention, images, config.num_heads, n, d, threads));
+    layout(hidden_operands, scales * bytes(mlp_dim, elements.layers));
+    layout(
+        this->attention,
+        std::max(
+            attention_memory(attention, images, config.num_heads, n, d, threads),
+            attention_memory(
+                attention, images, config.pool_heads(), n, c / config.pool_heads(), threads)));
     for (auto& own : scratch) {
       layout(own.tile, layers.tile_rows * layers.tile_columns);
       layout(own.metric, n * (d + c));
       layout(own.new_metric, n * (d + c));
       layout(own.penalty, n);
       layout(own.attention, n);
+      layout(own.rotation, kTileRows * 2 * kPairs);
       layout(own.importance, n);
       layout(own.size, n);
       layout(own.new_size, n);

@@ -22,6 +22,7 @@ struct Scratch {
   float *metric, *new_metric;  // [N, D + C]; `MergeMetric::keys` uses D values of a row
   float* penalty;              // [N]
   float* attention;            // [N]: the class token's, of one head
+  float* rotation;             // [kTileRows, 2 * kPairs]: of some tokens in one panel
   // Used by blocks with several merge steps:
   float *size, *new_size;                         // [N]
   float* importance;                              // [N]: of merged tokens

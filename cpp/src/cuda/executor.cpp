@@ -29,6 +29,7 @@ Outputs copy(const Outputs& outputs) {
       .size = copy(outputs.size),
       .source = copy(outputs.source),
       .intermediates = {},
+      .location = copy(outputs.location),
       .class_attention = copy(outputs.class_attention)};
   for (const auto& block : outputs.intermediates) {
     copied.intermediates.push_back({copy(block.tokens), copy(block.source), copy(block.size)});

@@ -21,6 +21,7 @@ Outputs allocate_outputs(
   if (request.trace) {
     outputs.source = at::empty({images, patches}, indices);
     outputs.size = at::empty({images, tokens}, sizes);
+    outputs.location = at::empty({images, tokens, 2}, sizes);
   }
   if (request.attention_block >= 0) {
     const int64_t n = plan.plan().blocks[request.attention_block].tokens_in;

@@ -116,7 +116,7 @@ void VisionTransformerImpl::State::check_precision(Precision wanted) const {
   const char* missing = "";
   if (!device.is_cpu() && !device.is_meta()) {
     missing = "the model is on a GPU, where the weights' dtype is the precision";
-  } else if (config.block != BlockKind::sequential) {
+  } else if (config.block == BlockKind::parallel) {
     missing = "the model has parallel blocks, which run by ATen's operators";
   } else if (cpu_path != CpuPath::fast) {
     missing = "the model's cpu_path is aten";

@@ -98,7 +98,11 @@ at::Tensor VisionTransformerImpl::forward_head(
     check_size(*size, features);
   }
   const aten::TokenState state{
-      .tokens = features, .size = size.value_or(at::Tensor()), .log_size = {}, .source = {}};
+      .tokens = features,
+      .size = size.value_or(at::Tensor()),
+      .log_size = {},
+      .source = {},
+      .location = {}};
   const auto& head = state_->aten_executor->head();
   return pre_logits ? head.pooled(state, proportional).clone() : head.logits(state, proportional);
 }
@@ -128,7 +132,7 @@ std::vector<Intermediate> VisionTransformerImpl::forward_intermediates(
 Trace VisionTransformerImpl::trace(const at::Tensor& images) const {
   const bool none = state_->config.global_pool == Pool::none;
   auto outputs = state_->run(images, {.logits = !none, .features = none, .trace = true});
-  return {none ? outputs.features : outputs.logits, outputs.source, outputs.size};
+  return {none ? outputs.features : outputs.logits, outputs.source, outputs.size, outputs.location};
 }
 
 at::Tensor VisionTransformerImpl::class_attention(const at::Tensor& images, int64_t block) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dsm_ext/schedule.h"
+#include "model/rotary.h"
 
 namespace dsm_ext {
 
@@ -28,8 +29,16 @@ class CompiledPlan {
   /// when no step is local.
   const at::Tensor& window_order() const { return window_order_; }
 
-  /// Tells the allocator that work on this stream reads the window order. When the plan is deleted,
-  /// the allocator keeps the memory until the work of the stream up to then has finished.
+  /// `initial_locations` with a batch dimension: [1, N, 2] float32 on the device.
+  const at::Tensor& locations() const { return locations_; }
+
+  /// `rope_frequencies` on the device. Undefined when the model has no rotary embedding or learns
+  /// its frequencies.
+  const at::Tensor& frequencies() const { return frequencies_; }
+  const RopeAxes& axes() const { return axes_; }
+
+  /// Tells the allocator that work on this stream reads the plan's tensors. When the plan is
+  /// deleted, the allocator keeps the memory until the work of the stream up to then has finished.
   void used_on(const c10::Stream& stream) const;
 
  private:
@@ -37,7 +46,8 @@ class CompiledPlan {
   Plan plan_;
   at::Device device_;
   bool proportional_;
-  at::Tensor window_order_;
+  at::Tensor window_order_, locations_, frequencies_;
+  RopeAxes axes_;
   mutable std::mutex mutex_;
   mutable std::vector<c10::Stream> streams_;  // guarded by mutex_
 };

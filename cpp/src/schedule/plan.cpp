@@ -86,10 +86,10 @@ PlannedStep plan_step(
 
 // The multiply-adds of a block: keys and values of `n` tokens, queries of `q` tokens, and the MLP
 // of `m` tokens.
-int64_t block_multiply_adds(const Config& config, int64_t n, int64_t q, int64_t m) {
-  const int64_t c = config.embed_dim;
+int64_t block_multiply_adds(const Config& config, int64_t index, int64_t n, int64_t q, int64_t m) {
+  const int64_t c = config.embed_dim, kv = config.kv_heads(index) * config.head_dim();
   const int64_t layers = config.mlp_layer == MlpKind::mlp ? 2 : 3;
-  return 2 * n * c * c + q * c * c    // keys and values, queries
+  return 2 * n * c * kv + q * c * c   // keys and values, queries
          + 2 * q * n * c + q * c * c  // attention, projection
          + layers * m * c * config.mlp_dim;
 }
@@ -99,16 +99,17 @@ int64_t head_multiply_adds(const Config& config, int64_t n) {
   const int64_t c = config.embed_dim;
   const int64_t pool = config.global_pool != Pool::map
                            ? 0
-                           : 2 * n * c * c + 2 * n * c + 2 * c * c + 2 * c * config.mlp_dim;
+                           : 2 * n * c * c + 2 * n * c + 2 * c * c + 2 * c * config.pool_mlp_dim();
   return pool + (config.distilled ? 2 : 1) * c * config.num_classes;
 }
 
-PlannedBlock finish_block(const Config& config, PlannedBlock block, bool last) {
+PlannedBlock finish_block(const Config& config, int64_t index, PlannedBlock block) {
+  const bool last = index + 1 == config.depth;
   const int64_t n = block.tokens_in, rows = config.pooled_tokens();
   const bool parallel = config.block == BlockKind::parallel;  // it merges after the MLP
-  block.multiply_adds = block_multiply_adds(config, n, n, parallel ? n : block.tokens_out);
+  block.multiply_adds = block_multiply_adds(config, index, n, n, parallel ? n : block.tokens_out);
   block.multiply_adds_logits =
-      last && rows > 0 ? block_multiply_adds(config, n, rows, rows) : block.multiply_adds;
+      last && rows > 0 ? block_multiply_adds(config, index, n, rows, rows) : block.multiply_adds;
   return block;
 }
 
@@ -139,7 +140,6 @@ Plan Schedule::plan(const Config& config) const {
   plan.multiply_adds_dense = plan.multiply_adds_dense_logits =
       plan.multiply_adds_embed + head_multiply_adds(config, tokens);
   for (int64_t i = 0; i < depth(); ++i) {
-    const bool last = i + 1 == depth();
     PlannedBlock block{{}, tokens, 0, 0, 0};
     for (const auto& step : blocks_[i]) {
       auto planned = plan_step(step, i, config, tokens, windows);
@@ -148,8 +148,8 @@ Plan Schedule::plan(const Config& config) const {
       }
     }
     block.tokens_out = tokens;
-    plan.blocks.push_back(finish_block(config, std::move(block), last));
-    const auto dense = finish_block(config, {{}, config.tokens(), config.tokens(), 0, 0}, last);
+    plan.blocks.push_back(finish_block(config, i, std::move(block)));
+    const auto dense = finish_block(config, i, {{}, config.tokens(), config.tokens(), 0, 0});
     plan.multiply_adds_dense += dense.multiply_adds;
     plan.multiply_adds_dense_logits += dense.multiply_adds_logits;
   }

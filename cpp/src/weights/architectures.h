@@ -7,8 +7,8 @@
 
 namespace dsm_ext {
 
-/// What timm's architecture has that weights do not show: img_size, num_heads, eps, act_layer,
-/// global_pool, pool_include_prefix and dynamic_img_size. Other fields have their defaults.
+/// What timm's architecture has that weights do not show, such as img_size, num_heads, eps and
+/// rope_type. Other fields have their defaults.
 /// \param name  timm's name of the architecture.
 /// \return No value when timm has no such architecture or it is not supported.
 std::optional<Config> architecture_config(const std::string& name);

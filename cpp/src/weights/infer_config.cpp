@@ -49,9 +49,22 @@ class Shapes {
   std::map<std::string, at::Tensor> shapes_;
 };
 
+// Which of queries, keys and values have a bias, and whether one layer makes all three.
+void infer_qkv(const Shapes& shapes, Config& c) {
+  const std::string attn = "blocks.0.attn.";
+  c.qkv_fused = !shapes.has(attn + "q_proj.weight");
+  const bool together = shapes.has(attn + "qkv.bias");
+  c.qkv_bias = together || shapes.has(attn + "q_bias") || shapes.has(attn + "q_proj.bias");
+  c.k_bias = !c.qkv_bias || together || shapes.has(attn + "k_proj.bias");
+}
+
+// For blocks of timm's `Block` and `EvaBlock`. The two may have the same weights, so that the
+// config must tell which of them it is.
 void infer_sequential(const Shapes& shapes, Config& c) {
   const std::string block = "blocks.0.";
-  c.block = BlockKind::sequential;
+  if (c.block != BlockKind::eva) {
+    c.block = BlockKind::sequential;
+  }
   c.norm_layer = shapes.has(block + "norm1.bias") ? NormKind::layer_norm : NormKind::rms_norm;
   c.mlp_dim = shapes.length(block + "mlp.fc2.weight", 2, 1);
   if (shapes.has(block + "mlp.fc1_g.weight")) {
@@ -60,11 +73,13 @@ void infer_sequential(const Shapes& shapes, Config& c) {
     const bool gated = shapes.length(block + "mlp.fc1.weight", 2, 0) == 2 * c.mlp_dim;
     c.mlp_layer = gated ? MlpKind::glu : MlpKind::mlp;
   }
-  c.layer_scale = shapes.has(block + "ls1.gamma");
+  const bool attn_scale = shapes.has(block + "gamma_1");
+  c.layer_scale = attn_scale || shapes.has(block + "ls1.gamma");
+  c.attn_only_layer_scale = attn_scale && !shapes.has(block + "gamma_2");
+  infer_qkv(shapes, c);
   c.qk_norm = shapes.has(block + "attn.q_norm.weight");
   c.scale_attn_norm = shapes.has(block + "attn.norm.weight");
   c.scale_mlp_norm = shapes.has(block + "mlp.norm.weight");
-  c.qkv_bias = shapes.has(block + "attn.qkv.bias");
   c.proj_bias = shapes.has(block + "attn.proj.bias");
 }
 
@@ -115,6 +130,14 @@ Config infer_config(const std::string& path, const NamedTensors& weights, Config
   c.fc_norm = shapes.has("fc_norm.weight");
   if (shapes.has("attn_pool.latent")) {
     c.global_pool = Pool::map;
+    const int64_t width = shapes.length("attn_pool.mlp.fc2.weight", 2, 1);
+    c.attn_pool_mlp_dim = width == c.mlp_dim ? 0 : width;
+  }
+  if (c.block == BlockKind::eva) {  // timm's Eva pools all tokens by attention
+    c.pool_include_prefix = c.global_pool == Pool::map;
+  }
+  if (shapes.has("rope.freqs")) {
+    c.rope_type = RopeType::mixed;
   }
   c.num_classes = shapes.has("head.weight") ? shapes.length("head.weight", 2, 0) : 0;
   c.head_bias = c.num_classes == 0 || shapes.has("head.bias");

@@ -58,6 +58,17 @@ void check_keys(
   }
 }
 
+const Json& object_in(const std::string& path, const Json& json, const char* name) {
+  static const Json none = Json::object();
+  if (!json.contains(name) || json[name].is_null()) {
+    return none;
+  }
+  if (!json[name].is_object()) {
+    fail(path, "its " + quoted(name) + " is no object");
+  }
+  return json[name];
+}
+
 std::string shown(const Json& value) {
   const auto text = value.dump();
   return text.size() <= 100 ? text : quoted(text);

@@ -66,6 +66,11 @@ void check_keys(
     const std::string& path, const char* what, const nlohmann::json& object,
     std::initializer_list<const char*> known);
 
+/// The object in a field. An empty object when the field is missing or null.
+/// \throws dsm_ext::Error when the field has another type.
+const nlohmann::json& object_in(
+    const std::string& path, const nlohmann::json& json, const char* name);
+
 /// Gives the JSON of a value for a message. Cuts it after 100 bytes.
 std::string shown(const nlohmann::json& value);
 

@@ -2,11 +2,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <set>
 
-#include "architectures.h"
 #include "config_json.h"
-#include "infer_config.h"
+#include "hub_config.h"
 #include "json.h"
 #include "safetensors.h"
 
@@ -17,7 +15,6 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMostConfig = 16'000'000;  // bytes; names of 21,841 classes take 2,000,000
 constexpr int kMostDepth = 16;                // allows nested fields that are not read here
-constexpr int64_t kMostSide = 1 << 16;        // pixels, the limit of `Config::validate`
 constexpr const char* kInMetadata = "config.json";
 
 Json parse_config(const std::string& path, const std::string& text) {
@@ -36,90 +33,6 @@ std::string read_config(const std::string& path) {
     fail(path, "it cannot be read");
   }
   return text;
-}
-
-const Json& object_in(const std::string& path, const Json& json, const char* name) {
-  static const Json none = Json::object();
-  if (!json.contains(name) || json[name].is_null()) {
-    return none;
-  }
-  if (!json[name].is_object()) {
-    fail(path, "its " + quoted(name) + " is no object");
-  }
-  return json[name];
-}
-
-// The fields that describe the checkpoint. timm writes them in "pretrained_cfg". Older versions of
-// timm wrote them at the top level.
-const Json& pretrained_in(const std::string& path, const Json& json) {
-  return json.contains("pretrained_cfg") ? object_in(path, json, "pretrained_cfg") : json;
-}
-
-// The config fields in "model_args", the arguments with which timm built the model. Only fields
-// that weights do not show are taken: the weights give the others.
-Json fields_of(const std::string& path, const Json& arguments) {
-  static const std::set<std::string> taken = {
-      "num_heads", "dynamic_img_size", "global_pool", "pool_include_prefix"};
-  static const std::set<std::string> passed_over = {
-      "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "mlp_ratio", "qkv_bias",
-      "qk_norm", "proj_bias", "scale_attn_norm", "scale_mlp_norm", "init_values", "class_token",
-      "pos_embed", "no_embed_class", "reg_tokens", "pre_norm", "final_norm", "fc_norm",
-      // these concern training or timm's own checks
-      "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate",
-      "drop_path_rate", "weight_init", "fix_init", "strict_img_size"};
-  Json fields = Json::object();
-  for (const auto& [name, value] : arguments.items()) {
-    if (value.is_null() || passed_over.count(name)) {
-      continue;
-    }
-    if (name == "img_size") {
-      fields[name] = value.is_array() ? value : Json::array({value, value});
-    } else if (taken.count(name)) {
-      fields[name] = value;
-    } else {
-      fail(path, "its model_args field " + quoted(name) + " is not supported");
-    }
-  }
-  return fields;
-}
-
-// The config of a folder from the model hub.
-Config hub_config(
-    const std::string& path, const Json& json, const std::string& weights_path,
-    const NamedTensors& weights) {
-  const auto name = find_field<std::string>(path, json, "architecture");
-  if (!name) {
-    fail(
-        path, json.contains("model_type")
-                  ? "it is of a transformers checkpoint; in Python, export what "
-                    "dsm_ext.from_transformers makes of it"
-                  : "there is neither an 'architecture' of timm's nor a section 'dsm_ext'");
-  }
-  auto config = architecture_config(*name);
-  if (!config) {
-    fail(
-        path, "the architecture " + quoted(*name) +
-                  " is not one of the supported Vision Transformers of timm " +
-                  architectures_timm());
-  }
-  const auto& pretrained = pretrained_in(path, json);
-  if (const auto size = find_field<std::array<int64_t, 3>>(path, pretrained, "input_size")) {
-    config->img_size = {(*size)[1], (*size)[2]};
-  }
-  for (const auto* source :
-       {&pretrained, &json}) {  // the top level comes last and wins, as in timm
-    if (const auto pool = find_field<std::string>(path, *source, "global_pool")) {
-      set_fields(path, {{"global_pool", *pool}}, *config);
-    }
-  }
-  set_fields(path, fields_of(path, object_in(path, json, "model_args")), *config);
-  for (const int64_t side : config->img_size) {
-    if (side > kMostSide) {
-      fail(path, "its images would be of " + std::to_string(side) + " pixels");
-    }
-  }
-  check(path, *config = infer_config(weights_path, weights, *config));
-  return *config;
 }
 
 // The names of the classes. The value is a list of names, or an object of names by index.
@@ -194,10 +107,11 @@ std::optional<Precision> precision_in(const std::string& path, const Json& secti
   fail(path, "it has the unknown 'precision' " + quoted(*name));
 }
 
-// What a model's config.json and the weights of `weights_path` say about the model.
+// What a model's config.json and the weights of `weights_path` say about the model. The weights of
+// a folder of the model hub get the names that timm loads them by.
 ModelInfo info_from(
     const std::string& path, const Json& json, const std::string& weights_path,
-    const NamedTensors& weights) {
+    NamedTensors& weights) {
   const auto& own = object_in(path, json, "dsm_ext");
   const auto config = json.contains("dsm_ext") ? own_config(path, own)
                                                : hub_config(path, json, weights_path, weights);

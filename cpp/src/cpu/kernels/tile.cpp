@@ -1,5 +1,8 @@
 #include "cpu/kernels/tile.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "cpu/kernels/functions.h"
 #include "ops/cpu/multiversion.h"
 
@@ -112,6 +115,28 @@ inline __attribute__((always_inline)) void activate_any(
   }
 }
 
+template <int64_t width, typename Sums, typename T>
+inline __attribute__((always_inline)) void rotate_tile(
+    const Sums& sums, int64_t rows, int64_t columns, const float* bias, const Rotation& rotation,
+    T* out, int64_t out_stride) {
+  const int64_t turned = std::min(rotation.columns, columns);
+  for (int64_t r = 0, token = rotation.token; r < rows; ++r, out += out_stride) {
+    const auto row = sums.row(r);
+    const auto value = [&](int64_t c) __attribute__((always_inline)) { return row[c] + bias[c]; };
+    const float* table = rotation.table + token * rotation.token_stride;
+    if (turned == kTileColumns) {
+      store_turned<width>(kTileColumns, value, table, out);
+    } else {
+      store_turned<width>(turned, value, table, out);
+    }
+#pragma omp simd
+    for (int64_t c = turned; c < columns; ++c) {
+      out[c] = row[c] + bias[c];
+    }
+    token = token + 1 == rotation.tokens ? 0 : token + 1;
+  }
+}
+
 template <typename Sums, typename T>
 inline __attribute__((always_inline)) void finish(
     const Sums& sums, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
@@ -131,6 +156,12 @@ inline __attribute__((always_inline)) void finish(
         return activate_any<Activation::silu>(
             sums, rows, columns, bias, finish.gated, out, out_stride);
     }
+  }
+  if (finish.rotation.table != nullptr && finish.rotation.columns > 0) {
+    return with_pair_width(
+        finish.rotation.width, [&]<int64_t width>() __attribute__((always_inline)) {
+          rotate_tile<width>(sums, rows, columns, bias, finish.rotation, out, out_stride);
+        });
   }
   const auto [addend, stride] = std::pair(finish.addend, finish.addend_stride);
   if (addend == nullptr) {

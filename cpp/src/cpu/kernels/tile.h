@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "cpu/kernels/rotation.h"
 #include "cpu/kernels/rows.h"
 #include "dsm_ext/config.h"
 
@@ -21,6 +22,8 @@ struct Finish {
   /// nothing is added.
   const float* addend = nullptr;
   int64_t addend_stride = 0;
+  /// Turns the first columns. It cannot be combined with an activation or an addend.
+  Rotation rotation = {};
 };
 
 /// The sums of a tile of a layer's product, and what makes outputs of them.
@@ -33,7 +36,9 @@ struct Tile {
   const int32_t* column_sums = nullptr;  // [kTileColumns]: the sums of the weights
 };
 
-/// out = activation(sums + bias) + addend. An activation and an addend cannot be combined.
+static_assert(kTileColumns == 2 * kPairs);
+
+/// out = activation(sums + bias) + addend, or the rotation of sums + bias.
 /// \param columns  Columns to write: up to kTileColumns, gated: up to half of that.
 /// \param out      float32 or bfloat16.
 void finish_tile(const Tile& tile, int64_t rows, int64_t columns, const Finish& finish, Rows out);

@@ -1,0 +1,1 @@
+"""OpenCLIP's models: converting their image towers to timm's models."""
