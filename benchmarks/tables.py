@@ -21,9 +21,14 @@ from benchmarks.cpu.rotary_tables import rotary
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
 from benchmarks.gpu.tables import gpu
+from benchmarks.study.tables import rotary_differences, rotary_rules
 from benchmarks.support_table import refused, support
 
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "benchmarks.md",
+    ROOT / "benchmarks" / "NOTES.md",
+)
 
 # By the name between a table's markers: the files it is drawn from, and the function that draws it.
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
@@ -39,6 +44,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "rotary": (("rotary.json",), rotary),
     "embed": (("embed.json",), embed),
     "gpu": (("gpu.json",), gpu),
+    "rotary_rules": (("rotary_rules.json",), rotary_rules),
+    "rotary_differences": (("rotary_rules.json",), rotary_differences),
 }
 
 

@@ -26,6 +26,16 @@ ARCHITECTURE: dict[str, Any] = {
     "num_heads": 3,
 }
 
+RopeType = Literal["cat", "dinov3", "mixed"]
+
+# The further arguments of timm's Eva, which is this model with rotary positions in place of learned
+# ones. The temperatures suit 14 x 14 patches.
+ROTARY_ARCHITECTURE: dict[RopeType, dict[str, Any]] = {
+    "cat": {"rope_temperature": 100.0},
+    "dinov3": {"rope_temperature": 100.0, "rope_rotate_half": True},
+    "mixed": {"rope_temperature": 10.0},
+}
+
 
 def load_digits(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Tensor]:
     """Load images float32 [n, 1, 56, 56] in [-1, 1] and labels int64 [n].
@@ -61,4 +71,27 @@ def create_model(pretrained: bool = True) -> torch.nn.Module:
     model = VisionTransformer(**ARCHITECTURE)
     if pretrained:
         model.load_state_dict(load_file(WEIGHTS))
+    return model.eval()
+
+
+def create_rotary_model(rope_type: RopeType, weights: Path | None = None) -> torch.nn.Module:
+    """Make timm's ``Eva`` of the demo's shape with rotary positions, in float32 and eval mode.
+
+    Args:
+        rope_type: timm's name of the kind of rotation.
+        weights: a file that ``tools/train_digits.py`` wrote for this kind; None: random weights.
+    """
+    from safetensors.torch import load_file
+    from timm.models.eva import Eva
+
+    model = Eva(
+        **ARCHITECTURE,
+        global_pool="token",
+        use_abs_pos_emb=False,
+        use_rot_pos_emb=True,
+        rope_type=rope_type,
+        **ROTARY_ARCHITECTURE[rope_type],
+    )
+    if weights is not None:
+        model.load_state_dict(load_file(weights))
     return model.eval()

@@ -1,6 +1,7 @@
 """Trains the demo's small ViT on scikit-learn's digits: writes dsm_ext/data/digits.safetensors.
 
     python tools/train_digits.py [--epochs 45]
+    python tools/train_digits.py --model dinov3 --output FILE   # with rotary positions
 
 This takes about 15 minutes on two cores. ``dsm_ext.digits.load_digits`` sets some digits aside for
 testing. They are used only for the accuracy that is printed after each epoch.
@@ -11,11 +12,13 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from timm.layers import PatchDropout
+from timm.layers import PatchDropout, PatchDropoutWithIndices
+from timm.models.eva import Eva
 
 from dsm_ext import digits
 
@@ -45,6 +48,37 @@ def sincos_positions(dim: int, grid: int) -> torch.Tensor:
     return torch.cat([torch.zeros(1, 1, dim), table], 1)
 
 
+def create(name: str) -> torch.nn.Module:
+    """The model to train, with random weights."""
+    if name != "learned":
+        return digits.create_rotary_model(name)
+    model = digits.create_model(pretrained=False)
+    # A few thousand steps are too few to learn the grid's geometry, so start from embeddings that
+    # already describe it.
+    model.pos_embed.data.copy_(
+        0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
+    )
+    return model
+
+
+def drop_patches(model: torch.nn.Module, progress: float) -> None:
+    """Let the model see a random part of the patches: neighbours look alike, so this saves time.
+
+    Args:
+        model: the model that is trained.
+        progress: how much of the training is done, from 0 to 1. A model with learned positions sees
+            a half of the patches in the first two thirds of the training. A rotary model, which
+            knows the grid's geometry from the start, sees a quarter in the first half and a half
+            until five sixths. At the end both see all patches.
+    """
+    if isinstance(model, Eva):
+        rate = 0.75 if progress < 1 / 2 else 0.5 if progress < 5 / 6 else 0.0
+        model.patch_drop = PatchDropoutWithIndices(rate, num_prefix_tokens=1) if rate else None
+    else:
+        rate = 0.5 if progress < 2 / 3 else 0.0
+        model.patch_drop = PatchDropout(rate, num_prefix_tokens=1)
+
+
 @torch.no_grad()
 def accuracy(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     model.eval()
@@ -59,21 +93,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=45)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--model",
+        choices=["learned", *digits.ROTARY_ARCHITECTURE],
+        default="learned",
+        help="the demo's model with learned positions, or a kind of rotary positions",
+    )
+    parser.add_argument("--output", type=Path, help="default: the demo's file, for its model only")
     args = parser.parse_args()
+    if args.output is None and args.model != "learned":
+        parser.error(f"--model {args.model} needs --output")
 
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
     images, labels = digits.load_digits("train")
     test_images, test_labels = digits.load_digits("test")
-    model = digits.create_model(pretrained=False)
-    # A few thousand steps are too few to learn the grid's geometry, so start from embeddings that
-    # already describe it.
-    model.pos_embed.data.copy_(
-        0.5 * sincos_positions(model.embed_dim, model.patch_embed.grid_size[0])
-    )
-    # Neighbouring patches look alike. In the first two thirds of the epochs the model sees only a
-    # random half of the patches, which halves the cost.
-    model.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
+    model = create(args.model)
 
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
@@ -89,9 +125,8 @@ def main() -> None:
 
     start = time.perf_counter()
     for epoch in range(args.epochs):
+        drop_patches(model, epoch / args.epochs)
         model.train()
-        if epoch == 2 * args.epochs // 3:
-            model.patch_drop = torch.nn.Identity()
         order = torch.randperm(len(labels), generator=generator)
         total = 0.0
         for index in order.split(args.batch):
@@ -113,9 +148,10 @@ def main() -> None:
         )
 
     state = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
-    digits.WEIGHTS.parent.mkdir(exist_ok=True)
-    save_file(state, digits.WEIGHTS, metadata={"format": "pt"})
-    print(f"wrote {digits.WEIGHTS}")
+    output = args.output or digits.WEIGHTS
+    output.parent.mkdir(exist_ok=True)
+    save_file(state, output, metadata={"format": "pt"})
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":
