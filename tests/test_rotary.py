@@ -152,6 +152,18 @@ def test_copies_and_frozen_models(name, cpu_path):
         assert torch.equal(fast.freeze()(images), expected)
 
 
+def test_learned_frequencies_of_many_tokens():
+    """A table of all blocks' rotations would be large here; the fast path computes them anew."""
+    model = small_eva(depth=200, img_size=148, rope_type="mixed")
+    fast = dsm_ext.from_timm(model, "dense")
+    images = images_for(model, 1)
+    results = {}
+    for path in ("fast", "aten"):
+        fast.cpu_path = path
+        results[path] = fast(images)
+    assert_close(results["fast"], results["aten"])
+
+
 def test_frequencies_are_needed():
     model = small_eva(rope_type="mixed")
     config = dsm_ext.from_timm(model).config

@@ -18,6 +18,14 @@ void write_token_rotation(
 
 namespace {
 
+// Larger tables are not kept. Only those of `RopeType::mixed` can be larger, because each of its
+// blocks has its own, and only with many tokens.
+constexpr int64_t kMostBytes = 64 << 20;
+
+int64_t rotations_bytes(const CompiledPlan& plan, const at::Tensor& frequencies) {
+  return frequencies.numel() * plan.config().tokens() * static_cast<int64_t>(sizeof(float));
+}
+
 // frequencies: [2, blocks, panels * kPairs]. Returns [blocks, panels, N, 2 * kPairs].
 at::Tensor rotations_of(const CompiledPlan& plan, const at::Tensor& frequencies) {
   const int64_t blocks = frequencies.size(1), pairs = frequencies.size(2);
@@ -46,7 +54,7 @@ PlanData::PlanData(const CompiledPlan& plan, const Weights& weights, const Confi
     positions = resample_positions(positions.unsqueeze(0), patches_only, grid);
     positions = positions.squeeze(0).contiguous();
   }
-  if (weights.frequencies.defined()) {
+  if (weights.frequencies.defined() && rotations_bytes(plan, weights.frequencies) <= kMostBytes) {
     rotations = rotations_of(plan, weights.frequencies);
   }
   for (const auto& block : plan.plan().blocks) {

@@ -17,7 +17,7 @@ struct PlanData {
   /// none.
   at::Tensor positions;
   /// The rotations of the tokens before any merging, see `Rotation`: [blocks, panels, N, 2 *
-  /// kPairs]. Undefined if the model has no rotary embedding.
+  /// kPairs]. Undefined if the model has no rotary embedding, and if the table would be very large.
   at::Tensor rotations;
   /// The groups to match, by block and merge step.
   std::vector<std::vector<std::vector<MatchGroup>>> groups;

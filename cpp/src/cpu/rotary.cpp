@@ -70,7 +70,7 @@ Rotation Forward::rotation_of(
   const int64_t panels = weights_.frequencies.size(2) / kPairs;
   const bool mixed = config_.rope_type == RopeType::mixed;
   Rotation rotation{.columns = (config_.num_heads + block.kv_heads) * d, .width = pair_width(d)};
-  if (!state_.merged) {
+  if (!state_.merged && data_.rotations.defined()) {
     rotation.table =
         data_.rotations.const_data_ptr<float>() + (mixed ? i : 0) * panels * n * length;
     rotation.token_stride = length;
@@ -78,7 +78,7 @@ Rotation Forward::rotation_of(
     rotation.panels = panels;
     rotation.token = row % n;
     rotation.tokens = n;
-  } else if (!mixed) {
+  } else if (state_.merged && !mixed) {
     rotation.table = state_.rotation;
     rotation.token_stride = panels * length;
     rotation.panel_stride = length;
@@ -90,8 +90,9 @@ Rotation Forward::rotation_of(
     first += panel % panels * kPairs;
     second += panel % panels * kPairs;
     for (int64_t t = 0; t < rows; ++t) {
+      const int64_t image = (row + t) / n, token = (row + t) % n;
       write_token_rotation(
-          plan_, (row + t) % n, state_.location + 2 * (row + t), {first, second}, 1,
+          plan_, token, locations_of(image) + 2 * token, {first, second}, 1,
           own.rotation + t * length, length);
     }
     rotation.table = own.rotation;
