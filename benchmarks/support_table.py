@@ -10,10 +10,12 @@ from benchmarks.common import line, rule
 # A model belongs to the first family whose pattern its name has.
 FAMILIES = {
     "DeiT, DeiT-III": r"^deit",
-    "CLIP": r"_clip_",
-    "SigLIP, SigLIP 2": r"_siglip_",
-    "DINOv2": r"_dinov2",
-    "AIMv2, BEiT-3, EVA, InternViT, RADIO, TIPSv2": r"^(aimv2|beit3|eva)|_(intern|radio|tipsv2)",
+    "EVA, EVA-02, EVA-CLIP": r"^eva",
+    "Perception Encoder": r"_pe_",
+    "CLIP, SigLIP, SigLIP 2": r"_(clip|siglip)_",
+    "DINOv2, DINOv3": r"_dinov[23]",
+    "LingBot-Vision, RoPE-ViT, Sapiens2": r"_(lingbot|rope_|sapiens2)",
+    "AIMv2, BEiT-3, InternViT, RADIO, TIPSv2": r"^(aimv2|beit3)|_(intern|radio|tipsv2)",
     "ViT, FlexiViT and others": r"",
 }
 

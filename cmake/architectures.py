@@ -2,8 +2,7 @@
 
     python cmake/architectures.py [FILE]
 
-The table has every Vision Transformer of the installed timm that dsm_ext supports. It takes half a
-minute.
+The table has every model of the installed timm that dsm_ext supports. It takes about a minute.
 """
 
 from __future__ import annotations
@@ -20,10 +19,12 @@ from dsm_ext import Config
 from dsm_ext.timm_features import check_supported, config_of
 
 FILE = Path(__file__).parent.parent / "cpp" / "src" / "weights" / "architectures.json"
-MODULES = ("vision_transformer", "deit")
+MODULES = ("vision_transformer", "deit", "eva")
 FIELDS = (
     "img_size", "num_heads", "eps", "act_layer", "global_pool", "pool_include_prefix",
-    "dynamic_img_size",
+    "dynamic_img_size", "num_kv_heads", "num_full_attn_blocks", "attn_pool_num_heads", "rope_type",
+    "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half",
+    "ref_feat_shape",
 )  # fmt: skip
 
 

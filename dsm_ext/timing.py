@@ -15,9 +15,23 @@ def time_in_turn(
 ) -> dict[str, dict[str, float]]:
     """Measure the images per second of each call: median and quartiles over the rounds.
 
+    The arguments are those of ``rates_in_turn``.
+    """
+    return {
+        name: summarize(rates)
+        for name, rates in rates_in_turn(calls, images, rounds, least).items()
+    }
+
+
+def rates_in_turn(
+    calls: dict[str, Callable[[], Any]], images: int, rounds: int = 9, least: float = 0.2
+) -> dict[str, list[float]]:
+    """Measure the images per second of each call in each round.
+
     Every call runs in every round, so that a slow period of the machine affects all calls alike.
-    In its turn a call is repeated for at least ``least`` seconds. An extra first round is not
-    counted.
+    The order of the calls is reversed from round to round, so that no call always follows the same
+    other one. In its turn a call runs once to fill the caches, if it is short, and is then repeated
+    for at least ``least`` seconds. An extra first round is not counted.
 
     Args:
         calls: by name. Each call processes ``images`` images and has finished when it returns.
@@ -25,7 +39,9 @@ def time_in_turn(
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
-        for name, call in calls.items():
+        for name, call in list(calls.items())[:: 1 if turn % 2 else -1]:
+            if rates[name] and images / rates[name][-1] < least:
+                call()
             start = time.perf_counter()
             count = 0
             while count == 0 or time.perf_counter() - start < least:
@@ -33,7 +49,7 @@ def time_in_turn(
                 count += 1
             if turn > 0:
                 rates[name].append(count * images / (time.perf_counter() - start))
-    return {name: summarize(values) for name, values in rates.items()}
+    return rates
 
 
 def summarize(values: list[float]) -> dict[str, float]:

@@ -220,7 +220,7 @@ def test_what_timm_does_not_make_is_a_named_error():
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "vit_small_patch16_18x2_224", "eva02_tiny_patch14_224"]
+    "name", ["resnet18", "vit_small_patch16_18x2_224", "eva02_enormous_patch14_clip_224"]
 )
 @pytest.mark.parametrize("kwargs", [{}, {"img_size": 64}, {"global_pool": "map"}])
 def test_unsupported_names_are_refused_before_anything_is_downloaded(name, kwargs, monkeypatch):

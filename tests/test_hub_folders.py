@@ -9,9 +9,9 @@ import architectures
 import pytest
 import timm
 import torch
+from hub_folders import change, write_header, write_hub
 from models import create, images_for
 from safetensors.torch import load_file, save_file
-from timm.models._hub import save_for_hf
 from tolerance import assert_close
 
 import dsm_ext
@@ -28,34 +28,6 @@ def shapes():
     return architectures.shapes()
 
 
-def write_hub(folder, model):
-    """Write the folder that timm pushes to the hub."""
-    folder.mkdir(exist_ok=True)
-    save_for_hf(model, folder, safe_serialization=True)
-    return folder
-
-
-def change(folder, **fields):
-    path = folder / "config.json"
-    content = json.loads(path.read_text()) | fields
-    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
-
-
-def write_header(path, model):
-    """Write a safetensors file with a model's names and shapes, and a hole for the tensors."""
-    entries, end = {}, 0
-    for name, tensor in model.state_dict().items():
-        begin, end = end, end + 4 * tensor.numel()
-        entries[name] = {
-            "dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end],
-        }  # fmt: skip
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)  # tensors that are not aligned would be copied
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + end)
-
-
 def test_every_supported_architecture_is_known(shapes, tmp_path):
     """Names and shapes of weights, with the table, give the config of timm's model."""
     wrong = []
@@ -63,8 +35,8 @@ def test_every_supported_architecture_is_known(shapes, tmp_path):
         write_header(tmp_path / "model.safetensors", model)
         (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
         expected = config_of(model).to_dict()
-        if model.num_prefix_tokens == 0:
-            expected["no_embed_class"] = False  # has no meaning without prefix tokens
+        if model.num_prefix_tokens == 0 or not expected["pos_embed"]:
+            expected["no_embed_class"] = False  # has no meaning without these tokens or positions
         found = dsm_ext.model_info(tmp_path).config.to_dict()
         wrong += [
             (name, field, found[field], value)

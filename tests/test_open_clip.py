@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import timm
 import torch
 from open_clip_models import clip, coca, expected, images_for, open_clip, timm_tower
 from PIL import Image
+from timm.models.eva import Eva
 from tolerance import assert_close
 
 import dsm_ext
@@ -76,6 +78,16 @@ TIMM = {
         "timm_proj": "none", "timm_pool": "map", "class_token": False, "fc_norm": False
     },
     "the head of timm": {"timm_proj": None, "timm_pool": "token"},
+    "Eva, as EVA-02": {
+        "make": Eva, "timm_proj": None, "timm_pool": "token", "use_rot_pos_emb": True,
+        "ref_feat_shape": 3, "swiglu_mlp": True, "scale_mlp": True, "qkv_fused": False,
+    },
+    "Eva, as Perception Encoder": {
+        "make": Eva, "timm_proj": None, "timm_pool": "map", "attn_type": "rope",
+        "use_rot_pos_emb": True, "ref_feat_shape": 4, "rope_grid_offset": 1.0,
+        "rope_grid_indexing": "xy", "use_pre_transformer_norm": True, "attn_pool_num_heads": 2,
+        "attn_pool_mlp_ratio": 2.0,
+    },
 }  # fmt: skip
 
 
@@ -103,6 +115,13 @@ def test_zero_shot_with_the_text_tower():
         logits = model.logit_scale.exp() * model.encode_image(images, normalize=True) @ text.T
         ours = torch.nn.functional.normalize(fast(images), dim=-1)
     assert_close(model.logit_scale.detach().exp() * ours @ text.T, logits)
+
+
+def test_it_is_exported_for_cpp(tmp_path):
+    model = clip(pool_type="avg", no_ln_pre=True, final_ln_after_pool=True)
+    images = images_for(model)
+    dsm_ext.export(dsm_ext.from_open_clip(model, "dense"), tmp_path)
+    assert_close(dsm_ext.load(tmp_path)(images), expected(model, images))
 
 
 def test_weights_are_shared():
@@ -186,6 +205,15 @@ def test_foreign_layers_are_named():
     model.visual.transformer.resblocks[1].mlp.gelu = torch.nn.ReLU()
     with pytest.raises(NotImplementedError, match="a gelu of type torch.*ReLU"):
         dsm_ext.from_open_clip(model, "dense")
+
+
+def test_trunks_of_other_architectures_are_named(monkeypatch):
+    def make(num_classes, **_):
+        return timm.models.convnext.ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+
+    model = timm_tower(monkeypatch, make, timm_proj="linear", timm_pool="")
+    with pytest.raises(NotImplementedError, match="ConvNeXt with the architecture timm"):
+        dsm_ext.from_open_clip(model)
 
 
 def test_heads_of_timm_towers_that_are_refused(monkeypatch):

@@ -108,6 +108,13 @@ def test_vision_config_of_clip_may_leave_out_defaults(saved):
     check(*load_transformers(path), model)
 
 
+@pytest.mark.parametrize("name", ["SigLIP vision", "CLIP vision"])
+def test_prefixes_of_older_files(name):
+    model = MODELS[name]()
+    state = {f"vision_model.{key}": tensor for key, tensor in model.state_dict().items()}
+    check(*to_timm(state, model.config.to_dict()), model)
+
+
 def test_buffers_of_older_files_are_left_out():
     model = whole_clip()
     state = model.state_dict()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 _MODULE = "open_clip.transformer"
 _LAYERS = ("conv1", "c_fc", "c_proj", "out_proj")
@@ -57,9 +58,7 @@ def _foreign_parts(tower: nn.Module) -> Iterator[str]:
     for path, part in tower.named_modules():
         name, kind = path.rpartition(".")[2], kind_of(part)
         if name in _LAYERS:
-            known = type(part) in (nn.Linear, nn.Conv2d) or kind.endswith(
-                "NonDynamicallyQuantizableLinear"
-            )
+            known = type(part) in (nn.Linear, nn.Conv2d, NonDynamicallyQuantizableLinear)
         elif name.startswith("ln_") or name == "ln":
             known = kind in norms or type(part) is nn.Identity
         elif name == "attn":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dsm_ext.error_text import described, listed
 from dsm_ext.open_clip_models.features import activation_of, kind_of, unsupported
+from dsm_ext.timm_models.support import check_supported
 
 OWN = "open_clip.transformer.VisionTransformer"
 TIMM = "open_clip.timm_model.TimmModel"
@@ -133,6 +134,7 @@ def _renamed(tower: Any) -> dict[str, Tensor]:
 def _with_head(tower: Any) -> nn.Module:
     """timm's model, with the tower's projection as its head."""
     trunk, parts = tower.trunk, dict(tower.head.named_children())
+    check_supported(trunk)
     parts.pop("drop", None)
     if not parts:
         return trunk

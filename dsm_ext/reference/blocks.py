@@ -33,9 +33,14 @@ def attention(
         precision: as for ``dsm_ext.reference.forward``.
     """
     b, n, _ = x.shape
-    q, k, v = (part.view(b, n, -1, attn.head_dim).transpose(1, 2) for part in _qkv(attn, x))
-    q, k, v = (stored(part, precision) for part in (q, k, v))
-    q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
+    width = attn.proj.weight.shape[1] // attn.num_heads
+    q, k, v = (part.view(b, n, -1, width).transpose(1, 2) for part in _qkv(attn, x))
+    v = stored(v, precision)
+    normed = not isinstance(attn.q_norm, torch.nn.Identity)
+    if normed or angles is None:  # otherwise queries and keys are rotated before they are stored
+        q, k = stored(q, precision), stored(k, precision)
+    if normed:
+        q, k = stored(attn.q_norm(q), precision), stored(attn.k_norm(k), precision)
     groups = attn.num_heads // k.shape[1]  # more than 1: several heads share a key and a value
     unrotated = k
     if angles is not None:

@@ -11,9 +11,14 @@ from dsm_ext.timm_models.eva import ROPES, kv_head_counts, kv_heads_of
 from dsm_ext.timm_models.features import ATTN_MLP_FEATURES
 
 
+def _head_dim(attn: Any) -> int:
+    """The channels of a head. Not every timm's ``EvaAttention`` keeps them."""
+    return attn.proj.in_features // attn.num_heads
+
+
 def _adds_up(attn: Any) -> bool:
     """Whether all query heads together are as wide as the tokens, and no head has another width."""
-    width, head = attn.proj.out_features, attn.head_dim
+    width, head = attn.proj.out_features, _head_dim(attn)
     kv_width = kv_heads_of(attn) * head
     if attn.qkv is not None:
         layers = [(attn.qkv, 3 * width)]
@@ -60,7 +65,7 @@ def _fits_heads(model: Any) -> bool:
     """Whether the rotations are those of the attention's heads."""
     rope, attn = model.rope, model.blocks[0].attn
     head = rope.dim // rope.num_heads if ROPES[type(rope)] == "mixed" else rope.dim
-    return head == attn.head_dim
+    return head == _head_dim(attn)
 
 
 def _halves(model: Any) -> set[bool]:

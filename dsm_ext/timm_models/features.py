@@ -44,7 +44,9 @@ def _names(count: int) -> list[str]:
 
 
 def _unusual_scale(attn: Any) -> bool:
-    return abs(attn.scale * attn.head_dim**0.5 - 1) > 1e-6
+    head_dim = getattr(attn, "head_dim", None)  # not every timm's EvaAttention keeps it
+    head_dim = head_dim or attn.proj.in_features // attn.num_heads
+    return abs(attn.scale * head_dim**0.5 - 1) > 1e-6
 
 
 def _prefix(model: Any) -> int:

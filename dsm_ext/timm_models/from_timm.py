@@ -34,22 +34,25 @@ def from_timm(
     """Make a compiled model with the weights of a timm model.
 
     Args:
-        model: a timm ``VisionTransformer``, or a name for ``timm.create_model``. A model shares its
-            weights, unless dtype or device change. It is computed in eval mode, without dropout and
-            drop path. Wrappers that compute the same are removed: those of torch.compile,
-            DataParallel, DistributedDataParallel, AveragedModel, and timm's ModelEmaV2 and V3.
+        model: a timm ``VisionTransformer``, ``VisionTransformerDistilled`` or ``Eva`` (models with
+            rotary positions), or a name for ``timm.create_model``. A model shares its weights,
+            unless dtype or device change. It is computed in eval mode, without dropout and drop
+            path. Wrappers that compute the same are removed: those of torch.compile, DataParallel,
+            DistributedDataParallel, AveragedModel, and timm's ModelEmaV2 and V3.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
         weights: only with a name. A safetensors file, or a file of ``torch.save`` with a state dict
             or the checkpoint of a training script. Files that timm can convert are converted
-            (DINOv2's, the image half of OpenAI's CLIP and of OpenCLIP, JAX's .npz). The file is
-            read completely: it may be changed or deleted afterwards.
+            (DINOv2's, DINOv3's, Sapiens2's, Perception Encoder's, the image half of OpenAI's CLIP
+            and of OpenCLIP, JAX's .npz). The file is read completely: it may be changed or deleted
+            afterwards.
         pretrained: only with a name. Take the weights that timm downloads.
         weights_prefix: only with a file. Take the tensors with this prefix, such as
             ``"teacher.backbone."``. None finds it if the file has one Vision Transformer.
         use_ema: only with a file. Prefer averaged weights ("state_dict_ema", "model_ema"), as timm
             does.
         img_size: only with a name. The size of the images, (height, width) or one side in pixels.
-            If the weights are for another size, their position embedding is resampled as in timm.
+            If the weights are for another size, their position embedding is resampled as in timm;
+            rotations are those of the new size.
             Without ``img_size``, a file for another size than the name's is refused.
         num_classes: only with a name, as in ``timm.create_model``: the number of classes, or 0 for
             no head. A file must have the same number. Weights that timm downloads get a new head
@@ -57,7 +60,8 @@ def from_timm(
         in_chans: only with a name, as in ``timm.create_model``: the channels of the images.
         global_pool: only with a name, as in ``timm.create_model``: "token", "avg", "map" or "".
         dynamic_img_size: take images of every size that the patch size divides. The position
-            embedding is resampled as in timm. None keeps the model's setting.
+            embedding is resampled and the rotations are computed for each size, as in timm. None
+            keeps the model's setting.
         dtype: float32, bfloat16 or float16. None keeps the model's. With a name it is float32,
             whatever dtype the file has.
         device: None keeps the model's.

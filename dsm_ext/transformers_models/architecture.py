@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ _ACTIVATIONS = {"gelu": GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELU
 
 
 class Architecture(NamedTuple):
-    """The timm model for the weights: a class and its keyword arguments."""
+    """The timm model for the weights: what makes it, such as a class, and keyword arguments."""
 
-    model: type[nn.Module]
+    model: Callable[..., nn.Module]
     arguments: dict[str, Any]
 
     def build(self) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsm_ext.error_text import described, listed
 from dsm_ext.weights import load_weights
+from dsm_ext.weights.weight_file import existing_file, read_weight_file
 
 _LONGEST_JSON = 64 << 20  # bytes: an index of hundreds of thousands of tensors
 
@@ -50,7 +51,7 @@ def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tenso
     """
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            state = load_weights(folder / name)
+            state = _tensors(folder / name)
             return {name: tensor for name, tensor in state.items() if wanted(name)}
         index = folder / f"{name}.index.json"
         if index.is_file():
@@ -58,6 +59,14 @@ def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tenso
     raise FileNotFoundError(
         f"dsm_ext: no model.safetensors or pytorch_model.bin, nor an index of one, in {folder}"
     )
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file. Their names keep the prefixes that ``load_weights`` removes."""
+    content = read_weight_file(existing_file(path))
+    if isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values()):
+        return dict(content)
+    return load_weights(path)
 
 
 def _shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -74,7 +83,7 @@ def _shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         shard = index.parent / name
         if not shard.is_file():
             raise FileNotFoundError(f"dsm_ext: no such file, though {index.name} names it: {shard}")
-        state |= {name: tensor for name, tensor in load_weights(shard).items() if wanted(name)}
+        state |= {name: tensor for name, tensor in _tensors(shard).items() if wanted(name)}
     lacking = sorted(places.keys() - state.keys())
     if lacking or not places:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,10 +12,8 @@ from dsm_ext._native import Schedule
 from dsm_ext.model import VisionTransformer
 from dsm_ext.timm_models.from_timm import from_timm
 from dsm_ext.transformers_models.files import read_json
-from dsm_ext.transformers_models.kinds import image_model
+from dsm_ext.transformers_models.kinds import WITH_TEXT, image_model
 from dsm_ext.transformers_models.preprocessing import read_pretrained_cfg
-
-NAFLEX = ("siglip2_vision_model",)
 
 
 def from_transformers(
@@ -41,8 +40,9 @@ def from_transformers(
         folder: a folder of the hub or of ``save_pretrained``: config.json, and model.safetensors or
             pytorch_model.bin. Supported are ViT, DeiT, MAE's encoder, I-JEPA, DINOv2 with or
             without registers, DINOv3, AIMv2, and the image models of CLIP, SigLIP, SigLIP 2, LLaVA,
-            LLaVA-NeXT, LLaVA-OneVision, VipLLaVA and PaliGemma. The files are read completely: they
-            may be changed or deleted afterwards.
+            LLaVA-NeXT, LLaVA-OneVision, VipLLaVA and PaliGemma. A model of timm is taken as it is,
+            alone (``timm_wrapper``) or in PerceptionLM. The files are read completely: they may be
+            changed or deleted afterwards.
         schedule: a ``Schedule``, or a string such as ``"dsm:r=16,skip=2,local=5,window=7"``.
         dynamic_img_size: take images of every size that the patch size divides. The position
             embedding is resampled as in timm. SigLIP 2 resamples it in another way, so its images
@@ -61,7 +61,7 @@ def from_transformers(
     from dsm_ext.transformers_models.weights import load_transformers
 
     architecture, state = load_transformers(folder)
-    if dynamic_img_size and image_model(read_json(Path(folder) / "config.json"))[0] in NAFLEX:
+    if dynamic_img_size and _is_naflex(read_json(Path(folder) / "config.json")):
         raise NotImplementedError(
             "dsm_ext: transformers' siglip2_vision_model with dynamic_img_size is not supported "
             "(NaFlex): it resamples its positions in another way than timm"
@@ -74,3 +74,11 @@ def from_transformers(
         fast.precision = precision
     fast.pretrained_cfg = read_pretrained_cfg(Path(folder), fast.config.num_classes)
     return fast
+
+
+def _is_naflex(config: dict[str, Any]) -> bool:
+    """Whether the image model is SigLIP 2, which takes images of many sizes."""
+    whole = config["model_type"]
+    return whole.startswith("siglip2") or (
+        whole in WITH_TEXT and image_model(config)[0] == "siglip2_vision_model"
+    )

@@ -123,6 +123,7 @@ def _known(kind: Any, place: str) -> str:
     if not isinstance(kind, str) or kind not in KINDS:
         raise NotImplementedError(
             f"dsm_ext: transformers' model_type {described(kind)}{place} is not supported; "
-            f"supported are {', '.join(KINDS)}, and the image models in {', '.join(WITH_TEXT)}"
+            f"supported are {', '.join(KINDS)}, timm_wrapper, and the image models in "
+            f"{', '.join(WITH_TEXT)}, perception_lm"
         )
     return kind

@@ -36,6 +36,14 @@ def read_pretrained_cfg(folder: Path, num_classes: int) -> dict[str, Any] | None
         ValueError: a file cannot be read, or a field has another type.
     """
     config = read_json(folder / "config.json")
+    wrapped = config.get("pretrained_cfg")
+    if config.get("model_type") == "timm_wrapper" and isinstance(wrapped, dict):
+        if wrapped.get("mean") is None or wrapped.get("std") is None:
+            return None
+        labels = config.get("label_names")
+        if not labels or labels == _placeholders(num_classes):
+            return wrapped
+        return wrapped | {"label_names": labels}
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if not path.is_file():
@@ -131,6 +139,11 @@ def _labels(config: Mapping[str, Any], num_classes: int) -> list[str] | None:
         ordered = [names[str(i)] if str(i) in names else names[i] for i in range(num_classes)]
     except KeyError:
         return None
-    if ordered == [f"LABEL_{i}" for i in range(num_classes)]:
+    if ordered == _placeholders(num_classes):
         return None
     return [str(name) for name in ordered]
+
+
+def _placeholders(num_classes: int) -> list[str]:
+    """The names that transformers gives classes without names."""
+    return [f"LABEL_{i}" for i in range(num_classes)]

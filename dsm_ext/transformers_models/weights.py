@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dsm_ext.error_text import listed
+from dsm_ext.transformers_models import timm_wrapper
 from dsm_ext.transformers_models.architecture import Architecture, architecture_of
 from dsm_ext.transformers_models.config import VisionConfig, bias_of, contradictions, read_config
 from dsm_ext.transformers_models.files import read_json, read_tensors
@@ -44,9 +45,15 @@ def load_transformers(path: str | os.PathLike[str]) -> tuple[Architecture, dict[
     if not path.is_dir():
         raise FileNotFoundError(f"dsm_ext: no such folder: {path}")
     config = read_json(path / "config.json")
-    read_config(config)  # raises before the weights, which may be large, are read
-    whole = config["model_type"]
-    return to_timm(read_tensors(path, lambda name: wanted(whole, name)), config)
+    whole = config.get("model_type")
+    # These calls raise before the weights, which may be large, are read.
+    if whole in timm_wrapper.KINDS:
+        timm_wrapper.read_arguments(config)
+        state = read_tensors(path, lambda name: timm_wrapper.image_part(name) is not None)
+    else:
+        read_config(config)
+        state = read_tensors(path, lambda name: wanted(str(whole), name))
+    return to_timm(state, config)
 
 
 def to_timm(
@@ -68,12 +75,14 @@ def to_timm(
     - CLIP's projection becomes a head with a bias of zeros, as in timm.
     - SigLIP 2 becomes a model for square images of ``num_patches`` patches.
     - MAE is its encoder without masking.
+    - ``timm_wrapper`` is timm's model as it is, also inside ``perception_lm``.
     - Left out are text models, MAE's decoder, mask tokens, and the poolers of ViT and DeiT. Of
       LLaVA and its kin only the image model is taken.
 
     Args:
         state: the tensors by transformers' names, as in its files or its models.
-        config: config.json, of one of the model_types in ``KINDS`` and ``WITH_TEXT``.
+        config: config.json, of one of the model_types in ``KINDS`` and ``WITH_TEXT`` of ``kinds``,
+            or in ``timm_wrapper.KINDS``.
 
     Returns:
         The timm model's class and arguments, and the tensors by timm's names.
@@ -86,6 +95,8 @@ def to_timm(
             unexpected and misshapen ones by the checkpoint's names, and the keys that contradict
             them.
     """
+    if isinstance(config, Mapping) and config.get("model_type") in timm_wrapper.KINDS:
+        return timm_wrapper.wrapped_to_timm(state, config)
     checked = read_config(config)
     kind, classifier = checked.kind, checked.traits.classifier
     if not classifier and "classifier.weight" in state:

@@ -75,16 +75,18 @@ void multiply(
       if (finish.addend != nullptr) {
         finish.addend += row * finish.addend_stride + column;
       }
-      if (finish.rotation.table != nullptr) {
-        finish.rotation = finish.rotation.at(row, panel);
+      const Tile made_tile{
+          .sums = tile,
+          .bias = biases + panel * tile_columns,
+          .row_scales = product.x.at(row).scales,
+          .column_scales = quantized ? scales + panel * tile_columns : nullptr,
+          .column_sums = quantized ? sums + panel * tile_columns : nullptr};
+      const auto rotation = product.rotation.at(row, panel);
+      if (rotation.columns > 0) {
+        rotate_tile(made_tile, m, columns, rotation, product.out.at(row, column));
+      } else {
+        finish_tile(made_tile, m, columns, finish, product.out.at(row, column));
       }
-      finish_tile(
-          {.sums = tile,
-           .bias = biases + panel * tile_columns,
-           .row_scales = product.x.at(row).scales,
-           .column_scales = quantized ? scales + panel * tile_columns : nullptr,
-           .column_sums = quantized ? sums + panel * tile_columns : nullptr},
-          m, columns, finish, product.out.at(row, column));
     }
   }
 }

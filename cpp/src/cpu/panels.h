@@ -49,7 +49,8 @@ struct Product {
   Rows x;
   Rows out;
   Finish finish = {};
-  int64_t columns = -1;  // outputs to write, or -1 for all; a gated layer must set it
+  Rotation rotation = {};  // turns the first outputs, in place of `finish`
+  int64_t columns = -1;    // outputs to write, or -1 for all; a gated layer must set it
 };
 
 /// Computes the outputs of some panels for `rows` rows.

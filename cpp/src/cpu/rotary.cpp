@@ -31,7 +31,7 @@ void Forward::project_panels(
     multiply(
         {.x = piece.normed.at(row),
          .out = out.at(row),
-         .finish = {.rotation = turns && !block.q_norm ? rotation(panel, row, rows) : Rotation{}},
+         .rotation = turns && !block.q_norm ? rotation(panel, row, rows) : Rotation{},
          .columns = columns},
         rows, block.qkv, {panel, panel + 1}, tile(piece));
   });

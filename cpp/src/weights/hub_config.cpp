@@ -54,23 +54,24 @@ Json fields_of(const std::string& path, const Json& arguments) {
 
 bool starts_with(const std::string& name, const char* prefix) { return name.rfind(prefix, 0) == 0; }
 
-// Gives the weights of timm's Eva the names that timm loads them by. Files from the training of EVA
-// have tables of the rotary embedding, which are computed here, and parts that only pretraining
-// uses. Their last norm becomes the norm of the pooled token.
-void rename_eva(NamedTensors& weights) {
-  const auto has = [&](const char* wanted) {
-    return std::any_of(
-        weights.begin(), weights.end(), [&](const auto& named) { return named.first == wanted; });
+// Removes tensors that timm passes over: tables of a rotary embedding, which are computed here, and
+// parts that only the pretraining of EVA-02 uses. After that pretraining, the last norm becomes the
+// norm of the pooled token, as in timm.
+void take_as_timm(NamedTensors& weights) {
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : weights) {
+    names.insert(name);
+  }
+  const bool eva =
+      names.count("blocks.0.attn.q_bias") || names.count("blocks.0.attn.q_proj.weight");
+  const bool pretraining = eva && names.count("mask_token");
+  const bool pooled_norm = names.count("fc_norm.weight") > 0;
+  const auto unused = [&](const auto& named) {
+    const auto& name = named.first;
+    return (starts_with(name, "rope.") && name != "rope.freqs") ||
+           (pretraining && (name == "mask_token" || starts_with(name, "lm_head.")));
   };
-  const bool pretraining = has("mask_token"), pooled_norm = has("fc_norm.weight");
-  const auto unused = [&](const std::string& name) {
-    const bool rope = name.find("rope") != std::string::npos && name != "rope.freqs";
-    return rope || (pretraining && (name == "mask_token" || starts_with(name, "lm_head.")));
-  };
-  weights.erase(
-      std::remove_if(
-          weights.begin(), weights.end(), [&](const auto& named) { return unused(named.first); }),
-      weights.end());
+  weights.erase(std::remove_if(weights.begin(), weights.end(), unused), weights.end());
   for (auto& [name, tensor] : weights) {
     if (pretraining && !pooled_norm && starts_with(name, "norm.")) {
       name.insert(0, "fc_");
@@ -118,9 +119,7 @@ Config hub_config(
       fail(path, "its images would be of " + std::to_string(side) + " pixels");
     }
   }
-  if (config->block == BlockKind::eva) {
-    rename_eva(weights);
-  }
+  take_as_timm(weights);
   check(path, *config = infer_config(weights_path, weights, *config));
   return *config;
 }

@@ -58,13 +58,12 @@ void infer_qkv(const Shapes& shapes, Config& c) {
   c.k_bias = !c.qkv_bias || together || shapes.has(attn + "k_proj.bias");
 }
 
-// For blocks of timm's `Block` and `EvaBlock`. The two may have the same weights, so that the
-// config must tell which of them it is.
 void infer_sequential(const Shapes& shapes, Config& c) {
   const std::string block = "blocks.0.";
-  if (c.block != BlockKind::eva) {
-    c.block = BlockKind::sequential;
-  }
+  // In timm only Eva has a rotary embedding. Without one, its blocks have other names than `Block`.
+  const bool eva = c.rope_type != RopeType::none || shapes.has(block + "gamma_1") ||
+                   shapes.has(block + "attn.q_bias") || shapes.has(block + "attn.q_proj.weight");
+  c.block = eva ? BlockKind::eva : BlockKind::sequential;
   c.norm_layer = shapes.has(block + "norm1.bias") ? NormKind::layer_norm : NormKind::rms_norm;
   c.mlp_dim = shapes.length(block + "mlp.fc2.weight", 2, 1);
   if (shapes.has(block + "mlp.fc1_g.weight")) {
@@ -121,6 +120,9 @@ Config infer_config(const std::string& path, const NamedTensors& weights, Config
 
   c.pre_norm = shapes.has("norm_pre.weight");
   c.depth = shapes.blocks();
+  if (shapes.has("rope.freqs")) {
+    c.rope_type = RopeType::mixed;
+  }
   if (shapes.has("blocks.0.in_proj.weight")) {
     infer_parallel(shapes, c);
   } else {
@@ -135,9 +137,6 @@ Config infer_config(const std::string& path, const NamedTensors& weights, Config
   }
   if (c.block == BlockKind::eva) {  // timm's Eva pools all tokens by attention
     c.pool_include_prefix = c.global_pool == Pool::map;
-  }
-  if (shapes.has("rope.freqs")) {
-    c.rope_type = RopeType::mixed;
   }
   c.num_classes = shapes.has("head.weight") ? shapes.length("head.weight", 2, 0) : 0;
   c.head_bias = c.num_classes == 0 || shapes.has("head.bias");

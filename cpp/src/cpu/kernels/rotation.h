@@ -24,14 +24,13 @@ inline int64_t pair_width(int64_t head_dim) {
   return width;
 }
 
-/// How to turn some columns of rows.
+/// How to turn some columns of rows. Without columns nothing is turned.
 struct Rotation {
-  // For each token and panel: the cosines of the panel's angles [kPairs], then the sines. Null:
-  // nothing is turned.
+  // For each token and panel: the cosines of the panel's angles [kPairs], then the sines.
   const float* table = nullptr;
   int64_t token_stride = 0;              // floats from one token to the next
   int64_t panel_stride = 0, panels = 1;  // and from one panel to the next; panels repeat
-  int64_t token = 0, tokens = 0;         // of the first row; behind the last token comes token 0
+  int64_t token = 0, tokens = 1;         // of the first row; behind the last token comes token 0
   int64_t columns = 0, width = 0;        // the first columns are turned; see `pair_width`
 
   /// For rows and columns that begin at this row and panel.

@@ -115,28 +115,6 @@ inline __attribute__((always_inline)) void activate_any(
   }
 }
 
-template <int64_t width, typename Sums, typename T>
-inline __attribute__((always_inline)) void rotate_tile(
-    const Sums& sums, int64_t rows, int64_t columns, const float* bias, const Rotation& rotation,
-    T* out, int64_t out_stride) {
-  const int64_t turned = std::min(rotation.columns, columns);
-  for (int64_t r = 0, token = rotation.token; r < rows; ++r, out += out_stride) {
-    const auto row = sums.row(r);
-    const auto value = [&](int64_t c) __attribute__((always_inline)) { return row[c] + bias[c]; };
-    const float* table = rotation.table + token * rotation.token_stride;
-    if (turned == kTileColumns) {
-      store_turned<width>(kTileColumns, value, table, out);
-    } else {
-      store_turned<width>(turned, value, table, out);
-    }
-#pragma omp simd
-    for (int64_t c = turned; c < columns; ++c) {
-      out[c] = row[c] + bias[c];
-    }
-    token = token + 1 == rotation.tokens ? 0 : token + 1;
-  }
-}
-
 template <typename Sums, typename T>
 inline __attribute__((always_inline)) void finish(
     const Sums& sums, int64_t rows, int64_t columns, const float* bias, const Finish& finish,
@@ -157,12 +135,6 @@ inline __attribute__((always_inline)) void finish(
             sums, rows, columns, bias, finish.gated, out, out_stride);
     }
   }
-  if (finish.rotation.table != nullptr && finish.rotation.columns > 0) {
-    return with_pair_width(
-        finish.rotation.width, [&]<int64_t width>() __attribute__((always_inline)) {
-          rotate_tile<width>(sums, rows, columns, bias, finish.rotation, out, out_stride);
-        });
-  }
   const auto [addend, stride] = std::pair(finish.addend, finish.addend_stride);
   if (addend == nullptr) {
     columns == kTileColumns ? add_bias(sums, rows, kTileColumns, bias, out, out_stride)
@@ -174,22 +146,59 @@ inline __attribute__((always_inline)) void finish(
   }
 }
 
+template <int64_t width, typename Sums, typename T>
+inline __attribute__((always_inline)) void rotate(
+    const Sums& sums, int64_t rows, int64_t columns, const float* bias, const Rotation& rotation,
+    T* out, int64_t out_stride) {
+  const int64_t turned = std::min(rotation.columns, columns);
+  for (int64_t r = 0, token = rotation.token; r < rows; ++r, out += out_stride) {
+    const auto row = sums.row(r);
+    const auto value = [&](int64_t c) __attribute__((always_inline)) { return row[c] + bias[c]; };
+    const float* table = rotation.table + token * rotation.token_stride;
+    if (turned == kTileColumns) {
+      store_turned<width>(kTileColumns, value, table, out);
+    } else {
+      store_turned<width>(turned, value, table, out);
+    }
+#pragma omp simd
+    for (int64_t c = turned; c < columns; ++c) {
+      out[c] = row[c] + bias[c];
+    }
+    token = token + 1 == rotation.tokens ? 0 : token + 1;
+  }
+}
+
+// Calls run(sums) with the sums of the type that the tile has.
+template <typename Run>
+inline __attribute__((always_inline)) void with_sums(const Tile& tile, const Run& run) {
+  if (tile.column_scales != nullptr) {
+    run(IntSums{
+        reinterpret_cast<const int32_t*>(tile.sums), tile.row_scales, tile.column_scales,
+        tile.column_sums});
+  } else {
+    run(FloatSums{tile.sums});
+  }
+}
+
 }  // namespace
 
 DSM_EXT_MULTIVERSION void finish_tile(
     const Tile& tile, int64_t rows, int64_t columns, const Finish& how, Rows out) {
-  const auto* bias = tile.bias;
-  if (tile.column_scales != nullptr) {
-    const IntSums sums{
-        reinterpret_cast<const int32_t*>(tile.sums), tile.row_scales, tile.column_scales,
-        tile.column_sums};
+  with_sums(tile, [&](const auto& sums) __attribute__((always_inline)) {
     DSM_EXT_WITH_ELEMENT(
-        out.element, T, finish(sums, rows, columns, bias, how, out.as<T>(), out.stride))
-  } else {
-    const FloatSums sums{tile.sums};
-    DSM_EXT_WITH_ELEMENT(
-        out.element, T, finish(sums, rows, columns, bias, how, out.as<T>(), out.stride))
-  }
+        out.element, T, finish(sums, rows, columns, tile.bias, how, out.as<T>(), out.stride))
+  });
+}
+
+DSM_EXT_MULTIVERSION void rotate_tile(
+    const Tile& tile, int64_t rows, int64_t columns, const Rotation& rotation, Rows out) {
+  with_sums(tile, [&](const auto& sums) __attribute__((always_inline)) {
+    with_pair_width(rotation.width, [&]<int64_t width>() __attribute__((always_inline)) {
+      DSM_EXT_WITH_ELEMENT(
+          out.element, T,
+          rotate<width>(sums, rows, columns, tile.bias, rotation, out.as<T>(), out.stride))
+    });
+  });
 }
 
 }  // namespace dsm_ext::cpu

@@ -22,8 +22,6 @@ struct Finish {
   /// nothing is added.
   const float* addend = nullptr;
   int64_t addend_stride = 0;
-  /// Turns the first columns. It cannot be combined with an activation or an addend.
-  Rotation rotation = {};
 };
 
 /// The sums of a tile of a layer's product, and what makes outputs of them.
@@ -38,9 +36,13 @@ struct Tile {
 
 static_assert(kTileColumns == 2 * kPairs);
 
-/// out = activation(sums + bias) + addend, or the rotation of sums + bias.
+/// out = activation(sums + bias) + addend. An activation and an addend cannot be combined.
 /// \param columns  Columns to write: up to kTileColumns, gated: up to half of that.
 /// \param out      float32 or bfloat16.
 void finish_tile(const Tile& tile, int64_t rows, int64_t columns, const Finish& finish, Rows out);
+
+/// out = sums + bias, with the first `rotation.columns` columns turned.
+void rotate_tile(
+    const Tile& tile, int64_t rows, int64_t columns, const Rotation& rotation, Rows out);
 
 }  // namespace dsm_ext::cpu
