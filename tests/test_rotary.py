@@ -152,6 +152,19 @@ def test_copies_and_frozen_models(name, cpu_path):
         assert torch.equal(fast.freeze()(images), expected)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 2), (3, 5, 2), (2, 5, 3), (5, 2)])
+def test_locations_of_another_size_are_named(shape, device):
+    q, k = torch.randn(2, 2, 2, 5, 8, device=device)
+    frequencies = torch.ones(2, 1, 4, device=device)
+    location = torch.zeros(shape, device=device)
+    with pytest.raises(ValueError, match=r"_rotate_: expected location to be \[2, 5, 2\], got"):
+        torch.ops.dsm_ext._rotate_(q, k, location, frequencies, [1, 1, 0, 0], 0, 1, True)
+    with pytest.raises(ValueError, match=r"expected frequencies to be \[2, H or 1, D / 2\]"):
+        torch.ops.dsm_ext._rotate_(
+            q, k, location.new_zeros(2, 5, 2), frequencies[..., :3], [1, 1, 0, 0], 0, 1, True
+        )
+
+
 def test_learned_frequencies_of_many_tokens():
     """A table of all blocks' rotations would be large here; the fast path computes them anew."""
     model = small_eva(depth=200, img_size=148, rope_type="mixed")
