@@ -54,7 +54,6 @@ at::Tensor run(
       .images = images,
       .heads = heads,
       .dim = dim,
-      .kv_heads = heads,
       .summed = summed};
   attend(
       kernel, attention, threads, static_cast<std::byte*>(memory.data_ptr()), nullptr, 0,

@@ -17,7 +17,7 @@ struct Attention {
   int64_t token_count;  // keys of each image, at most key_rows
   const float* bias;    // [images, padded_tokens(token_count)], see `fill_bias`
   int64_t images, heads, dim;
-  int64_t kv_heads;  // heads of keys and values; neighbouring heads of queries share one
+  int64_t kv_heads = heads;  // of keys and values; neighbouring heads of queries share one
   int64_t summed = kSummedInAttention;
   Stage stage = Stage::attention;
 

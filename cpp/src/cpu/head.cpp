@@ -100,7 +100,6 @@ void Forward::attention_pool(const float* tokens) {
       .images = images_,
       .heads = config_.pool_heads(),
       .dim = c / config_.pool_heads(),
-      .kv_heads = config_.pool_heads(),
       .summed = kSummedOfFewRows,
       .stage = Stage::head};
   attend(
