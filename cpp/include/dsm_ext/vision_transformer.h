@@ -137,8 +137,8 @@ class DSM_EXT_API VisionTransformerImpl : public torch::nn::Module {
   std::vector<Intermediate> forward_intermediates(
       const at::Tensor& images, const std::vector<int64_t>& blocks, bool norm = false) const;
 
-  /// Logits, which token holds each patch at the end, and where each token is. The last block computes all rows and runs
-  /// its merge steps.
+  /// Logits, which token holds each patch at the end, and where each token is. The last block
+  /// computes all rows and runs its merge steps.
   Trace trace(const at::Tensor& images) const;
 
   /// What the model looks at: the attention that the class token pays to each patch in one block.
