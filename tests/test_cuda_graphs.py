@@ -54,6 +54,14 @@ def test_the_switch(monkeypatch):
         dsm_ext.from_timm(model, "dense")
 
 
+def assert_same_bits(trace, other):
+    """Also where the locations of prefix tokens are NaN."""
+    for name in trace._fields:
+        torch.testing.assert_close(
+            getattr(trace, name), getattr(other, name), rtol=0, atol=0, equal_nan=True
+        )
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("schedule", ["dense", "dsm:r=16", "tome:r=8"])
@@ -62,8 +70,7 @@ def test_replays_have_the_same_bits(schedule, dtype):
     for _ in range(CALLS):
         images = torch.randn_like(images)
         assert torch.equal(recording(images), plain(images))
-        for own, other in zip(recording.trace(images), plain.trace(images), strict=True):
-            assert torch.equal(own, other)
+        assert_same_bits(recording.trace(images), plain.trace(images))
         features = plain.forward_features(images, dense=True)
         assert torch.equal(recording.forward_features(images, dense=True), features)
         (own,), (other,) = (m.forward_intermediates(images, [1]) for m in (recording, plain))
@@ -79,8 +86,7 @@ def test_matching_beside_attention(block):
     recording, plain, images = pair(schedule, block_fn=block)
     for _ in range(CALLS):
         images = torch.randn_like(images)
-        for own, other in zip(recording.trace(images), plain.trace(images), strict=True):
-            assert torch.equal(own, other)
+        assert_same_bits(recording.trace(images), plain.trace(images))
 
 
 @pytest.mark.cuda
