@@ -195,6 +195,11 @@ def test_non_contiguous_images(fast):
     assert_close(fast(images.transpose(2, 3).contiguous().transpose(2, 3)), expected)
 
 
+def same_bits(a, b):
+    """Whether two tensors are equal, also where the locations of prefix tokens are NaN."""
+    return torch.equal(a.nan_to_num(nan=-1), b.nan_to_num(nan=-1))
+
+
 def test_two_threads_at_once(fast):
     images = torch.randn(2, 4, 3, 56, 56)
     expected = [fast.trace(x) for x in images]
@@ -203,7 +208,7 @@ def test_two_threads_at_once(fast):
     def work(i):
         for _ in range(50):
             trace = fast.trace(images[i])
-            if not all(map(torch.equal, trace, expected[i])):
+            if not all(map(same_bits, trace, expected[i])):
                 failures.append(i)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]

@@ -53,7 +53,7 @@ NAMES = [
 def state_of(thing):
     """The values of all properties."""
     if isinstance(thing, tuple):
-        return [value.tolist() for value in thing]
+        return [value.nan_to_num(nan=-1).tolist() for value in thing]  # NaN equals nothing
     names = [n for n in dir(type(thing)) if isinstance(getattr(type(thing), n), property)]
     return {name: getattr(thing, name) for name in names} | {"text": str(thing)}
 
