@@ -17,6 +17,16 @@ at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads) {
   return x.unflatten(2, {parts, heads, -1}).permute({2, 0, 3, 1, 4});
 }
 
+Heads split_qkv(const at::Tensor& qkv, int64_t heads) {
+  const auto parts = split_heads(qkv, 3, heads);
+  return {parts[0], parts[1], parts[2]};
+}
+
+Heads split_q_kv(const at::Tensor& q, const at::Tensor& kv, int64_t heads) {
+  const auto parts = split_heads(kv, 2, heads);
+  return {split_heads(q, 1, heads)[0], parts[0], parts[1]};
+}
+
 HeadNorms::HeadNorms(torch::nn::Module& owner, const Config& config, int64_t block)
     : block_(block) {
   if (config.qk_norm) {

@@ -27,6 +27,12 @@ at::Tensor attend(const Heads& heads, const std::optional<at::Tensor>& bias);
 /// Splits x [B, N, parts * heads * D] into heads, without copying: [parts, B, heads, N, D].
 at::Tensor split_heads(const at::Tensor& x, int64_t parts, int64_t heads);
 
+/// Splits the output of one layer for queries, keys and values [B, N, 3 * C] into heads.
+Heads split_qkv(const at::Tensor& qkv, int64_t heads);
+
+/// Splits queries [B, rows, C] and the output of one layer for keys and values [B, N, 2 * C].
+Heads split_q_kv(const at::Tensor& q, const at::Tensor& kv, int64_t heads);
+
 /// What a block does to its queries and keys before attention: norms and a rotary position
 /// embedding.
 class HeadNorms {
@@ -35,7 +41,7 @@ class HeadNorms {
   /// \param block  The block's index.
   HeadNorms(torch::nn::Module& owner, const Config& config, int64_t block);
 
-  /// \param heads  Just projected. This call may change them.
+  /// \param heads  Just projected, and used by no one else: this call may write to them.
   Heads operator()(const Heads& heads, const TokenState& state, const RunContext& run) const;
 
  private:

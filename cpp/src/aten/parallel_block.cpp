@@ -53,13 +53,12 @@ void ParallelBlock::forward(
   if (rows == kAllRows) {
     const auto projected = (*in_proj_)(x);
     hidden = projected.narrow(2, 0, hidden_);
-    const auto qkv = split_heads(projected.narrow(2, hidden_, 3 * channels_), 3, heads_);
-    heads = {qkv[0], qkv[1], qkv[2]};
+    heads = split_qkv(projected.narrow(2, hidden_, 3 * channels_), heads_);
   } else {
     hidden = in_proj_->part(first_rows(x, rows), 0, hidden_);
-    const auto q = in_proj_->part(first_rows(x, rows), hidden_, channels_);
-    const auto kv = split_heads(in_proj_->part(x, hidden_ + channels_, 2 * channels_), 2, heads_);
-    heads = {split_heads(q, 1, heads_)[0], kv[0], kv[1]};
+    heads = split_q_kv(
+        in_proj_->part(first_rows(x, rows), hidden_, channels_),
+        in_proj_->part(x, hidden_ + channels_, 2 * channels_), heads_);
   }
   heads = (*norms_)(heads, state, run);
   if (mlp_bias_.defined()) {

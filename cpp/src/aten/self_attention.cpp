@@ -51,11 +51,9 @@ Heads SelfAttention::projected(const at::Tensor& x, int64_t rows) const {
         bias.defined() ? bias.narrow(0, first, count) : bias);
   };
   if (rows == kAllRows) {
-    const auto qkv = split_heads(linear(x, qkv_->weight, bias), 3, heads_);
-    return {qkv[0], qkv[1], qkv[2]};
+    return split_qkv(linear(x, qkv_->weight, bias), heads_);
   }
-  const auto kv = split_heads(part(x, c, 2 * c), 2, heads_);
-  return {split_heads(part(queried, 0, c), 1, heads_)[0], kv[0], kv[1]};
+  return split_q_kv(part(queried, 0, c), part(x, c, 2 * c), heads_);
 }
 
 at::Tensor SelfAttention::added_to(

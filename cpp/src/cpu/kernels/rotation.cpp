@@ -7,8 +7,10 @@
 namespace dsm_ext::cpu {
 namespace {
 
-// Below this, the reduction of an angle to [-pi / 4, pi / 4] is exact to a float's last bit: the
-// quadrant's number has 13 bits, and so have the first two parts of pi / 2 room for the product.
+// Below this angle, the number of its quadrant has at most 13 bits. The first two parts of pi / 2
+// have 8 and 11 bits, so their products with that number are exact, and the reduction of the angle
+// to
+// [-pi / 4, pi / 4] loses no bits. Larger angles take the standard library's functions.
 constexpr float kLargestAngle = 8192;
 
 struct SineAndCosine {
