@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dsm_ext.images.decoding import read_image
+from dsm_ext_reader.decoding import read_image
 
 
 class Batches:

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dsm_ext.images.decoding import to_rgb
-
-MOST_SIDE = 2**20  # pixels of a side after scaling, the same limit as Preprocessing in C++
+from dsm_ext_reader.decoding import to_rgb
+from dsm_ext_reader.resizing import Resizing
 
 
 def transform_for(model: Any) -> Transform:
@@ -71,18 +70,12 @@ class Transform:
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        from timm.data import create_transform
-
         self.config = config
-        # With use_prefetcher timm's steps end with a conversion to a tensor and do not normalise.
-        steps = create_transform(**config, is_training=False, use_prefetcher=True).transforms
-        self._resize = steps[:-1]
-        channels = config["input_size"][0]
-        mean, std = (
-            np.array(config[name], dtype=np.float32).reshape(-1, 1, 1) for name in ("mean", "std")
+        self.resizing = Resizing.of(config)
+        self._mean, self._std = (
+            torch.from_numpy(np.array(config[name], dtype=np.float32).reshape(-1, 1, 1))
+            for name in ("mean", "std")
         )
-        self._mode = "L" if channels == 1 else "RGB"
-        self._mean, self._std = torch.from_numpy(mean), torch.from_numpy(std)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """
@@ -90,17 +83,19 @@ class Transform:
             TypeError, ValueError, OSError: as ``to_rgb``. ValueError also if one side is so much
                 longer than the other that scaling would need too much memory.
         """
-        rgb = to_rgb(picture)
-        height, width = self.config["input_size"][1:]
-        ratio = max(rgb.size) / min(rgb.size)
-        side = ratio * max(height, width) / self.config["crop_pct"]
-        if self.config["crop_mode"] == "center" and side > MOST_SIDE:  # other modes scale less
-            raise ValueError(
-                f"a picture of {rgb.width} x {rgb.height} has sides too unlike to be scaled to "
-                f"{width} x {height}: cut it first"
-            )
-        image = rgb.convert(self._mode)
-        for step in self._resize:
-            image = step(image)
-        pixels = torch.from_numpy(np.array(image)).view(height, width, -1).permute(2, 0, 1)
-        return pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std).contiguous()
+        height, width = self.resizing.height, self.resizing.width
+        pixels = np.array(self.resizing(to_rgb(picture))).reshape(1, height, width, -1)
+        return self.normalise(torch.from_numpy(pixels))[0]
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Convert pixels of the model's size to the model's input, on the device of the pixels.
+
+        Args:
+            pixels: [b, height, width, channels] uint8.
+
+        Returns:
+            [b, channels, height, width] float32, contiguous.
+        """
+        levels = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return levels.div_(255).sub_(mean).div_(std)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from dsm_ext_reader.resizing import Resizing
 
 ORIENTATION, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 274, 258, 262, 0  # tags of EXIF and TIFF
 TURNS = {
@@ -120,6 +123,55 @@ def read_image(path: str | Path) -> Image.Image:
         if isinstance(error, OSError) and error.errno is not None:  # from the file system
             raise type(error)(f"dsm_ext: {path} cannot be read: {error.strerror}") from None
         raise ValueError(f"dsm_ext: {path} cannot be decoded: {_reason(error)}") from error
+
+
+def decode(content: bytes | BinaryIO, resizing: Resizing, max_pixels: int | None) -> np.ndarray:
+    """Decode an encoded picture to a model's size.
+
+    A JPEG whose sides are several times larger than needed is decoded at 1/2, 1/4 or 1/8 of its
+    size, which saves most of its decoding time. Its sides then stay at least twice as long as those
+    to which the picture is scaled, so that the scaling still averages over several pixels.
+
+    Args:
+        content: the content of a file, or an open file.
+        max_pixels: larger pictures are refused before they are decoded. None: no limit.
+
+    Returns:
+        uint8 [height, width, channels], the size that ``resizing`` names.
+
+    Raises:
+        ValueError: the picture cannot be decoded or is too large; or as ``to_rgb`` and
+            ``Resizing``.
+    """
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        file = content
+    elif len(content):
+        file = io.BytesIO(content)
+    else:
+        raise ValueError("the file is empty")
+    try:
+        with Image.open(file) as image:
+            pixels = image.width * image.height
+            if max_pixels is not None and pixels > max_pixels:
+                raise ValueError(
+                    f"a picture of {image.width} x {image.height} has {pixels} pixels, more than "
+                    f"the limit of {max_pixels}"
+                )
+            _reduce(image, resizing)
+            resized = resizing(to_rgb(image))
+    except Exception as error:  # Pillow's decoders raise many types, even SyntaxError
+        raise ValueError(_reason(error)) from error
+    return np.asarray(resized).reshape(resizing.height, resizing.width, resizing.channels)
+
+
+def _reduce(image: Image.Image, resizing: Resizing) -> None:
+    """Let libjpeg decode at a lower resolution, where at least twice the needed one remains."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    # The orientation tag may exchange the sides: enough pixels must remain in both cases.
+    height, width = resizing.scaled(image.height, image.width)
+    turned_width, turned_height = resizing.scaled(image.width, image.height)
+    image.draft(None, (2 * max(width, turned_width), 2 * max(height, turned_height)))
 
 
 def _reason(error: Exception) -> str:
