@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo, create_dataset
 
-from dsm_ext.images import find_images, folders, label_images, read_image
+from dsm_ext.images import find_images, label_images, read_image
+from dsm_ext_reader import folders
 
 TENCH, SHARK = "n01440764", "n01484850"  # classes 0 and 2 of ImageNet-1k
 
@@ -70,7 +71,7 @@ def test_hidden_names_are_passed_over(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_links_are_followed(tmp_path):
+def test_links_are_followed(tmp_path, capsys):
     put(tmp_path, "store/cats/1.png", "store/dogs/2.png", "pictures/mice/3.png", "one.png")
     root = tmp_path / "pictures"
     (root / "cat").symlink_to(tmp_path / "store" / "cats")
@@ -83,6 +84,7 @@ def test_links_are_followed(tmp_path):
     linked = tmp_path / "linked"
     linked.symlink_to(root)
     assert len(find_images(linked)) == 5
+    assert "linked, as they are not files: 1 pipe" in capsys.readouterr().err
 
 
 def test_links_that_lead_back_are_not(tmp_path, capsys):

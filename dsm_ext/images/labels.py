@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsm_ext.images.folders import natural_order, report
+from dsm_ext_reader.folders import natural_order, report
 
 WORDNET_ID = re.compile(r"(?<![A-Za-z0-9])n[0-9]{8}(?![0-9])")
 NUMBER = re.compile(r"-?[0-9]+")

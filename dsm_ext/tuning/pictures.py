@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dsm_ext.error_text import described
 from dsm_ext.images import Batches, find_images
-from dsm_ext.images.folders import report
 from dsm_ext.model import VisionTransformer
+from dsm_ext_reader.folders import report
 
 FEW_PICTURES = 16  # with fewer, the halves say next to nothing
 

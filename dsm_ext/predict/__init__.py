@@ -1,0 +1,1 @@
+"""Predicting many pictures: their embeddings, logits or tokens, written as Parquet shards."""
