@@ -50,6 +50,10 @@ class Child:
             ours.close()
             theirs.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """End the process at once. A process that hangs in the kernel is not waited for."""
         self.connection.close()

@@ -67,13 +67,10 @@ class DecodingPool:
             RuntimeError: a process ended again and again while it read no picture.
         """
         remaining = iter(units)
-        more = True
         while True:
-            for worker in self._workers:
-                while more and len(worker.tasks) < AHEAD:
-                    unit = next(remaining, None)
-                    more = unit is not None
-                    if unit is not None:
+            for ahead in range(1, AHEAD + 1):  # one to each, before anyone has two
+                for worker in self._workers:
+                    if len(worker.tasks) < ahead and (unit := next(remaining, None)) is not None:
                         worker.give(Task(unit))
             busy = [worker for worker in self._workers if worker.tasks]
             if not busy:
