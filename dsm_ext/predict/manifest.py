@@ -12,7 +12,7 @@ from typing import Any
 
 from dsm_ext._native import __version__
 from dsm_ext.predict.shards import part_name
-from dsm_ext.predict.stores import Store
+from dsm_ext.predict.stores import Store, plain_errors
 
 MANIFEST = "_manifest.json"
 FORMAT = 1
@@ -77,11 +77,20 @@ class Manifest:
             del self.runs[-1]["before"]
 
     def write(self, store: Store) -> dict[str, Any]:
-        """Write the file. It is replaced at once. Returns its content."""
+        """Write the file. It is replaced at once. Returns its content.
+
+        Raises:
+            OSError: it cannot be written. The message names it.
+        """
         content = {"format": self.format, **asdict(self)}
         part = part_name(MANIFEST)
         file = store.create(part)
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+        try:
+            with plain_errors(store.path(MANIFEST), "written"):
+                file.write((json.dumps(content, indent=1) + "\n").encode())
+        except BaseException:
+            file.close()
+            raise
         store.finish(file, part)
         store.rename(part, MANIFEST)
         return content
