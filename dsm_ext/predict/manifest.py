@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -141,6 +142,7 @@ def refuse_other_settings(folder: str, old: Mapping[str, Any], new: Mapping[str,
         )
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that a result may depend on."""
     found = {"dsm_ext": __version__, "python": platform.python_version()}
