@@ -20,6 +20,7 @@ from dsm_ext.predict.manifest import MANIFEST, Manifest, read_manifest, refuse_o
 from dsm_ext.predict.shards import PART, ShardWriter, settle
 from dsm_ext.predict.stores import Store, open_store
 from dsm_ext.predict.writing_thread import WritingThread
+from dsm_ext_reader.filesystems import without_secrets
 
 LOCK = "_lock"
 SHARD_BYTES = 256 << 20
@@ -63,7 +64,7 @@ class OutputFolder:
         shard_seconds: float = 60,
     ) -> None:
         self.schema, self.shard_seconds = schema, shard_seconds
-        self._out = os.fspath(out)
+        self._out = without_secrets(os.fspath(out))
         self._store: Store = open_store(out)
         self._content: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))
