@@ -17,7 +17,8 @@ from dsm_ext_reader.places import MOST, Place, reason
 from dsm_ext_reader.units import Known, Lost, Picture, Unit, ahead, resolved
 
 BYTES_ROWS, PATH_ROWS = 16, 1024  # rows that are in memory at a time
-BUFFER = 2**20  # bytes of a column that are read at a time, whatever the size of its row group
+# Bytes of a column that are read at a time, whatever the size of its row group.
+BUFFER, REMOTE_BUFFER = 2**20, 2**23
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Rows:
     columns: Columns
     folder: Place
 
+    @property
+    def key(self) -> str:
+        return key_of(f"{self.table.name}#{self.first}-{self.first + self.count - 1}")
+
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         done = 0
         try:
@@ -60,8 +65,7 @@ class Rows:
                 else f"dsm_ext: {name} is damaged, and its rows {self.first + done} to {last} are "
                 f"lost: {reason(error)}"
             )
-            key = key_of(f"{self.table.name}#{self.first}-{last}")
-            yield from Lost(key, message).pictures(known)
+            yield from Lost(self.key, message).pictures(known)
 
     def _batches(
         self, file: pq.ParquetFile, names: list[str], size: int
@@ -91,9 +95,12 @@ class Rows:
         name = self.columns.key or (self.columns.picture if self.columns.paths else None)
         if name is not None:
             for row, value in enumerate(batch.column(name)):
-                value = value.as_py()
-                if value is not None and value != "" and value != b"":
-                    keys[row] = key_of(value if isinstance(value, bytes) else str(value))
+                try:
+                    key = value.as_py()
+                except ValueError:  # a text that is not UTF-8
+                    continue
+                if key is not None and key != "" and key != b"":
+                    keys[row] = key_of(key if isinstance(key, bytes) else str(key))
         return keys
 
     def _pictures(
@@ -151,7 +158,12 @@ def opened(table: Place) -> Iterator[pq.ParquetFile]:
     """
     with table.open() as file:
         try:
-            parquet = pq.ParquetFile(file, buffer_size=BUFFER, page_checksum_verification=True)
+            parquet = pq.ParquetFile(
+                file,
+                buffer_size=REMOTE_BUFFER if table.url else BUFFER,
+                pre_buffer=False,  # it would read all of a row group
+                page_checksum_verification=True,
+            )
         except Exception as error:
             raise ValueError(
                 f"dsm_ext: {table.shown} is no Parquet file: {reason(error)}"

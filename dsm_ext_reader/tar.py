@@ -29,6 +29,10 @@ class Members:
     archive: Place
     entries: tuple[tuple[str, int, int], ...]  # name, start and size
 
+    @property
+    def key(self) -> str:
+        return f"{key_of(self.archive.name)}#{self.entries[0][1]}"
+
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         keys = [_key(self.archive, name) for name, _, _ in self.entries]
         skipped = known(keys) if known is not None else [False] * len(keys)
@@ -53,6 +57,10 @@ class Archive:
     """A whole archive that is read from its beginning: it is compressed, or not on this machine."""
 
     place: Place
+
+    @property
+    def key(self) -> str:
+        return key_of(self.place.name)
 
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         found = _Found(self.place)

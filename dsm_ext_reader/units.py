@@ -35,6 +35,11 @@ class Picture:
 class Unit(Protocol):
     """A piece of the sources. It can be pickled, and is the same whenever the sources are."""
 
+    @property
+    def key(self) -> str:
+        """The key of an error of the whole unit. No picture has it, except one of such an error."""
+        ...
+
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         """Yield its pictures, always in the same order. It raises nothing.
 
@@ -57,6 +62,11 @@ class Files:
 
     folder: Place
     names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        first, last = (key_of(f"{self.folder.name}/{self.names[i]}") for i in (0, -1))
+        return f"{first} ... {last}"
 
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         places = [(name, resolved(self.folder, name)) for name in self.names]
