@@ -65,8 +65,8 @@ class Files:
 
     @property
     def key(self) -> str:
-        first, last = (key_of(f"{self.folder.name}/{self.names[i]}") for i in (0, -1))
-        return f"{first} ... {last}"
+        above = f"{self.folder.name}/" if self.folder.name else ""
+        return key_of(f"{above}{self.names[0]} ... {self.names[-1]}")
 
     def pictures(self, known: Known | None = None) -> Iterator[Picture]:
         places = [(name, resolved(self.folder, name)) for name in self.names]
