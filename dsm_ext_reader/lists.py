@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from typing import BinaryIO
 
 from dsm_ext_reader.keys import key_of
@@ -24,12 +23,20 @@ def listed(place: Place, size: int) -> Iterator[Unit]:
     is not on this machine, at its folder.
     """
     folder = place.parent()
-    names = _names(place)
+    names: list[str] = []
+    failure = None
     try:
-        while some := tuple(islice(names, size)):
-            yield Files(folder, some)
+        for name in _names(place):
+            names.append(name)
+            if len(names) == size:
+                yield Files(folder, tuple(names))
+                names = []
     except (OSError, ValueError) as error:
-        yield Lost(key_of(place.name), str(error))
+        failure = Lost(key_of(place.name), str(error))
+    if names:
+        yield Files(folder, tuple(names))
+    if failure:
+        yield failure
 
 
 def count(place: Place) -> int | None:
