@@ -28,7 +28,7 @@ from dsm_ext.predict.ray_data.layout import Layout
 from dsm_ext.predict.ray_data.rows import row_bytes
 from dsm_ext.predict.ray_data.session import session
 from dsm_ext.predict.ray_data.sink import ShardSink, rows_of_shards
-from dsm_ext.predict.ray_data.tally import reporting, start_tally
+from dsm_ext.predict.ray_data.tally import Count, reporting, start_tally
 
 
 def run_on_ray(
@@ -87,7 +87,7 @@ def run_on_ray(
             "done": ray.put(output.done) if len(output.done) else None,
             "place": output.place,
             "schema": output.schema,
-            "tally": tally,
+            "count": Count(tally, most),
             "version": __version__,
         }
         try:
