@@ -15,21 +15,21 @@ from dsm_ext_reader import units
 from dsm_ext_reader.sources import Sources
 
 fsspec = pytest.importorskip("fsspec")
-URL = "memory://box"
+URL = "memory://crate"
 
 
 @pytest.fixture
 def box(tmp_path, monkeypatch):
-    """Writes files into the folder ``box`` of fsspec's file system in memory."""
+    """Writes files into the folder ``crate`` of fsspec's file system in memory."""
     monkeypatch.chdir(tmp_path)
     memory = fsspec.filesystem("memory")
 
     def write(**files):
         for name, content in files.items():
-            memory.pipe(f"/box/{name}", content)
+            memory.pipe(f"/crate/{name}", content)
 
     yield write
-    memory.rm("/box", recursive=True)
+    memory.rm("/crate", recursive=True)
 
 
 def pictures(box, *names):
@@ -54,7 +54,7 @@ def test_folders_and_patterns(box, capsys):
     assert list(read(f"{URL}/a")) == [f"{URL}/a/{name}" for name in ("1.jpg", "2.png", "10.jpg")]
     assert list(read(f"{URL}/*/*.png")) == [f"{URL}/a/2.png"]
     assert list(read(f"{URL}/**/3.jpg")) == [f"{URL}/b/c d/3.jpg"]
-    assert len(read("memory://b*")) == 7
+    assert len(read("memory://crat*")) == 7
     assert read(f"{URL}/100%20.jpg") == {f"{URL}/100%20.jpg": b"100%20.jpg"}
     assert [len(unit.names) for unit in Sources([URL], unit=5).units()] == [5, 2]
 
@@ -63,9 +63,13 @@ def test_folders_and_patterns(box, capsys):
     "text, error, message",
     [
         ("memory://none", FileNotFoundError, "no such file or folder: memory://none"),
-        (f"{URL}/x.csv", ValueError, "expected memory://box/x.csv to be a folder, a picture"),
-        (f"{URL}/*.tar", FileNotFoundError, r"no such file: memory://box/\*\.tar"),
-        (URL, FileNotFoundError, r"no pictures in memory://box, .* 1 \.csv, 1 \.tgz; to read them"),
+        (f"{URL}/x.csv", ValueError, "expected memory://crate/x.csv to be a folder, a picture"),
+        (f"{URL}/*.tar", FileNotFoundError, r"no such file: memory://crate/\*\.tar"),
+        (
+            URL,
+            FileNotFoundError,
+            r"no pictures in memory://crate, .* 1 \.csv, 1 \.tgz; to read them",
+        ),
     ],
 )
 def test_what_is_no_source(text, error, message, box):
@@ -77,7 +81,11 @@ def test_what_is_no_source(text, error, message, box):
 def test_lists(box, tmp_path):
     put(tmp_path, "local.jpg")
     box(
-        **{"1.jpg": b"one", "l/2.jpg": b"two", "l/list.txt": b"2.jpg\nmemory://box/1.jpg\nno.jpg\n"}
+        **{
+            "1.jpg": b"one",
+            "l/2.jpg": b"two",
+            "l/list.txt": b"2.jpg\nmemory://crate/1.jpg\nno.jpg\n",
+        }
     )
     found = read(f"{URL}/l/list.txt")
     assert found["2.jpg"] == b"two" and found[f"{URL}/1.jpg"] == b"one"
@@ -156,9 +164,9 @@ def gate(box, monkeypatch):
 def test_pictures_are_read_at_the_same_time(box, gate):
     pictures(box, *(f"{i}.jpg" for i in range(32)))
     gate(units.AHEAD)
-    (unit,) = Sources(["memory://box"]).units()
+    (unit,) = Sources(["memory://crate"]).units()
     found = {picture.key: picture.read() for picture in unit.pictures()}
-    assert found == {f"memory://box/{i}.jpg": b"%d.jpg" % i for i in range(32)}
+    assert found == {f"memory://crate/{i}.jpg": b"%d.jpg" % i for i in range(32)}
     late = list(unit.pictures())  # they may be read after the iterator has ended
     assert [picture.read() for picture in late] == list(found.values())
 
@@ -166,11 +174,11 @@ def test_pictures_are_read_at_the_same_time(box, gate):
 def test_closing_gives_up_what_has_not_begun(box, gate):
     pictures(box, *(f"{i}.jpg" for i in range(60)))
     opened = gate(1)
-    (unit,) = Sources(["memory://box"]).units()
+    (unit,) = Sources(["memory://crate"]).units()
     iterator = unit.pictures(lambda keys: [key.endswith("0.jpg") for key in keys])
     assert next(iterator).read() == b"1.jpg"
     iterator.close()
-    assert len(opened) <= units.AHEAD + 2 and "/box/0.jpg" not in opened
+    assert len(opened) <= units.AHEAD + 2 and "/crate/0.jpg" not in opened
     for thread in threading.enumerate():
         if thread.name.startswith("dsm_ext read"):
             thread.join(30)
