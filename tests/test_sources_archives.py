@@ -10,9 +10,8 @@ import tarfile
 import pytest
 from picture_sources import put, read
 
-from dsm_ext_reader import tar
 from dsm_ext_reader.keys import KeySet
-from dsm_ext_reader.sources import Sources
+from dsm_ext_reader.sources import Sources, tar
 
 ENDINGS = {"": "w:", ".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
 
