@@ -1,5 +1,7 @@
 """Runs of ``dsm-ext predict``: their pictures and rows, and processes that tests may kill."""
 
+import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -11,8 +13,6 @@ import numpy as np
 import pyarrow.dataset
 from commands import ROOT
 from PIL import Image
-
-COMMAND = ("predict", "--images")
 
 
 def write_picture(path, seed=0, size=(50, 40), **options):
@@ -129,8 +129,9 @@ class Started:
 
 
 def _serve():
-    import dsm_ext.cli.predict
-    import dsm_ext.predict.engine
+    for name in ("dsm_ext.cli.predict", "timm.data", "pandas"):  # pyarrow imports the last
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     from dsm_ext_cli import main
 
     for line in sys.stdin:
