@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from dsm_ext_cli import predict_arguments
 from dsm_ext_cli.argument_types import image_size, integers, precision, precisions, schedules
 
 
@@ -144,6 +145,14 @@ def _eval(parser: argparse.ArgumentParser) -> None:
     _add_chart(parser)
 
 
+def _predict(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    predict_arguments.add(parser)
+    _add_schedule(parser)
+    _add_precision(parser)
+    _add_run(parser)
+
+
 def _tune(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument(
@@ -258,6 +267,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
         "evaluate", _eval, "accuracy of schedules on labelled pictures",
         "Accuracy of schedules and precisions on labelled pictures, compared with the dense model "
         "in the precision of its weights.",
+    ),
+    "predict": (
+        "predict", _predict, "embeddings or classes of many pictures, as Parquet",
+        predict_arguments.TEXT,
     ),
     "tune": ("tune", _tune, "a schedule for your model, found on pictures without labels", TUNE),
     "export": (

@@ -20,6 +20,7 @@ from dsm_ext_reader.worker import IDLE, Row, Setup, SharedPixels, Task
 
 AHEAD = 2  # units that a process has at one time: it begins the second without waiting for us
 SLOT_BYTES = 16 * 2**20  # of the pixels that one process may have ready
+POLL_SECONDS = 0.2  # how often time limits are checked
 MOST_DEATHS = 5  # of one process, one after another, none while it was reading a picture
 
 
@@ -42,7 +43,7 @@ class DecodingPool:
         processes: how many.
         timeout: seconds that reading and decoding one picture may take.
         max_pixels: larger pictures are errors. None: no limit.
-        done: pictures with these keys are passed over.
+        done: pictures with these keys are left out.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class DecodingPool:
         size = resizing.height * resizing.width * resizing.channels
         slots = min(max(SLOT_BYTES // size, 4), 64)
         setup = Setup(resizing, max_pixels, slots, done)
+        self.shape = (resizing.height, resizing.width, resizing.channels)
         self.timeout = timeout
+        self._stopped = False
         self._workers = [_Watched(setup) for _ in range(processes)]
 
     def read(self, units: Iterable[Unit]) -> Iterator[Decoded]:
@@ -67,7 +70,7 @@ class DecodingPool:
             RuntimeError: a process ended again and again while it read no picture.
         """
         remaining = iter(units)
-        while True:
+        while not self._stopped:
             for ahead in range(1, AHEAD + 1):  # one to each, before anyone has two
                 for worker in self._workers:
                     if len(worker.tasks) < ahead and (unit := next(remaining, None)) is not None:
@@ -75,12 +78,16 @@ class DecodingPool:
             busy = [worker for worker in self._workers if worker.tasks]
             if not busy:
                 return
-            ready = set(wait([worker.child.connection for worker in busy], timeout=1))
+            ready = set(wait([worker.child.connection for worker in busy], timeout=POLL_SECONDS))
             for worker in busy:
                 if worker.child.connection in ready:
                     yield from worker.messages()
                 elif worker.reads_longer_than(self.timeout):
                     yield from worker.restart(f"reading it took longer than {self.timeout:g} s")
+
+    def stop(self) -> None:
+        """Let ``read`` end soon, from another thread. The pool can then only be closed."""
+        self._stopped = True
 
     def close(self) -> None:
         """End all processes."""
@@ -130,9 +137,6 @@ class _Watched:
                     self.tasks.popleft()
                     self.received = 0
                     return  # for another unit
-                if isinstance(message, int):
-                    self.received += message
-                    continue
                 self.received += 1
                 yield from self._decoded(message)
         except (EOFError, ConnectionResetError):

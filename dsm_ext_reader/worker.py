@@ -1,8 +1,8 @@
 """The process that reads and decodes pictures for a ``DecodingPool``.
 
 It gets a ``Setup`` first, then units as ``Task``s, and numbers of slots that are free again. It
-sends a ``Row`` for each picture, whose pixels are in the next slot of the memory that both processes
-share; an int for pictures that it passed over; and None at the end of each unit.
+sends a ``Row`` for each picture, whose pixels are in the next slot of the memory it shares with
+its parent, and None at the end of each unit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Setup:
     max_pixels: int | None
     slots: int
     done: KeySet | None
-    """Pictures with these keys are passed over."""
+    """Pictures with these keys are left out."""
 
 
 class Task(NamedTuple):
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
     unit: Unit
     skip: int = 0
-    """How many of its pictures are finished: an earlier worker sent them."""
+    """How many of its pictures that are not done are finished: an earlier worker sent them."""
     failed: str | None = None
     """Why the first picture after these cannot be read, if an earlier worker ended at it."""
 
@@ -85,14 +85,13 @@ class _Worker:
         self.tasks: deque[Task] = deque()
         self.free = setup.slots
         self.slots = count()
-        self.passed = 0
 
     def run(self) -> None:
         while True:
             while not self.tasks or self.connection.poll():
                 self._receive()
             self._read(self.tasks.popleft())
-            self._send(None)
+            self.connection.send(None)
 
     def _receive(self) -> None:
         message = self.connection.recv()
@@ -101,30 +100,21 @@ class _Worker:
         else:
             self.tasks.append(message)
 
-    def _send(self, message: Row | None) -> None:
-        if self.passed:
-            self.connection.send(self.passed)
-            self.passed = 0
-        self.connection.send(message)
-
     def _read(self, task: Task) -> None:
-        pictures = task.unit.pictures()
         done = self.setup.done
+        pictures = task.unit.pictures(None if done is None else done.known)
         for position in count():
             picture = self._next(pictures, position)
             if picture is None:
                 return
             if position < task.skip:
                 continue
-            if done is not None and done.known([picture.key])[0]:
-                self.passed += 1
-                continue
             error = task.failed if position == task.skip else None
             if error is None:
                 while not self.free:
                     self._receive()
                 error = self._decode(picture, position)
-            self._send(Row(picture.key, error))
+            self.connection.send(Row(picture.key, error))
 
     def _next(self, pictures: Iterator[Picture], position: int) -> Picture | None:
         self._begin(position)

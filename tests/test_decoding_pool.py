@@ -51,7 +51,7 @@ def test_a_pool_reads_again():
         pool.close()
 
 
-def test_pictures_that_are_done_are_passed_over():
+def test_pictures_that_are_done_are_left_out():
     done = KeySet()
     done.add([str(n) for n in range(300) if n % 3])
     units = [Numbered(0, 150, ((1, "die"), (149, "hang"))), Numbered(150, 300), Numbered(1, 3)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from dsm_ext._native import Schedule
 from dsm_ext.error_text import described
 from dsm_ext.images.transform import transform_for
+from dsm_ext.model.digest import digest
 from dsm_ext.predict.cells import image_column, prepare
 from dsm_ext.predict.opening import open_model
 from dsm_ext.predict.outputs import Outputs
@@ -103,23 +106,28 @@ class Predictor:
         assigned = assigned_by_ray()
         set_threads(threads, assigned)
         self.device = device_for(device, assigned)
-        self._outputs = Outputs(
-            open_model(
-                model,
-                weights=weights,
-                pretrained=pretrained,
-                schedule=schedule,
-                precision=precision,
-                dtype=dtype,
-                device=self.device,
-                **options,
-            ),
-            outputs,
-            embedding_dtype,
+        opened = open_model(
+            model,
+            weights=weights,
+            pretrained=pretrained,
+            schedule=schedule,
+            precision=precision,
+            dtype=dtype,
+            device=self.device,
+            **options,
         )
+        name = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
+        self._identity = {
+            "model": name,
+            "weights": digest(parameter for _, parameter in opened.named_parameters()),
+        }
+        self._outputs = Outputs(opened, outputs, embedding_dtype)
         self._image_column, self._max_pixels = image_column, max_pixels
         own = self._outputs.model
         transform = transform_for(own)
+        self._normalisation = {
+            name: [float(value) for value in transform.config[name]] for name in ("mean", "std")
+        }
         self.resizing = transform.resizing
         """How pictures are scaled and cropped to the model's size."""
         # A division by a number of the host would be a product with its reciprocal on a GPU. And
@@ -142,6 +150,18 @@ class Predictor:
     def size(self) -> tuple[int, int, int]:
         """The height, width and channels of the pixels that the model takes."""
         return self.resizing.height, self.resizing.width, self.resizing.channels
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the values of the columns depend on, as JSON has it."""
+        return {
+            **self._identity,
+            "schedule": self.schedule.text(),
+            "precision": self.precision,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "columns": {name: dtype for name, (_, dtype) in self.columns.items()},
+            "preprocessing": {**asdict(self.resizing), **self._normalisation},
+        }
 
     @property
     def columns(self) -> Mapping[str, tuple[tuple[int, ...], str]]:

@@ -1,0 +1,73 @@
+"""``dsm-ext predict``: embeddings, logits, classes or tokens of many pictures, as Parquet."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from typing import Any
+
+from dsm_ext.cli.model_arguments import OF_NAMES, given, path_of
+from dsm_ext.cli.output import check_output_file, write_json
+from dsm_ext.cli.run_settings import run_settings
+from dsm_ext.predict.engine import EngineSettings
+from dsm_ext.predict.run import Cluster, Job
+from dsm_ext.predict.run import run as run_job
+from dsm_ext_reader.sources import Sources
+
+
+def run(args: argparse.Namespace) -> int:
+    for name, value in (("--batch", args.batch), ("--workers", args.workers)):
+        if value is not None and value < 1:
+            raise ValueError(f"expected {name} to be positive, got {value}")
+    check_output_file(args.json, "--json")
+    device, dtype = run_settings(args)
+    sources = Sources(args.images, image_column=args.image_column, key_column=args.key_column)
+    predictor: dict[str, Any] = {
+        "model": args.model,
+        "schedule": args.schedule,
+        "precision": args.precision,
+        "outputs": args.outputs,
+        "embedding_dtype": "float16" if args.float16 else "float32",
+        "device": str(device),
+        "dtype": dtype,
+        "threads": args.threads,
+    }
+    if path_of(args) is None:
+        predictor |= {name: getattr(args, name) for name in OF_NAMES if given(args, name)}
+    engine = EngineSettings(
+        predictor, args.batch, args.decoders, args.timeout, args.max_pixels or None
+    )
+    cluster = None
+    if args.ray is not None:
+        cluster = Cluster(args.ray, args.cpus_per_worker, args.gpus_per_worker)
+    signal.signal(signal.SIGTERM, _interrupt)
+    summary = run_job(
+        Job(
+            sources,
+            args.out,
+            engine,
+            workers=args.workers,
+            cluster=cluster,
+            retry_errors=args.retry_errors,
+            shard_seconds=args.shard_seconds,
+        )
+    )
+    print(_text(summary, args.out))
+    write_json(args.json, summary)
+    return 0
+
+
+def _interrupt(*_: Any) -> None:
+    """End as Ctrl-C does. Schedulers of clusters send SIGTERM before they kill."""
+    raise KeyboardInterrupt
+
+
+def _text(summary: dict[str, Any], out: str) -> str:
+    counts = summary["manifest"]["counts"]
+    errors = f", {summary['errors']} of them with an error" if summary["errors"] else ""
+    return (
+        f"{summary['rows']} pictures{errors}, in {summary['seconds']:.1f} s: "
+        f"{summary['images_per_second']:.1f} images/s\n"
+        f"{out}: {counts['rows']} rows, {counts['errors']} with an error, in {counts['shards']} "
+        "files"
+    )
