@@ -33,11 +33,16 @@ from dsm_ext.transformers_models.from_transformers import from_transformers
 
 if _TYPE_CHECKING:
     from dsm_ext.pictures import visualize
+    from dsm_ext.predict.predictor import Predictor
     from dsm_ext.tuning.tune import tune
 
 # timm and Pillow take longer to import than torch, and a program that serves a model needs neither.
 # So the modules above import them inside functions. The modules below are imported on first use.
-_LATER = {"tune": "dsm_ext.tuning.tune", "visualize": "dsm_ext.pictures"}
+_LATER = {
+    "Predictor": "dsm_ext.predict.predictor",
+    "tune": "dsm_ext.tuning.tune",
+    "visualize": "dsm_ext.pictures",
+}
 _LATER_MODULES = (
     "evaluate",
     "images",
@@ -60,6 +65,7 @@ __all__ = [
     "Outputs",
     "Plan",
     "PlannedBlock",
+    "Predictor",
     "Preprocessing",
     "Schedule",
     "Step",

@@ -1,8 +1,8 @@
 """The process that reads and decodes pictures for a ``DecodingPool``.
 
 It gets a ``Setup`` first, then units as ``Task``s, and numbers of slots that are free again. It
-sends a ``Row`` for each picture, whose pixels are in the next slot of the memory that both processes
-share, and None at the end of each unit.
+sends a ``Row`` for each picture, whose pixels are in the next slot of the memory it shares with
+its parent, and None at the end of each unit.
 """
 
 from __future__ import annotations

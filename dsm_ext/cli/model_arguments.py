@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from dsm_ext.model.load import CONFIG, WEIGHTS
+from dsm_ext.model.load import WEIGHTS
 from dsm_ext.timm_models.from_timm import create_timm
+from dsm_ext.timm_models.names import path_named
 
 # The arguments that go with a timm name. A folder or an exported file fixes all of these.
 OF_NAMES = {
@@ -81,14 +82,8 @@ def path_of(args: argparse.Namespace) -> Path | None:
         FileNotFoundError: MODEL looks like a path, but nothing is there.
         ValueError: the file is not a safetensors file; or an argument for a timm name is given too.
     """
-    path = Path(args.model)
-    if path.is_dir() and not (path / CONFIG).exists() and is_timm(args.model):
-        return None  # a folder that has the same name as the timm model
-    if not path.exists():
-        if ":" not in args.model and (len(path.parts) > 1 or path.suffix == ".safetensors"):
-            raise FileNotFoundError(
-                f"no such folder or file: {args.model} (and no timm model has that name)"
-            )
+    path = path_named(args.model)
+    if path is None:
         return None
     options = [option for name, option in OF_NAMES.items() if given(args, name)]
     if options:
@@ -102,10 +97,3 @@ def path_of(args: argparse.Namespace) -> Path | None:
             f"{args.model}; the weights of a timm model are given as --weights"
         )
     return path
-
-
-def is_timm(name: str) -> bool:
-    """Whether timm has a model of this name, with or without a tag."""
-    import timm
-
-    return timm.is_model(name.split(".")[0])

@@ -18,6 +18,7 @@ from dsm_ext.model import VisionTransformer
 from dsm_ext.model.class_names import class_names, label_names
 from dsm_ext.model.load import load, model_info
 from dsm_ext.timm_models.from_timm import from_timm
+from dsm_ext.timm_models.names import is_timm
 
 
 @dataclass
@@ -168,7 +169,7 @@ def _timm_of(path: Path, info: ModelInfo, model: VisionTransformer) -> Any:
 
     content = json.loads(info.config_json)
     architecture = content.get("architecture")
-    if not isinstance(architecture, str) or not model_arguments.is_timm(architecture):
+    if not isinstance(architecture, str) or not is_timm(architecture):
         raise ValueError(
             f"{path} names no architecture of timm {timm.__version__}, got "
             f"{'none' if architecture is None else repr(architecture)}: timm's model cannot be made"

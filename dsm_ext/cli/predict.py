@@ -6,14 +6,13 @@ import argparse
 import signal
 from typing import Any
 
-from dsm_ext_reader.sources import Sources
-
 from dsm_ext.cli.model_arguments import OF_NAMES, given, path_of
 from dsm_ext.cli.output import check_output_file, write_json
 from dsm_ext.cli.run_settings import run_settings
 from dsm_ext.predict.engine import EngineSettings
 from dsm_ext.predict.run import Cluster, Job
 from dsm_ext.predict.run import run as run_job
+from dsm_ext_reader.sources import Sources
 
 
 def run(args: argparse.Namespace) -> int:

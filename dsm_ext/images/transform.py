@@ -72,7 +72,7 @@ class Transform:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.resizing = Resizing.of(config)
-        self._mean, self._std = (
+        self.mean, self.std = (
             torch.from_numpy(np.array(config[name], dtype=np.float32).reshape(-1, 1, 1))
             for name in ("mean", "std")
         )
@@ -97,5 +97,5 @@ class Transform:
             [b, channels, height, width] float32, contiguous.
         """
         levels = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
         return levels.div_(255).sub_(mean).div_(std)

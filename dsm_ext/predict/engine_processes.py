@@ -63,9 +63,8 @@ class EngineProcesses:
                         unit = next(remaining, None)
                         child.connection.send(unit)
                         waiting[child] = -1 if unit is None else waiting[child] + 1
-            connections = {child.connection: child for child in working}
-            for connection in wait(list(connections), timeout=POLL_SECONDS):
-                child = connections[connection]
+            ready = set(wait([child.connection for child in working], timeout=POLL_SECONDS))
+            for child in [child for child in working if child.connection in ready]:
                 try:
                     message = child.connection.recv()
                 except (EOFError, ConnectionResetError):

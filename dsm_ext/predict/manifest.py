@@ -7,12 +7,13 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dsm_ext._native import __version__
 from dsm_ext.predict.shards import part_name
-from dsm_ext.predict.stores import Store
+from dsm_ext.predict.stores import Store, plain_errors
 
 MANIFEST = "_manifest.json"
 FORMAT = 1
@@ -77,11 +78,20 @@ class Manifest:
             del self.runs[-1]["before"]
 
     def write(self, store: Store) -> dict[str, Any]:
-        """Write the file. It is replaced at once. Returns its content."""
+        """Write the file. It is replaced at once. Returns its content.
+
+        Raises:
+            OSError: it cannot be written. The message names it.
+        """
         content = {"format": self.format, **asdict(self)}
         part = part_name(MANIFEST)
         file = store.create(part)
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+        try:
+            with plain_errors(store.path(MANIFEST), "written"):
+                file.write((json.dumps(content, indent=1) + "\n").encode())
+        except BaseException:
+            file.close()
+            raise
         store.finish(file, part)
         store.rename(part, MANIFEST)
         return content
@@ -132,6 +142,7 @@ def refuse_other_settings(folder: str, old: Mapping[str, Any], new: Mapping[str,
         )
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that a result may depend on."""
     found = {"dsm_ext": __version__, "python": platform.python_version()}

@@ -20,6 +20,7 @@ from dsm_ext.predict.manifest import MANIFEST, Manifest, read_manifest, refuse_o
 from dsm_ext.predict.shards import PART, ShardWriter, settle
 from dsm_ext.predict.stores import Store, open_store
 from dsm_ext.predict.writing_thread import WritingThread
+from dsm_ext_reader.filesystems import without_secrets
 
 LOCK = "_lock"
 SHARD_BYTES = 256 << 20
@@ -63,8 +64,9 @@ class OutputFolder:
         shard_seconds: float = 60,
     ) -> None:
         self.schema, self.shard_seconds = schema, shard_seconds
-        self._out = os.fspath(out)
+        self._out = without_secrets(os.fspath(out))
         self._store: Store = open_store(out)
+        self._content: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))
         self._store.make()
         self._refuse_other_files(self._store.names())  # before a lock is left in a folder of others
@@ -115,12 +117,12 @@ class OutputFolder:
         settled = settle(self._store, self.schema, retry_errors=retry_errors)
         self.done, self._written = settled.done, settled.done.copy()
         self.rows, self.errors, self._shards = settled.rows, settled.errors, settled.shards
-        for count, what in (
-            (settled.duplicates, "rows whose keys were there already"),
-            (settled.retried, "rows with an error, to do their pictures anew"),
+        for count, why in (
+            (settled.duplicates, "because their keys were there already"),
+            (settled.retried, "to do pictures with an error anew"),
         ):
             if count:
-                print(f"dsm_ext: took out of {self._out}: {count} {what}", file=sys.stderr)
+                print(f"dsm_ext: rows taken out of {self._out} {why}: {count}", file=sys.stderr)
 
     @property
     def place(self) -> tuple[fs.FileSystem, str]:
@@ -180,20 +182,9 @@ class OutputFolder:
             return self._content
         self._closed = True
         try:
-            try:
-                self._thread.submit(self._end_shard)
-            finally:
-                self._thread.close()
-        except BaseException:
-            complete = False
-            raise
+            self._thread.submit(self._finish, complete)
         finally:
-            try:
-                self._manifest.count(self.rows, self.errors, self._shards)
-                self._manifest.end_run(complete and not self._failed)
-                self._content = self._manifest.write(self._store)
-            finally:
-                self._unlock()
+            self._thread.close()
         return self._content
 
     def __enter__(self) -> OutputFolder:
@@ -248,6 +239,17 @@ class OutputFolder:
         except BaseException:
             self._fail()
             raise
+
+    def _finish(self, complete: bool) -> None:
+        try:
+            self._end_shard()
+        finally:
+            try:
+                self._manifest.count(self.rows, self.errors, self._shards)
+                self._manifest.end_run(complete and not self._failed)
+                self._content = self._manifest.write(self._store)
+            finally:
+                self._unlock()
 
     def _count(self, rows: int, errors: int) -> None:
         self.rows += rows

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from dsm_ext_reader.sources import Sources
 
 from dsm_ext.predict.columns import ERROR, schema
 from dsm_ext.predict.engine import Engine, EngineSettings
@@ -17,6 +16,7 @@ from dsm_ext.predict.engine_processes import EngineProcesses, shared
 from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.predictor import Predictor
 from dsm_ext.predict.progress import Progress
+from dsm_ext_reader.sources import Sources
 
 Report = Callable[[int, int], None]
 

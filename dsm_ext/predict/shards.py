@@ -46,14 +46,19 @@ class ShardWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._file = store.create(self._part)
-        with self._plain():
-            self._writer = pq.ParquetWriter(
-                self._file,
-                schema,
-                compression="zstd",
-                use_dictionary=[ERROR, "top5_name.list.element"],  # of the rest few values repeat
-                write_statistics=[KEY, ERROR],
-            )
+        try:
+            with self._plain():
+                self._writer = pq.ParquetWriter(
+                    self._file,
+                    schema,
+                    compression="zstd",
+                    use_dictionary=[ERROR, "top5_name.list.element"],  # elsewhere few values repeat
+                    write_statistics=[KEY, ERROR],
+                    write_page_checksum=True,
+                )
+        except BaseException:
+            self._discard_file()
+            raise
 
     @property
     def bytes(self) -> int:
@@ -80,6 +85,9 @@ class ShardWriter:
         """Delete what is written, as far as that is possible."""
         with contextlib.suppress(OSError, pa.ArrowException, ValueError):
             self._writer.close()
+        self._discard_file()
+
+    def _discard_file(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -160,8 +168,8 @@ def settle(store: Store, schema: pa.Schema, *, retry_errors: bool = False) -> Se
         retry_errors: also take out the rows that have an error, so that they are done anew.
 
     Raises:
-        ValueError: a shard is damaged, or has other columns. The message names it.
-        OSError: a shard cannot be read or written.
+        ValueError, OSError: a shard is damaged, has other columns, or cannot be read or written.
+            The message names it.
     """
     settled = Settled()
     for name in store.names():
@@ -190,12 +198,14 @@ def settle(store: Store, schema: pa.Schema, *, retry_errors: bool = False) -> Se
 @contextlib.contextmanager
 def _opened(store: Store, name: str) -> Iterator[pq.ParquetFile]:
     path = store.path(name)
-    with store.open(name) as file, plain_errors(path, "read"):
+    with store.open(name) as file:
         try:
-            yield pq.ParquetFile(file)
-        except (pa.ArrowException, EOFError) as error:
-            raise ValueError(
-                f"dsm_ext: {path} is damaged: {error}; delete it, and its pictures are done anew"
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(
+                f"dsm_ext: {path} cannot be read: {error}; if it is damaged, delete it, and its "
+                "pictures are done anew"
             ) from error
 
 
@@ -223,17 +233,24 @@ def _rewrite(store: Store, name: str, keep: np.ndarray) -> None:
     Args:
         keep: bool [rows of the shard].
     """
-    with _opened(store, name) as parquet:
-        writer = ShardWriter(store, name, parquet.schema_arrow)
-        try:
-            start = 0
-            for i in range(parquet.num_row_groups):
-                table = parquet.read_row_group(i)
-                end = start + table.num_rows
-                for batch in table.filter(pa.array(keep[start:end])).to_batches():
-                    writer.write(batch)
-                start = end
+    writer: ShardWriter | None = None
+    start = 0
+    try:
+        for table in _row_groups(store, name):
+            writer = writer or ShardWriter(store, name, table.schema)
+            end = start + table.num_rows
+            for batch in table.filter(pa.array(keep[start:end])).to_batches():
+                writer.write(batch)
+            start = end
+        if writer is not None:
             writer.finish()
-        except BaseException:
+    except BaseException:
+        if writer is not None:
             writer.abandon()
-            raise
+        raise
+
+
+def _row_groups(store: Store, name: str) -> Iterator[pa.Table]:
+    with _opened(store, name) as parquet:
+        for i in range(parquet.num_row_groups):
+            yield parquet.read_row_group(i)

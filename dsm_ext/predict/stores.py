@@ -203,4 +203,9 @@ def plain_errors(path: str, done: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or without_secrets(str(error))
-        raise type(error)(f"dsm_ext: {path} cannot be {done}: {reason}") from error
+        message = f"dsm_ext: {path} cannot be {done}: {reason}"
+        try:
+            plain = type(error)(message)
+        except TypeError:  # a class of another package's, which takes other arguments
+            plain = OSError(message)
+        raise plain from error

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dsm_ext._native import Schedule
 from dsm_ext.model import VisionTransformer
+from dsm_ext.model.digest import digest
 from dsm_ext.tuning.judge import Errors, Judge
 
 VERSION = 1  # of the file; another template or search has another number
@@ -109,16 +108,6 @@ def fingerprint(model: VisionTransformer, images: Tensor) -> dict[str, Any]:
     """What tells a model and prepared pictures from others."""
     return {
         "model": model.config.to_dict(),
-        "weights": _digest(tensor for _, tensor in model.named_parameters()),
-        "pictures": _digest([images]),
+        "weights": digest(tensor for _, tensor in model.named_parameters()),
+        "pictures": digest([images]),
     }
-
-
-def _digest(tensors: Any) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        content = tensor.detach().cpu().contiguous().flatten()
-        digest.update(str((tensor.shape, tensor.dtype)).encode())
-        if content.numel():
-            digest.update(memoryview(content.view(torch.uint8).numpy()))
-    return digest.hexdigest()
