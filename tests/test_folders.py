@@ -274,3 +274,14 @@ def test_pictures_without_a_label(tmp_path):
         labels(tmp_path, 1000)
     with pytest.raises(ValueError, match="is not below"):
         label_images([tmp_path / "x.png"], tmp_path / "a", 10)
+
+
+def test_a_walk_is_in_natural_order_where_a_folder_has_few_files(tmp_path, monkeypatch):
+    put(tmp_path, "b10/2.png", "b10/10.png", "b9.png", "A/x.png")
+    expected = ["A/x.png", "b9.png", "b10/2.png", "b10/10.png"]
+    assert list(folders.walk(tmp_path, folders.Passed())) == expected
+    monkeypatch.setattr(folders, "MANY", 1)
+    expected = ["A/x.png", "b10/10.png", "b10/2.png", "b9.png"]
+    assert list(folders.walk(str(tmp_path), folders.Passed())) == expected
+    names = folders.walk(tmp_path, folders.Passed(), endings={".png"}, ordered=False)
+    assert sorted(names) == expected

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from picture_sources import put, read
 
-from dsm_ext_reader import parquet
 from dsm_ext_reader.keys import KeySet
-from dsm_ext_reader.sources import Sources
+from dsm_ext_reader.sources import Sources, parquet
 
 CONTENT = [b"one", b"two", None, b"", b"five"]
 BYTES = pa.array(CONTENT)

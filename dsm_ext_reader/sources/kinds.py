@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from dsm_ext_reader import lists, tar
 from dsm_ext_reader.filesystems import is_url
 from dsm_ext_reader.folders import Passed, ending, none_found, suffixes
 from dsm_ext_reader.keys import key_of
 from dsm_ext_reader.places import Place, place_of
+from dsm_ext_reader.sources import lists, tar
+from dsm_ext_reader.sources.walking import Pattern, split_pattern, walk_place
 from dsm_ext_reader.units import Files, Lost, Unit
-from dsm_ext_reader.walking import Pattern, split_pattern, walk_place
 
 PICTURE, LIST, TABLE, ARCHIVE = "picture", "list", "table", "archive"
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -62,7 +62,7 @@ class File:
         elif self.kind == LIST:
             yield from lists.listed(self.place, size)
         elif self.kind == TABLE:
-            from dsm_ext_reader import parquet
+            from dsm_ext_reader.sources import parquet
 
             yield from parquet.row_groups(self.place, *self.columns)
         elif self.place.url:
@@ -76,7 +76,7 @@ class File:
         if self.kind == LIST:
             return lists.count(self.place)
         if self.kind == TABLE:
-            from dsm_ext_reader import parquet
+            from dsm_ext_reader.sources import parquet
 
             return parquet.count(self.place)
         return None if self.place.url else tar.count(self.place)
@@ -84,7 +84,7 @@ class File:
     def check_columns(self) -> bool:
         if self.kind != TABLE:
             return False
-        from dsm_ext_reader import parquet
+        from dsm_ext_reader.sources import parquet
 
         parquet.columns(self.place, *self.columns)
         return True

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsm_ext_reader.columns import Columns, choose
 from dsm_ext_reader.keys import key_of
 from dsm_ext_reader.places import MOST, Place, reason
+from dsm_ext_reader.sources.columns import Columns, choose
 from dsm_ext_reader.units import Known, Lost, Picture, Unit, ahead, resolved
 
 BYTES_ROWS, PATH_ROWS = 16, 1024  # rows that are in memory at a time

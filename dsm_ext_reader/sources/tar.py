@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from dsm_ext_reader.folders import ending, hidden, suffixes
 from dsm_ext_reader.keys import key_of
 from dsm_ext_reader.places import MOST, Place, reason
-from dsm_ext_reader.tar_headers import BLOCK, Damaged, Member, Tape, is_header, members
+from dsm_ext_reader.sources.tar_headers import BLOCK, Damaged, Member, Tape, is_header, members
 from dsm_ext_reader.units import Known, Lost, Picture, Unit, lost
 
 GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dsm_ext_reader.folders import suffixes
-from dsm_ext_reader.kinds import source_of
+from dsm_ext_reader.sources.kinds import source_of
 from dsm_ext_reader.units import Unit
 
 

@@ -82,6 +82,8 @@ def members(tape: Tape) -> Iterator[Member]:
     extra: dict[bytes, bytes] = {}
     while True:
         header = tape.read(BLOCK)
+        if not header and tape.position:  # every writer that was not stopped adds a block of zeros
+            raise Damaged(f"it ends at byte {tape.position} without the mark of an archive's end")
         if not header.strip(b"\0"):
             return
         if len(header) < BLOCK:
