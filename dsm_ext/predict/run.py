@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,10 +133,17 @@ def _run_on_ray(job: Job, cluster: Cluster, output: OutputFolder, report: Report
 
     layout = Layout(job.workers, cluster.cpus, cluster.gpus)
     decoders = job.engine.decoders or max(int(cluster.cpus), 1)
+    predictor = dict(job.engine.predictor)
+    for name in ("model", "weights"):  # processes of Ray have other current folders
+        path = predictor.get(name)
+        if isinstance(path, str | os.PathLike) and os.path.exists(path):
+            predictor[name] = os.path.abspath(path)
+    if cluster.gpus:
+        predictor["device"] = None  # the GPU that Ray gives to the engine
     run_on_ray(
         cluster.address,
         job.sources.units(),
-        replace(job.engine, decoders=decoders),
+        replace(job.engine, predictor=predictor, decoders=decoders),
         output,
         layout=layout,
         report=report,

@@ -15,6 +15,7 @@ import ray
 from dsm_ext._native import __version__
 from dsm_ext.predict.ray_data.rows import errors_in
 from dsm_ext.predict.ray_data.sink import check_place
+from dsm_ext.predict.ray_data.tally import Count
 
 
 class Engine(Protocol):
@@ -44,7 +45,7 @@ class EngineActor:
         done: ray.ObjectRef | None,
         place: tuple[pa.fs.FileSystem, str],
         schema: pa.Schema,
-        tally: Any,
+        count: Count,
         version: str,
     ) -> None:
         if version != __version__:
@@ -55,7 +56,7 @@ class EngineActor:
         check_place(place)
         if engine is None:
             engine = importlib.import_module("dsm_ext.predict.engine").Engine
-        self._schema, self._tally = schema, tally
+        self._schema, self._count = schema, count
         # The keys are read-only memory that all actors of a machine share.
         self._engine = engine(settings, None if done is None else ray.get(done))
 
@@ -67,8 +68,9 @@ class EngineActor:
         yield self._schema.empty_table()  # a block has columns even if all its pictures are done
         units = [unpacked(data) for task in batch["units"].to_pylist() for data in task]
         for rows in self._engine.run(units):
-            self._tally.add.remote(rows.num_rows, errors_in(rows))
+            self._count.add(rows.num_rows, errors_in(rows))
             yield pa.Table.from_batches([rows])
+        self._count.send()
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # the constructor failed
