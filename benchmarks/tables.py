@@ -27,6 +27,8 @@ from benchmarks.support_table import refused, support
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "models.md",
+    ROOT / "docs" / "predict.md",
     ROOT / "benchmarks" / "NOTES.md",
 )
 

@@ -129,8 +129,6 @@ class Started:
 
 
 def _serve():
-    import dsm_ext.cli.predict
-    import dsm_ext.predict.engine
     from dsm_ext_cli import main
 
     for line in sys.stdin:

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from predict_runs import finished_rows, many_pictures, manifest, processes_of, rows, wait_for
+from predict_runs import finished_rows, manifest, many_pictures, processes_of, rows, wait_for
 
 PICTURES = 4000
 FORGETS = 0.2  # seconds: a killed run loses what it did in less time
