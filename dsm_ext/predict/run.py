@@ -63,8 +63,9 @@ def run(job: Job) -> dict[str, Any]:
     line on stderr says so.
 
     Returns:
-        ``rows`` and ``errors`` of this run, its ``seconds`` and ``images_per_second``, and the
-        ``manifest`` of the folder.
+        ``rows`` and ``errors`` of this run; its ``seconds``; ``images_per_second``, over all of
+        them; ``steady_images_per_second``, from the first rows on, which leaves out the start of
+        processes; and the ``manifest`` of the folder.
 
     Raises:
         KeyboardInterrupt: a signal ended it. The folder is in order.
@@ -79,6 +80,9 @@ def run(job: Job) -> dict[str, Any]:
         retry_errors=job.retry_errors,
         shard_seconds=job.shard_seconds,
     )
+    here = job.cluster is None and (job.workers or 1) == 1
+    own = predictor if here else None
+    del predictor  # other processes load models of their own
     complete = closed = False
     try:
         before = output.rows, output.errors
@@ -87,8 +91,8 @@ def run(job: Job) -> dict[str, Any]:
             if job.cluster is not None:
                 _run_on_ray(job, job.cluster, output, progress.report)
             else:
-                _run_here(job, predictor, output, progress.report)
-            seconds = time.monotonic() - start
+                _run_here(job, own, output, progress.report)
+            end = time.monotonic()
         complete = True
     finally:
         try:
@@ -101,8 +105,9 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "rows": rows,
         "errors": errors,
-        "seconds": seconds,
-        "images_per_second": rows / seconds,
+        "seconds": end - start,
+        "images_per_second": rows / (end - start),
+        "steady_images_per_second": progress.steady(end),
         "manifest": manifest,
     }
 
@@ -116,7 +121,7 @@ def _tell_what_is_kept(job: Job, output: OutputFolder) -> None:
     )
 
 
-def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Report) -> None:
+def _run_here(job: Job, predictor: Predictor | None, output: OutputFolder, report: Report) -> None:
     rows = errors = 0
     with (
         _engines(job, predictor, output) as engines,
@@ -131,12 +136,12 @@ def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Repo
 
 @contextmanager
 def _engines(
-    job: Job, predictor: Predictor, output: OutputFolder
+    job: Job, predictor: Predictor | None, output: OutputFolder
 ) -> Iterator[Engine | EngineProcesses]:
     """One engine in this process, or ``job.workers`` engines in processes of their own."""
     done = output.done if len(output.done) else None
     engines: Engine | EngineProcesses
-    if (job.workers or 1) == 1:
+    if predictor is not None:
         engines = Engine(job.engine, done, predictor)
     else:
         assert job.workers is not None
