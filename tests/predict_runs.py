@@ -101,9 +101,8 @@ class Launcher:
         return self._ask(pid=pid)
 
     def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        self._process.kill()
+        self._process.communicate()
 
 
 class Started:

@@ -101,9 +101,7 @@ def embeddings(tiny_folder, keys):
 
 
 @pytest.mark.parametrize("batch", [1, 36, 1000])
-def test_the_batch_size_does_not_matter(
-    batch, tiny_folder, pictures, embeddings, tmp_path, capsys
-):
+def test_the_batch_size_does_not_matter(batch, tiny_folder, pictures, embeddings, tmp_path, capsys):
     out = tmp_path / "out"
     run(capsys, "predict", tiny_folder, "--images", pictures, "-o", out, "--batch", batch)
     check(rows(out), embeddings, ["embedding"])

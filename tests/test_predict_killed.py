@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from predict_runs import finished_rows, many_pictures, manifest, processes_of, rows, wait_for
+from predict_runs import finished_rows, manifest, many_pictures, processes_of, rows, wait_for
 
 PICTURES = 3000
 SECONDS = 0.2  # a killed run loses what it did in this time

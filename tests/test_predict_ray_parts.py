@@ -3,13 +3,14 @@
 import pyarrow as pa
 import pytest
 from predict_engines import SCHEMA, Numbered, Numbers
+from pyarrow import fs
 
 pytest.importorskip("ray.data", reason="Ray Data is not installed")
 
 from dsm_ext.predict.columns import schema
 from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.ray_data import Layout, run_on_ray
-from dsm_ext.predict.ray_data.engine_actor import packed, unpacked
+from dsm_ext.predict.ray_data.engine_actor import EngineActor, packed, unpacked
 from dsm_ext.predict.ray_data.errors import plain_error
 from dsm_ext.predict.ray_data.rows import row_bytes
 from dsm_ext.predict.ray_data.sink import ShardSink, check_place, rows_of_shards
@@ -83,6 +84,14 @@ def test_a_task_that_writes_again_replaces_its_shard(tmp_path):
         output.settle()
         counts = output.close(complete=True)["counts"]
     assert counts == {"rows": 32, "errors": 1, "shards": 1}
+
+
+def test_another_version_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected dsm_ext 0\.0 on all machines, got "):
+        EngineActor(
+            engine=Numbered, settings={}, done=None, place=(fs.LocalFileSystem(), str(tmp_path)),
+            schema=SCHEMA, count=None, version="0.0",
+        )  # fmt: skip
 
 
 def test_a_folder_that_a_machine_does_not_see(tmp_path):

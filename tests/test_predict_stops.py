@@ -81,7 +81,7 @@ def test_many_interrupts_leave_the_folder_in_order(begun, tiny_folder, pictures,
     assert not list(out.glob("*.part"))
 
 
-@pytest.mark.parametrize("library", ["libtorch", "_C"])
+@pytest.mark.parametrize("library", ["libtorch_cpu", "_C.cpython"])
 def test_interrupted_while_it_is_loading(library, tiny_folder, pictures, tmp_path):
     out = tmp_path / "out"
     loading = start("predict", tiny_folder, "--images", pictures, "-o", out, stdout=-1)

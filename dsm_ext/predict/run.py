@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,8 +63,9 @@ def run(job: Job) -> dict[str, Any]:
     line on stderr says so.
 
     Returns:
-        ``rows`` and ``errors`` of this run, its ``seconds`` and ``images_per_second``, and the
-        ``manifest`` of the folder.
+        ``rows`` and ``errors`` of this run; its ``seconds``; ``images_per_second``, over all of
+        them; ``steady_images_per_second``, from the first rows on, which leaves out the start of
+        processes; and the ``manifest`` of the folder.
 
     Raises:
         KeyboardInterrupt: a signal ended it. The folder is in order.
@@ -78,6 +80,9 @@ def run(job: Job) -> dict[str, Any]:
         retry_errors=job.retry_errors,
         shard_seconds=job.shard_seconds,
     )
+    here = job.cluster is None and (job.workers or 1) == 1
+    own = predictor if here else None
+    del predictor  # other processes load models of their own
     complete = closed = False
     try:
         before = output.rows, output.errors
@@ -86,8 +91,8 @@ def run(job: Job) -> dict[str, Any]:
             if job.cluster is not None:
                 _run_on_ray(job, job.cluster, output, progress.report)
             else:
-                _run_here(job, predictor, output, progress.report)
-            seconds = time.monotonic() - start
+                _run_here(job, own, output, progress.report)
+            end = time.monotonic()
         complete = True
     finally:
         try:
@@ -100,8 +105,9 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "rows": rows,
         "errors": errors,
-        "seconds": seconds,
-        "images_per_second": rows / seconds,
+        "seconds": end - start,
+        "images_per_second": rows / (end - start),
+        "steady_images_per_second": progress.steady(end),
         "manifest": manifest,
     }
 
@@ -115,7 +121,7 @@ def _tell_what_is_kept(job: Job, output: OutputFolder) -> None:
     )
 
 
-def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Report) -> None:
+def _run_here(job: Job, predictor: Predictor | None, output: OutputFolder, report: Report) -> None:
     rows = errors = 0
     with (
         _engines(job, predictor, output) as engines,
@@ -130,12 +136,12 @@ def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Repo
 
 @contextmanager
 def _engines(
-    job: Job, predictor: Predictor, output: OutputFolder
+    job: Job, predictor: Predictor | None, output: OutputFolder
 ) -> Iterator[Engine | EngineProcesses]:
     """One engine in this process, or ``job.workers`` engines in processes of their own."""
     done = output.done if len(output.done) else None
     engines: Engine | EngineProcesses
-    if (job.workers or 1) == 1:
+    if predictor is not None:
         engines = Engine(job.engine, done, predictor)
     else:
         assert job.workers is not None
@@ -152,10 +158,17 @@ def _run_on_ray(job: Job, cluster: Cluster, output: OutputFolder, report: Report
 
     layout = Layout(job.workers, cluster.cpus, cluster.gpus)
     decoders = job.engine.decoders or max(int(cluster.cpus), 1)
+    predictor = dict(job.engine.predictor)
+    for name in ("model", "weights"):  # processes of Ray have other current folders
+        path = predictor.get(name)
+        if isinstance(path, str | os.PathLike) and os.path.exists(path):
+            predictor[name] = os.path.abspath(path)
+    if cluster.gpus:
+        predictor["device"] = None  # the GPU that Ray gives to the engine
     run_on_ray(
         cluster.address,
         job.sources.units(),
-        replace(job.engine, decoders=decoders),
+        replace(job.engine, predictor=predictor, decoders=decoders),
         output,
         layout=layout,
         report=report,

@@ -59,18 +59,19 @@ class Count:
 
 @contextmanager
 def reporting(tally: Any, report: Callable[[int, int], None] | None) -> Iterator[None]:
-    """Call ``report`` with the tally's counts while the run goes on, and once at its end."""
+    """Call ``report`` with the tally's counts while the run goes on, and once if it succeeded."""
     if report is None:
         yield
         return
     ended = Event()
 
+    def tell() -> None:
+        with suppress(RayError):  # such as a tally that does not answer in time
+            report(*ray.get(tally.counts.remote(), timeout=5))
+
     def watch() -> None:
-        last = False
-        while not last:
-            last = ended.wait(REPORT_SECONDS)
-            with suppress(RayError):
-                report(*ray.get(tally.counts.remote(), timeout=5))
+        while not ended.wait(REPORT_SECONDS):
+            tell()
 
     thread = Thread(target=watch, name="dsm_ext.predict.report", daemon=True)
     thread.start()
@@ -78,4 +79,5 @@ def reporting(tally: Any, report: Callable[[int, int], None] | None) -> Iterator
         yield
     finally:
         ended.set()
-        thread.join()
+    thread.join()
+    tell()
