@@ -58,19 +58,6 @@ def wait_for(condition, seconds=20):
     return value
 
 
-def processes_of(group):
-    """The processes of a group that run, by /proc."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended meanwhile
-        if int(fields[2]) == group and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
 class Launcher:
     """Starts ``dsm-ext`` in processes that tests may kill, each the leader of a group of its own.
 
@@ -123,8 +110,29 @@ class Started:
         wait_for(lambda: self.status() is not None, seconds)
         return self.status()
 
+    def wait_for_rows(self, out, kept=0, seconds=60):
+        """Wait until finished shards have more rows than these, or the command has ended."""
+        wait_for(lambda: self.status() is not None or finished_rows(out) > kept, seconds)
+
+    def wait_for_children(self):
+        """Wait until no process of the command is left."""
+        wait_for(lambda: not _processes_of(self.pid), 5)
+
     def said(self):
         return self._said.read_text()
+
+
+def _processes_of(group):
+    """The processes of a group that run, by /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
 
 
 def _serve():

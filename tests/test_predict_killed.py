@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from predict_runs import finished_rows, manifest, many_pictures, processes_of, rows, wait_for
+from predict_runs import finished_rows, manifest, many_pictures, rows
 
 PICTURES = 3000
 SECONDS = 0.2  # a killed run loses what it did in this time
@@ -49,11 +49,11 @@ def test_every_key_once_after_ten_kills(launcher, tiny_folder, pictures, undistu
     for kill in range(10):
         run = launcher.start(said, *command(tiny_folder, pictures, out))
         if kill % 3:  # else while it starts
-            wait_for(lambda: run.status() is not None or finished_rows(out) > kept)
+            run.wait_for_rows(out, kept)
         time.sleep(choose.uniform(0, 2 * SECONDS))
         os.kill(run.pid, signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL, run.said()
-        wait_for(lambda: not processes_of(run.pid), 5)
+        run.wait_for_children()
         assert finished_rows(out) >= kept
         kept = finished_rows(out)
     assert 0 < kept < PICTURES
@@ -69,10 +69,10 @@ def test_several_models_killed_and_interrupted(
     kept = 0
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         run = launcher.start(said, *command(tiny_folder, pictures, out, "--workers", 2))
-        wait_for(lambda: run.status() is not None or finished_rows(out) > kept, 60)
+        run.wait_for_rows(out, kept)
         os.killpg(run.pid, number) if number == signal.SIGINT else os.kill(run.pid, number)
         assert run.wait() == status, run.said()
-        wait_for(lambda: not processes_of(run.pid), 5)
+        run.wait_for_children()
         assert kept < finished_rows(out) < PICTURES
         kept = finished_rows(out)
     assert run.said() == f"dsm_ext: {out} keeps {kept} rows; the same command goes on after them\n"

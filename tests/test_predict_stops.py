@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import run, start
-from predict_runs import finished_rows, many_pictures, manifest, processes_of, rows, wait_for
+from predict_runs import finished_rows, manifest, many_pictures, rows, wait_for
 
 PICTURES = 3000
 
@@ -25,7 +25,7 @@ def begun(launcher, tiny_folder, pictures, tmp_path):
         *(tmp_path / "said", "predict", tiny_folder, "--images", pictures, "-o", out),
         *("--batch", 7, "--shard-seconds", 0.2),
     )
-    wait_for(lambda: begun.status() is not None or finished_rows(out))
+    begun.wait_for_rows(out)
     return begun, out
 
 
@@ -39,7 +39,7 @@ def check(begun, out, said=""):
     content = manifest(out)
     assert content["counts"]["rows"] == content["runs"][0]["rows"] == kept
     assert not content["complete"] and not content["runs"][0]["ended_by_itself"]
-    wait_for(lambda: not processes_of(begun.pid), 5)
+    begun.wait_for_children()
 
 
 def test_the_interrupt_key(begun, tiny_folder, pictures, capsys):
