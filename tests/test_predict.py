@@ -51,8 +51,8 @@ def expected(model, paths):
         _, source, size, _ = model.trace(image)
         best = logits.float().softmax(1).topk(5)
         result[path] = {
-            "embedding": model.forward_head(features, pre_logits=True), "logits": logits,
-            "top5_class": best.indices, "top5_score": best.values, "tokens": features,
+            "embedding": model.forward_head(features, pre_logits=True, size=size),
+            "logits": logits, "top5_class": best.indices, "top5_score": best.values, "tokens": features,
             "token_size": size, "token_source": source,
         }  # fmt: skip
     return result
