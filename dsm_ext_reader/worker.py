@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +77,21 @@ def run(connection: Connection, fd: int) -> None:
     os.nice(19)  # the model's threads wait for one another: none of them should wait for us
     Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own
     Image.init()
+    _be_quiet()
     _Worker(connection, connection.recv(), fd).run()
+
+
+def _be_quiet() -> None:
+    """Drop what Pillow and its C libraries say about damaged pictures: their rows have errors.
+
+    What Python says when this process fails is still seen.
+    """
+    warnings.simplefilter("ignore")
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
 
 
 class _Worker:

@@ -52,8 +52,8 @@ def expected(model, paths):
         best = logits.float().softmax(1).topk(5)
         result[path] = {
             "embedding": model.forward_head(features, pre_logits=True, size=size),
-            "logits": logits, "top5_class": best.indices, "top5_score": best.values, "tokens": features,
-            "token_size": size, "token_source": source,
+            "logits": logits, "top5_class": best.indices, "top5_score": best.values,
+            "tokens": features, "token_size": size, "token_source": source,
         }  # fmt: skip
     return result
 
