@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -79,9 +80,12 @@ class Launcher:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, said, *arguments):
-        """Start a command whose output goes into the file ``said``. Gives a ``Started``."""
-        pid = self._ask(arguments=[*map(str, arguments)], said=str(said))
+    def start(self, said, *arguments, largest_file=None):
+        """Start a command whose output goes into the file ``said``. Gives a ``Started``.
+
+        ``largest_file``: bytes at which a file cannot grow, as on a full disk.
+        """
+        pid = self._ask(arguments=[*map(str, arguments)], said=str(said), largest_file=largest_file)
         return Started(self, pid, Path(said))
 
     def status(self, pid):
@@ -150,6 +154,8 @@ def _serve():
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)
+            if limit := question["largest_file"]:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             said = os.open(question["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), said, said)):
                 os.dup2(fd, number)
