@@ -70,7 +70,7 @@ def result(folder):
 
 
 def wait_for_shards(folder, count):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(list(Path(folder).glob("*.parquet"))) < count:
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -191,7 +191,7 @@ def test_a_driver_that_is_ended_goes_on(cluster, tmp_path):
         ) as driver:
             wait_for_shards(tmp_path, shards + 1)
             driver.send_signal(number)
-            out, err = driver.communicate(timeout=10)
+            out, err = driver.communicate(timeout=30)
         assert (out, err) == (f"{done}\n{outputs}", "")
         done = len(result(tmp_path))
         assert 0 < done < 3000
