@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.common import RESULTS, ROOT
 from benchmarks.cpu import precision_tables
 from benchmarks.cpu.deit_tiny_tables import deit_tiny, rules, schedules
+from benchmarks.cpu.predict_tables import predict
 from benchmarks.cpu.rotary_tables import rotary
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
@@ -27,6 +28,8 @@ from benchmarks.support_table import refused, support
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "models.md",
+    ROOT / "docs" / "predict.md",
     ROOT / "benchmarks" / "NOTES.md",
 )
 
@@ -41,6 +44,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "cpu_memory": (("cpu.json",), cpu_memory),
     "deit_tiny": (("deit_tiny.json",), deit_tiny),
     "rules": (("deit_tiny.json",), rules),
+    "predict": (("predict.json", "precision.json"), predict),
     "rotary": (("rotary.json",), rotary),
     "embed": (("embed.json",), embed),
     "gpu": (("gpu.json",), gpu),

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import create, images_for
+from models import create, images_for, prepared
+from predict_runs import Launcher
 from safetensors.torch import save_file
 from timm.layers import weight_init
+
+import dsm_ext
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -88,6 +91,24 @@ def deit_tiny_logits(deit_tiny):
     images = images_for(deit_tiny, 1)
     with torch.no_grad():
         return images, deit_tiny(images)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """An exported model for pictures of 32 x 32 with ten classes, which no test may change."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    model = prepared(img_size=32, patch_size=8, embed_dim=64, depth=2)
+    dsm_ext.export(dsm_ext.from_timm(model, "tome:r=3"), folder, model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def launcher():
+    """Starts commands quickly, in processes that tests may kill."""
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_pickle_has_the_same_values(things, name, protocol):
 
 def test_every_public_class_is_tried():
     classes = {n for n in dsm_ext.__all__ if isinstance(getattr(dsm_ext, n), type)}
-    elsewhere = {"Predictor", "VisionTransformer"}  # test_predictor.py, test_model.py
+    elsewhere = {"Predictor", "VisionTransformer"}  # test_predictor_models.py, test_model.py
     assert classes - elsewhere <= set(NAMES)
 
 

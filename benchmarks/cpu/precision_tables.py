@@ -12,17 +12,13 @@ from benchmarks.cpu.tables import NAMES, NONE, count, short, speed_cell, table, 
 PACKAGES = ("torch", "timm", "torchao", "onnxruntime", "openvino", "nncf")
 HEADLINE = ("deit_tiny_patch16_224", 8)  # the group whose answers were measured
 OURS = "dsm_ext"
-# The README's rows: a schedule ("DSM": the one of all peers), a peer and its precision.
+# The README's rows: a schedule, a peer and its precision.
 SHOWN = [
     ("dense", "timm eager", "float32"),
     ("dense", "timm compiled", "bfloat16"),
     ("dense", "openvino", "bfloat16"),
-    ("dense", "openvino", "int8"),
     ("dense", OURS, "float32"),
-    ("dense", OURS, "bfloat16"),
     ("dense", OURS, "int8"),
-    ("DSM", OURS, "float32"),
-    ("DSM", OURS, "int8"),
     ("guided:1.7", OURS, "float32"),
     ("guided:1.7", OURS, "int8"),
 ]
@@ -33,16 +29,16 @@ def headline(result: dict[str, Any]) -> str:
     section = result["speed"]
     model, batch = HEADLINE
     group = next(g for g in section["groups"] if (g["model"], g["batch"]) == (model, batch))
-    schedule, timm = merged_schedule(group), find(group, "timm eager")
+    timm = find(group, "timm eager")
     titles = ["images/s", "to timm", "same answers", "KL"]
     lines = [line(f"{short(model)}, batch {batch}", titles), rule(len(titles))]
-    for merging, peer, precision in SHOWN:
-        row = find(group, peer, schedule if merging == "DSM" else merging, precision)
+    for schedule, peer, precision in SHOWN:
+        row = find(group, peer, schedule, precision)
         if row is not None:
             name = label(row)
             cells = [count(row["rate"]["median"]), _ratio(ratio(row, timm)), *_answers(row)]
             lines.append(line(f"**{name}**" if peer == OURS else name, cells))
-    return table(lines, [f"DSM is `{schedule}`", *_notes(section, group)])
+    return table(lines, _notes(section, group))
 
 
 def precision(result: dict[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from dsm_ext_reader.units import Unit
 
 READY = 2  # batches that wait for the model: decoding goes on while it works
 POLL_SECONDS = 0.2  # how soon the thread that fills batches notices that nobody wants them
+STOP_SECONDS = 1  # after which that thread is left alone: a folder that is listed may not answer
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Engine:
             done=done,
         )
 
-    def run(self, units: Iterable[Unit]) -> Iterator[pa.RecordBatch]:
+    def run(self, units: Iterable[Unit]) -> Generator[pa.RecordBatch, None, None]:
         """Yield the rows of all pictures that are not done. Pictures with an error are rows too.
 
         One call must end, or be closed, before the next one begins.
@@ -139,11 +141,9 @@ class _Filling:
         self._stopped.set()
         if not self._ended:
             self._pool.stop()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=POLL_SECONDS)
-            except Empty:
-                self._thread.join(timeout=0)
+        end = time.monotonic() + STOP_SECONDS
+        while self._thread.is_alive() and time.monotonic() < end:
+            self._thread.join(POLL_SECONDS / 10)
 
     def _run(self) -> None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -40,11 +41,17 @@ class EngineProcesses:
     """
 
     def __init__(self, settings: Any, processes: int, done: KeySet | None) -> None:
-        self._children = [Child(__name__, "serve") for _ in range(processes)]
-        for child in self._children:
-            child.connection.send((settings, done))
+        self._children: list[Child] = []
+        try:
+            for _ in range(processes):
+                self._children.append(Child(__name__, "serve"))
+            for child in self._children:
+                _send(child, (settings, done))
+        except BaseException:
+            self.close()
+            raise
 
-    def run(self, units: Iterable[Unit]) -> Iterator[pa.RecordBatch]:
+    def run(self, units: Iterable[Unit]) -> Generator[pa.RecordBatch, None, None]:
         """Yield the rows of all pictures, in the order in which they become ready.
 
         It can be called once.
@@ -61,7 +68,7 @@ class EngineProcesses:
                 for child in working:
                     if 0 <= waiting[child] < ahead:
                         unit = next(remaining, None)
-                        child.connection.send(unit)
+                        _send(child, unit)
                         waiting[child] = -1 if unit is None else waiting[child] + 1
             ready = set(wait([child.connection for child in working], timeout=POLL_SECONDS))
             for child in [child for child in working if child.connection in ready]:
@@ -85,6 +92,12 @@ class EngineProcesses:
         """End all processes."""
         for child in self._children:
             child.kill()
+
+
+def _send(child: Child, message: Any) -> None:
+    # If the process has ended, `run` finds that when it receives, and says how.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        child.connection.send(message)
 
 
 def serve(connection: Connection) -> None:

@@ -47,6 +47,7 @@ class OutputFolder:
     Attributes:
         done: the keys that the folder had when it was opened or settled. The caller may add to it.
         rows, errors: of the whole folder, with what is being written.
+        kept: the rows of finished shards, which no end of this process can take away.
 
     Raises:
         BlockingIOError: another run has the folder open.
@@ -123,6 +124,10 @@ class OutputFolder:
         ):
             if count:
                 print(f"dsm_ext: rows taken out of {self._out} {why}: {count}", file=sys.stderr)
+
+    @property
+    def kept(self) -> int:
+        return self.rows - self._rows_in_shard
 
     @property
     def place(self) -> tuple[fs.FileSystem, str]:

@@ -72,6 +72,12 @@ class Outputs:
         Returns:
             The columns but for ``top5_name``, each [b, ...], on the device of the images.
         """
+        if len(images) == 0:  # not every step of a model takes none
+            return {
+                name: images.new_empty((0, *shape), dtype=getattr(torch, dtype))
+                for name, (shape, dtype) in self.columns.items()
+                if dtype != "str"
+            }
         model, columns = self.model, {}
         embedding: Tensor | None = None
         if self._keeps:

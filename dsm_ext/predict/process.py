@@ -45,7 +45,7 @@ def device_for(device: torch.device | str | None, assigned: Mapping[str, float])
         ValueError: torch does not know the device, or it is not present.
     """
     if device is None:
-        device = "cuda" if assigned.get("GPU") and torch.cuda.is_available() else "cpu"
+        device = "cuda" if assigned.get("GPU") else "cpu"
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:

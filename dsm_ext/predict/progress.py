@@ -33,6 +33,7 @@ class Progress:
         self._start = self._said = time.monotonic()
         self._done = done
         self.rows = self.errors = 0
+        self._first: tuple[float, int] | None = None  # when the first rows came, and how many
         self.total: int | None = None
         self._count = count
         threading.Thread(target=self._find_total, daemon=True).start()
@@ -51,9 +52,17 @@ class Progress:
         if errors:
             self._bar.set_postfix(errors=errors, refresh=False)
         now = time.monotonic()
+        if self._first is None and rows:
+            self._first = now, rows
         if self._lines and now - self._said >= LINE_SECONDS:
             self._said = now
             print(self._line(now), file=sys.stderr, flush=True)
+
+    def steady(self, end: float) -> float | None:
+        """Images a second from the first rows to ``end``. None if there were no later rows."""
+        if self._first is None or self.rows == self._first[1]:
+            return None
+        return (self.rows - self._first[1]) / (end - self._first[0])
 
     def _line(self, now: float) -> str:
         speed = self.rows / (now - self._start)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from dsm_ext.predict.engine_processes import EngineProcesses, shared
 from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.predictor import Predictor
 from dsm_ext.predict.progress import Progress
+from dsm_ext_reader.filesystems import without_secrets
 from dsm_ext_reader.sources import Sources
 
 Report = Callable[[int, int], None]
@@ -57,11 +59,13 @@ class Job:
 def run(job: Job) -> dict[str, Any]:
     """Predict all pictures that ``job.out`` does not have.
 
-    If it is interrupted, the rows that are finished are kept, and the same job goes on from there.
+    If it is stopped, the rows that are finished are kept, and the same job goes on from there. A
+    line on stderr says so.
 
     Returns:
-        ``rows`` and ``errors`` of this run, its ``seconds`` and ``images_per_second``, and the
-        ``manifest`` of the folder.
+        ``rows`` and ``errors`` of this run; its ``seconds``; ``images_per_second``, over all of
+        them; ``steady_images_per_second``, from the first rows on, which leaves out the start of
+        processes; and the ``manifest`` of the folder.
 
     Raises:
         KeyboardInterrupt: a signal ended it. The folder is in order.
@@ -76,7 +80,10 @@ def run(job: Job) -> dict[str, Any]:
         retry_errors=job.retry_errors,
         shard_seconds=job.shard_seconds,
     )
-    complete = False
+    here = job.cluster is None and (job.workers or 1) == 1
+    own = predictor if here else None
+    del predictor  # other processes load models of their own
+    complete = closed = False
     try:
         before = output.rows, output.errors
         with Progress(output.rows, job.sources.count) as progress:
@@ -84,25 +91,43 @@ def run(job: Job) -> dict[str, Any]:
             if job.cluster is not None:
                 _run_on_ray(job, job.cluster, output, progress.report)
             else:
-                _run_here(job, predictor, output, progress.report)
-            seconds = time.monotonic() - start
+                _run_here(job, own, output, progress.report)
+            end = time.monotonic()
         complete = True
     finally:
-        manifest = output.close(complete)
+        try:
+            manifest = output.close(complete)
+            closed = True
+        finally:
+            if not (complete and closed):
+                _tell_what_is_kept(job, output)
     rows, errors = output.rows - before[0], output.errors - before[1]
     return {
         "rows": rows,
         "errors": errors,
-        "seconds": seconds,
-        "images_per_second": rows / seconds,
+        "seconds": end - start,
+        "images_per_second": rows / (end - start),
+        "steady_images_per_second": progress.steady(end),
         "manifest": manifest,
     }
 
 
-def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Report) -> None:
+def _tell_what_is_kept(job: Job, output: OutputFolder) -> None:
+    # On a cluster, other processes write the shards, and nobody has counted their rows yet.
+    rows = f"{output.kept} rows" if job.cluster is None else "the rows of its finished files"
+    print(
+        f"dsm_ext: {without_secrets(job.out)} keeps {rows}; the same command goes on after them",
+        file=sys.stderr,
+    )
+
+
+def _run_here(job: Job, predictor: Predictor | None, output: OutputFolder, report: Report) -> None:
     rows = errors = 0
-    with _engines(job, predictor, output) as engines:
-        for batch in engines.run(job.sources.units()):
+    with (
+        _engines(job, predictor, output) as engines,
+        closing(engines.run(job.sources.units())) as batches,
+    ):
+        for batch in batches:
             output.write(batch)
             rows += batch.num_rows
             errors += batch.num_rows - batch.column(ERROR).null_count
@@ -111,12 +136,12 @@ def _run_here(job: Job, predictor: Predictor, output: OutputFolder, report: Repo
 
 @contextmanager
 def _engines(
-    job: Job, predictor: Predictor, output: OutputFolder
+    job: Job, predictor: Predictor | None, output: OutputFolder
 ) -> Iterator[Engine | EngineProcesses]:
     """One engine in this process, or ``job.workers`` engines in processes of their own."""
     done = output.done if len(output.done) else None
     engines: Engine | EngineProcesses
-    if (job.workers or 1) == 1:
+    if predictor is not None:
         engines = Engine(job.engine, done, predictor)
     else:
         assert job.workers is not None
