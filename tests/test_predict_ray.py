@@ -70,7 +70,7 @@ def result(folder):
 
 
 def wait_for_shards(folder, count):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(list(Path(folder).glob("*.parquet"))) < count:
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -171,7 +171,7 @@ DRIVER = """
         print(len(output.done), flush=True)
         try:
             run_on_ray(
-                sys.argv[1], units(3000), {"seconds": 0.004}, output, layout=Layout(2, cpus=1),
+                sys.argv[1], units(3000), {"seconds": 0.002}, output, layout=Layout(1, cpus=1),
                 engine=Numbered, shard_rows=500,
             )
             output.close(complete=True)
@@ -191,13 +191,13 @@ def test_a_driver_that_is_ended_goes_on(cluster, tmp_path):
         ) as driver:
             wait_for_shards(tmp_path, shards + 1)
             driver.send_signal(number)
-            out, err = driver.communicate(timeout=10)
+            out, err = driver.communicate(timeout=30)
         assert (out, err) == (f"{done}\n{outputs}", "")
         done = len(result(tmp_path))
         assert 0 < done < 3000
     with OutputFolder(tmp_path, {}, SCHEMA) as output:
         run_on_ray(
-            cluster.address, units(3000), {}, output, layout=Layout(2, cpus=1), engine=Numbered
+            cluster.address, units(3000), {}, output, layout=Layout(1, cpus=1), engine=Numbered
         )
         output.close(complete=True)
     check(tmp_path, 3000)

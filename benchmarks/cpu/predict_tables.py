@@ -53,8 +53,8 @@ def predict(result: dict[str, Any], answers: dict[str, Any]) -> str:
     width, height = pictures["median_size"]
     notes = (
         f"{pictures['count']} files of {pictures['different']} JPEGs; in the middle {width} x "
-        f"{height} pixels and {pictures['median_bytes'] / 1024:.0f} KiB; random weights; times from the "
-        f"first rows to the last, without the start of processes; {machine(result)}; "
+        f"{height} pixels and {pictures['median_bytes'] / 1024:.0f} KiB; random weights; times "
+        f"from the first rows to the last, without the start of processes; {machine(result)}; "
         f"{versions(result, 'torch', 'timm')}; medians of {len(rates['script'])} rounds. Same "
         "answers are those of DeiT-T on 500 photographs, compared with timm's in float32."
     )
