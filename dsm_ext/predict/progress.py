@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, done: int, count: Callable[[], int | None]) -> None:
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            desc="predict", unit="image", initial=done, smoothing=0.05, dynamic_ncols=True,
+            desc="predict", unit=" images", initial=done, smoothing=0.05, dynamic_ncols=True,
             mininterval=0.5 if terminal else LINE_SECONDS, disable=not terminal,
         )  # fmt: skip
         self._lines = not terminal

@@ -113,12 +113,14 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _tell_what_is_kept(job: Job, output: OutputFolder) -> None:
-    # On a cluster, other processes write the shards, and nobody has counted their rows yet.
-    rows = f"{output.kept} rows" if job.cluster is None else "the rows of its finished files"
-    print(
-        f"dsm_ext: {without_secrets(job.out)} keeps {rows}; the same command goes on after them",
-        file=sys.stderr,
-    )
+    out = without_secrets(job.out)
+    if job.cluster is not None:  # other processes write the shards: nobody has counted their rows
+        text = f"{out} keeps the rows of its finished files; the same command goes on after them"
+    elif output.kept:
+        text = f"{out} keeps {output.kept} rows; the same command goes on after them"
+    else:
+        text = f"{out} has no rows yet"
+    print(f"dsm_ext: {text}", file=sys.stderr)
 
 
 def _run_here(job: Job, predictor: Predictor | None, output: OutputFolder, report: Report) -> None:
