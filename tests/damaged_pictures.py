@@ -97,6 +97,13 @@ def write_odd(folder):
     return {name: expected for name, (_, expected) in odd.items()}
 
 
+def slow(scans):
+    """A small JPEG that takes a millisecond to decode for each of its many scans."""
+    content = encoded(Image.new("L", (1500, 1500), 90), "jpg", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + scans * last + content[-2:]
+
+
 def write_names(folder):
     """Write pictures with odd names, and what looks like pictures by its name.
 

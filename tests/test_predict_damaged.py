@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from damaged_pictures import colours, encoded, write_damaged, write_names, write_odd
+from damaged_pictures import colours, encoded, slow, write_damaged, write_names, write_odd
 from PIL import Image
 from predict_runs import manifest, rows
 from tolerance import assert_close
@@ -143,6 +143,23 @@ def test_errors_that_were_mended_are_done_anew(made, result, command, launcher, 
         else:
             assert row == found[key] | {"key": row["key"]}
     assert manifest(out)["counts"]["errors"] == errors - len(mended)
+
+
+def test_a_picture_that_takes_too_long(launcher, tiny_folder, tmp_path):
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    folder.mkdir()
+    (folder / "10.jpg").write_bytes(slow(60_000))
+    for i in (*range(10), *range(11, 40)):
+        (folder / f"{i}.png").write_bytes(encoded(colours(i), "png"))
+    run = launcher.start(
+        *(tmp_path / "said", "predict", tiny_folder, "--images", folder, "-o", out),
+        *("--timeout", 2, "--decoders", 1),
+    )
+    assert run.wait() == 0, run.said()
+    errors = {key: row["error"] for key, row in rows(out).items()}
+    assert errors.pop(f"{folder}/10.jpg") == "reading it took longer than 2 s"
+    assert len(errors) == 39 and set(errors.values()) == {None}
+    assert run.said().startswith("40 pictures, 1 of them with an error, in ")
 
 
 def test_what_a_list_names_is_never_opened_if_it_is_no_file(made, launcher, tiny_folder, tmp_path):
