@@ -1,5 +1,7 @@
 """Parts of running on Ray that need no cluster."""
 
+import signal
+
 import pyarrow as pa
 import pytest
 from predict_engines import SCHEMA, Numbered, Numbers
@@ -7,9 +9,11 @@ from pyarrow import fs
 
 pytest.importorskip("ray.data", reason="Ray Data is not installed")
 
+import ray
+
 from dsm_ext.predict.columns import schema
 from dsm_ext.predict.output_folder import OutputFolder
-from dsm_ext.predict.ray_data import Layout, run_on_ray
+from dsm_ext.predict.ray_data import Layout, run_on_ray, session
 from dsm_ext.predict.ray_data.engine_actor import EngineActor, packed, unpacked
 from dsm_ext.predict.ray_data.errors import plain_error
 from dsm_ext.predict.ray_data.rows import row_bytes
@@ -118,3 +122,17 @@ def test_a_folder_that_a_machine_does_not_see(tmp_path):
 def test_advice_is_cut_off(error, text):
     plain = plain_error(error)
     assert (type(plain), str(plain)) == (type(error), text)
+
+
+def test_ray_does_not_change_what_a_request_to_end_does(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    called = []
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        called.append(options["address"])
+
+    monkeypatch.setattr(ray, "init", init)
+    session._connect("auto")
+    assert called == ["auto"]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,6 +76,18 @@ def _options() -> Iterator[None]:
             setattr(context, name, value)
 
 
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this program's handler of SIGTERM. Ray's prints a trace and aborts."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if main and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
 def _connect(address: str) -> None:
     # Ray's C++ code writes to stderr that an actor's arguments are in the object store. They are in
     # the driver's, and without the driver the run ends anyway.
@@ -83,7 +97,7 @@ def _connect(address: str) -> None:
     if address == "local":
         options["include_dashboard"] = False
     try:
-        with without_stderr():  # where the setting above is announced
+        with _own_sigterm(), without_stderr():  # where the setting above is announced
             ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConnectionError(
