@@ -21,6 +21,7 @@ from dsm_ext_reader.worker import IDLE, Row, Setup, SharedPixels, Task
 AHEAD = 2  # units that a process has at one time: it begins the second without waiting for us
 SLOT_BYTES = 16 * 2**20  # of the pixels that one process may have ready
 POLL_SECONDS = 0.2  # how often time limits are checked
+LONGEST_STEP = 1  # seconds between two checks that count: Ctrl-Z may stop all processes for hours
 MOST_DEATHS = 5  # of one process, one after another, none while it was reading a picture
 
 
@@ -114,7 +115,7 @@ class _Watched:
             os.close(fd)
         self.received = 0  # pictures of the first task, counted from its unit's start
         self.slot = self.owed = 0
-        self.serial, self.since = 0, time.monotonic()
+        self.serial, self.checked, self.reading = 0, time.monotonic(), 0.0
         self._send(self.setup)
 
     def _send(self, message: Setup | Task | int) -> None:
@@ -157,9 +158,12 @@ class _Watched:
         """Whether one picture is being read for longer than this."""
         serial, position = (int(value) for value in self.shared.header)
         now = time.monotonic()
+        step, self.checked = min(now - self.checked, LONGEST_STEP), now
         if serial != self.serial or position == IDLE:
-            self.serial, self.since = serial, now
-        return now - self.since > seconds
+            self.serial, self.reading = serial, 0.0
+        else:
+            self.reading += step
+        return self.reading > seconds
 
     def restart(self, reason: str) -> Iterator[Decoded]:
         """Start another process, which goes on after the picture at which this one ended."""

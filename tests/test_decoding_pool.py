@@ -114,3 +114,27 @@ def test_processes_end_with_their_parent(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"still running: {[p for p in pids if os.path.exists(f'/proc/{p}')]}")
+
+
+def test_time_in_which_all_processes_were_stopped_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dsm_ext_reader.pool.time.monotonic", lambda: now[0])
+    pool = DecodingPool(RESIZING, 1, timeout=60)
+    try:
+        (worker,) = pool._workers
+        worker.shared.header[:] = 1, 0  # it reads its first picture
+        for moment in (0, 30 * 3600):
+            now[0] = moment
+            assert not worker.reads_longer_than(60)
+        while now[0] < 30 * 3600 + 58:
+            now[0] += 0.5
+            assert not worker.reads_longer_than(60)
+        now[0] += 0.5
+        now[0] += 0.5
+        assert not worker.reads_longer_than(60)
+        now[0] += 0.5
+        assert worker.reads_longer_than(60)
+        worker.shared.header[0] += 1  # the next picture
+        assert not worker.reads_longer_than(60)
+    finally:
+        pool.close()

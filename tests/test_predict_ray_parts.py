@@ -5,19 +5,24 @@ import signal
 import pyarrow as pa
 import pytest
 from predict_engines import SCHEMA, Numbered, Numbers
+from predict_runs import manifest, write_picture
 from pyarrow import fs
 
 pytest.importorskip("ray.data", reason="Ray Data is not installed")
 
 import ray
 
-from dsm_ext.predict.columns import schema
+from dsm_ext.predict.columns import error_rows, schema
+from dsm_ext.predict.engine import EngineSettings
 from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.ray_data import Layout, run_on_ray, session
 from dsm_ext.predict.ray_data.engine_actor import EngineActor, packed, unpacked
 from dsm_ext.predict.ray_data.errors import plain_error
 from dsm_ext.predict.ray_data.rows import row_bytes
 from dsm_ext.predict.ray_data.sink import ShardSink, check_place, rows_of_shards
+from dsm_ext.predict.run import Cluster, Job, run
+from dsm_ext.predict.shards import write_shard
+from dsm_ext_reader.sources import Sources
 
 
 def test_a_unit_travels():
@@ -136,3 +141,29 @@ def test_ray_does_not_change_what_a_request_to_end_does(monkeypatch):
     session._connect("auto")
     assert called == ["auto"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_other_processes_wrote_is_counted_after_a_stop(
+    tiny_folder, tmp_path, monkeypatch, capsys
+):
+    write_picture(tmp_path / "pictures" / "1.png")
+    out = tmp_path / "out"
+
+    def stopped(address, units, settings, output, **options):
+        keys = Numbers(0, 5).keys
+        table = pa.Table.from_batches([error_rows(keys, ["broken"] * 5, output.schema)])
+        write_shard(*output.place, table)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsm_ext.predict.ray_data.run_on_ray", stopped)
+    job = Job(
+        Sources([str(tmp_path / "pictures")]), str(out),
+        EngineSettings({"model": str(tiny_folder)}), cluster=Cluster("auto", 1, 0),
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    said = capsys.readouterr().err
+    assert said == f"dsm_ext: {out} keeps 5 rows; the same command goes on after them\n"
+    content = manifest(out)
+    assert content["counts"] == {"rows": 5, "errors": 5, "shards": 1}
+    assert content["runs"][0]["rows"] == 5 and not content["complete"]

@@ -26,8 +26,7 @@ def run(args: argparse.Namespace) -> int:
         "precision": args.precision,
         "outputs": args.outputs,
         "embedding_dtype": "float16" if args.float16 else "float32",
-        # On a cluster the actors have GPUs, and this machine may have none.
-        "device": None if args.ray is not None and args.gpus_per_worker else str(device),
+        "device": str(device),
         "dtype": dtype,
         "threads": args.threads,
     }

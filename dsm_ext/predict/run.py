@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,9 +114,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _tell_what_is_kept(job: Job, output: OutputFolder) -> None:
     out = without_secrets(job.out)
-    if job.cluster is not None:  # other processes write the shards: nobody has counted their rows
-        text = f"{out} keeps the rows of its finished files; the same command goes on after them"
-    elif output.kept:
+    if output.kept:
         text = f"{out} keeps {output.kept} rows; the same command goes on after them"
     else:
         text = f"{out} has no rows yet"
@@ -167,11 +165,16 @@ def _run_on_ray(job: Job, cluster: Cluster, output: OutputFolder, report: Report
             predictor[name] = os.path.abspath(path)
     if cluster.gpus:
         predictor["device"] = None  # the GPU that Ray gives to the engine
-    run_on_ray(
-        cluster.address,
-        job.sources.units(),
-        replace(job.engine, predictor=predictor, decoders=decoders),
-        output,
-        layout=layout,
-        report=report,
-    )
+    try:
+        run_on_ray(
+            cluster.address,
+            job.sources.units(),
+            replace(job.engine, predictor=predictor, decoders=decoders),
+            output,
+            layout=layout,
+            report=report,
+        )
+    except BaseException:
+        with suppress(OSError, ValueError):  # it must not hide the error that ended the run
+            output.settle()  # counts what other processes have written
+        raise
