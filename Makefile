@@ -1,11 +1,11 @@
 # make demo        compares the merging methods on pictures of handwritten digits
-# make test        runs pytest, the C++ tests, and the fuzzers for a minute
+# make test        runs pytest, the C++ tests, and the fuzzers for half a minute
 # make check       checks format, lint and types; changes no file
 # make format      formats all files
 # make stand-in    runs the tests that need a GPU on a stand-in for a GPU; skips them for a torch that the
 #                  stand-in does not know
 # make sanitize    runs the C++ tests with the address, undefined-behaviour and thread sanitizers
-# make fuzz        runs the fuzzers of the file readers for an hour
+# make fuzz        runs the fuzzers of the file readers for half an hour
 # make bench       measures speed and memory beside other libraries and writes the README's tables:
 #                  about two and a half hours
 # make gpu-report  runs tests, a memory check and benchmarks on a GPU: ten minutes. It uses the installed
@@ -32,7 +32,7 @@ demo: build
 
 test: build
 	bash tests/cpp/run.sh $(BUILD)
-	python -m pytest
+	OMP_WAIT_POLICY=passive python -m pytest -n auto --dist loadfile
 	bash tests/fuzz/run.sh
 
 check: $(VENV)/.packages

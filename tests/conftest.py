@@ -18,6 +18,17 @@ def pytest_configure(config):
     weight_init._trunc_normal_ = lambda tensor, mean, std, low, high: tensor.normal_(mean, std)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """How many processes ``-n auto`` starts. Each of them takes more than a GB of memory.
+
+    On a real GPU all tests run in one process, because some of them fill the GPU's memory.
+    """
+    if torch.cuda.is_available() and "DSM_EXT_STAND_IN" not in os.environ:
+        return 0
+    return min(8, len(os.sched_getaffinity(0)))
+
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
         return

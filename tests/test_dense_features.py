@@ -69,9 +69,15 @@ def test_any_number_of_images(batch):
             assert torch.equal(block.source[i : i + 1], own.source)
 
 
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("reshape", [False, True])
-@pytest.mark.parametrize("n", [1, 3, [0, 2], [-1, -4]])
+# Each way to name layers once with each value of both flags.
+@pytest.mark.parametrize(
+    "n, reshape, norm",
+    [
+        (1, False, False), (1, True, True), (3, False, True), (3, True, False),
+        ([0, 2], False, False), ([0, 2], True, True), ([-1, -4], False, True),
+        ([-1, -4], True, False),
+    ],
+)  # fmt: skip
 def test_dense_layers_are_those_of_timm(model, n, reshape, norm):
     images = images_for(model, 3).to(next(model.parameters()).device)
     fast = dsm_ext.from_timm(model, "dense")

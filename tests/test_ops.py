@@ -53,9 +53,9 @@ def test_match_equals_reference(case, ordered, device):
 def test_match_equals_loops(case):
     tokens, r, prefix, _ = case
     metric = metric_for(tokens)
-    for match in (dsm_ext.match(metric, r, prefix=prefix), reference.match(metric, r, prefix)):
-        for one, row in zip(metric, match.tolist(), strict=True):
-            assert row == match_one(one, r, prefix)
+    expected = [match_one(one, r, prefix) for one in metric]
+    assert dsm_ext.match(metric, r, prefix=prefix).tolist() == expected
+    assert reference.match(metric, r, prefix).tolist() == expected
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

@@ -47,7 +47,9 @@ def test_dense_equals_timm(model, images, device):
 )  # fmt: skip
 def test_merging_equals_the_reference(model, images, schedule, device):
     # The reference runs in float64: in float32 its own error reached 1.3e-5 of the scale.
+    # 25 pictures are enough to find a wrong merge; the double takes most of this file's time.
     fast = dsm_ext.from_timm(model, schedule, device=device)
+    images = images[::2]
     exact = copy.deepcopy(model).double()
     with recorded_margins() as margins:
         logits, source, size, _ = reference.trace(exact, images.double(), fast.schedule)

@@ -85,7 +85,7 @@ def test_a_location_is_the_mean_of_its_patches(make, schedule, device):
 SIZES = [(56, 56), (40, 72), (28, 28), (112, 80)]
 
 
-@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("rope", some(ROPES))
 @pytest.mark.parametrize("schedule", ["dense", "dsm:r=8,skip=1,local=2,window=5"])
 def test_sizes_from_call_to_call(rope, schedule, device):
     model = small_eva(**ROPES[rope], dynamic_img_size=True).to(device)

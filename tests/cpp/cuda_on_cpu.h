@@ -25,10 +25,15 @@ constexpr unsigned kWarp = 32;
 
 // The state that the threads of a block share. Shared memory begins as NaN.
 struct Block {
-  struct Warp {
-    Barrier barrier{kWarp};
+  // What the lanes of a warp give each other. There are two places, which take turns: the lanes
+  // wait once, before they read, and none of them writes to the same place before all have read.
+  struct Exchange {
     uint64_t values[kWarp] = {};    // the bytes of each lane's value
     uint32_t words[kWarp][6] = {};  // of a product
+  };
+  struct Warp {
+    Barrier barrier{kWarp};
+    Exchange exchanges[2];
   };
 
   explicit Block(unsigned threads, size_t shared_bytes)
@@ -54,6 +59,7 @@ struct Block {
 struct Thread {
   Index thread, block, threads;
   Block* shared;
+  unsigned turn = 0;  // which of its warp's exchanges is next
 };
 
 inline thread_local Thread* thread = nullptr;
@@ -81,6 +87,19 @@ inline void wait_for_others(Barrier& barrier) {
   thread = own;
 }
 
+/// Calls give(exchange, lane) in every lane of the warp. Gives what all lanes have written; it
+/// stays until the lane exchanges something again.
+template <typename Give>
+const Block::Exchange& exchange_in_warp(const Give& give) {
+  Thread& own = *thread;
+  auto& warp = *own.shared->warps[own.thread.x / kWarp];
+  Block::Exchange& exchange = warp.exchanges[own.turn];
+  own.turn = 1 - own.turn;
+  give(exchange, own.thread.x % kWarp);
+  wait_for_others(warp.barrier);
+  return exchange;
+}
+
 }  // namespace cuda_on_cpu
 
 #define __global__
@@ -106,37 +125,33 @@ using std::sqrt;
 
 inline void __syncthreads() { cuda_on_cpu::wait_for_others(cuda_on_cpu::thread->shared->inside); }
 
-// Gives every lane's value to the warp, and calls f(values) while they are there.
-template <typename T, typename F>
-auto exchange(T value, const F& f) {
+// Gives every lane's value to the warp. Gives the bytes of all lanes' values.
+template <typename T>
+const uint64_t* exchange(T value) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
-  auto& warp = *cuda_on_cpu::thread->shared->warps[threadIdx.x / cuda_on_cpu::kWarp];
-  std::memcpy(&warp.values[threadIdx.x % cuda_on_cpu::kWarp], &value, sizeof value);
-  cuda_on_cpu::wait_for_others(warp.barrier);
-  const auto result = f(warp.values);
-  cuda_on_cpu::wait_for_others(warp.barrier);
-  return result;
+  return cuda_on_cpu::exchange_in_warp([&](auto& all, unsigned lane) {
+           std::memcpy(&all.values[lane], &value, sizeof value);
+         })
+      .values;
 }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int other) {
-  return exchange(value, [&](const uint64_t* values) {
-    T theirs;
-    std::memcpy(
-        &theirs, &values[threadIdx.x % cuda_on_cpu::kWarp ^ static_cast<unsigned>(other)],
-        sizeof theirs);
-    return theirs;
-  });
+  const uint64_t* values = exchange(value);
+  T theirs;
+  std::memcpy(
+      &theirs, &values[threadIdx.x % cuda_on_cpu::kWarp ^ static_cast<unsigned>(other)],
+      sizeof theirs);
+  return theirs;
 }
 
 inline unsigned __ballot_sync(unsigned, bool is) {
-  return exchange(uint64_t{is}, [](const uint64_t* values) {
-    unsigned lanes = 0;
-    for (unsigned lane = 0; lane < cuda_on_cpu::kWarp; ++lane) {
-      lanes |= static_cast<unsigned>(values[lane]) << lane;
-    }
-    return lanes;
-  });
+  const uint64_t* values = exchange(uint64_t{is});
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < cuda_on_cpu::kWarp; ++lane) {
+    lanes |= static_cast<unsigned>(values[lane]) << lane;
+  }
+  return lanes;
 }
 
 inline bool __any_sync(unsigned lanes, bool is) { return __ballot_sync(lanes, is) != 0; }

@@ -48,7 +48,7 @@ class Fibers {
     now() = this;
     for (unsigned i = 0; i < count; ++i) {
       auto& fiber = fibers_[i];
-      fiber.stack = std::make_unique<char[]>(kStack);
+      fiber.stack = std::make_unique_for_overwrite<char[]>(kStack);  // zeros would take long
       getcontext(&fiber.context);
       fiber.context.uc_stack = {.ss_sp = fiber.stack.get(), .ss_flags = 0, .ss_size = kStack};
       fiber.context.uc_link = nullptr;

@@ -23,4 +23,4 @@ fi
 cmake -S . -B "$build" -DDSM_EXT_TESTS=ON -DDSM_EXT_EXAMPLES=ON >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log"; exit 1; }
 cmake --build "$build" --parallel
-ctest --test-dir "$build" --output-on-failure
+OMP_WAIT_POLICY=passive ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)"

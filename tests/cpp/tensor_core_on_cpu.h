@@ -32,28 +32,26 @@ void wait_for_copies() {}
 
 inline void prefetch(const void*) {}
 
-inline cuda_on_cpu::Block::Warp& own_warp() {
-  return *cuda_on_cpu::thread->shared->warps[threadIdx.x / cuda_on_cpu::kWarp];
-}
-
 /// Value `column` of row `row` of matrix `matrix`, for the rows that the lanes have given.
-inline uint32_t matrix_value(unsigned matrix, unsigned row, unsigned column) {
+inline uint32_t matrix_value(
+    const cuda_on_cpu::Block::Exchange& rows, unsigned matrix, unsigned row, unsigned column) {
   uint16_t value;
-  std::memcpy(&value, in_shared(own_warp().words[8 * matrix + row][0]) + 2 * column, 2);
+  std::memcpy(&value, in_shared(rows.words[8 * matrix + row][0]) + 2 * column, 2);
   return value;
 }
 
 template <bool kTransposed>
 void load_any_matrices(uint32_t (&to)[4], uint32_t address) {
-  auto& warp = own_warp();
+  const auto& rows = cuda_on_cpu::exchange_in_warp(
+      [&](auto& all, unsigned lane) { all.words[lane][0] = address; });
+  const auto value = [&](unsigned matrix, unsigned row, unsigned column) {
+    return kTransposed ? matrix_value(rows, matrix, column, row)
+                       : matrix_value(rows, matrix, row, column);
+  };
   const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp, r = lane / 4, t = lane % 4;
-  warp.words[lane][0] = address;
-  cuda_on_cpu::wait_for_others(warp.barrier);
   for (unsigned i = 0; i < 4; ++i) {
-    to[i] = kTransposed ? matrix_value(i, 2 * t, r) | matrix_value(i, 2 * t + 1, r) << 16
-                        : matrix_value(i, r, 2 * t) | matrix_value(i, r, 2 * t + 1) << 16;
+    to[i] = value(i, r, 2 * t) | value(i, r, 2 * t + 1) << 16;
   }
-  cuda_on_cpu::wait_for_others(warp.barrier);
 }
 
 inline void load_matrices(uint32_t (&to)[4], uint32_t row) { load_any_matrices<false>(to, row); }
@@ -82,22 +80,20 @@ float half_of(uint32_t word, unsigned which) {
 
 template <bool kBfloat16>
 void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
-  auto& warp = own_warp();
+  const auto& given = cuda_on_cpu::exchange_in_warp([&](auto& all, unsigned lane) {
+    std::memcpy(all.words[lane], a, sizeof a);
+    all.words[lane][4] = b_low;
+    all.words[lane][5] = b_high;
+  });
   const unsigned lane = threadIdx.x % cuda_on_cpu::kWarp, r = lane / 4, t = lane % 4;
-  auto& own = warp.words[lane];
-  std::memcpy(own, a, sizeof a);
-  own[4] = b_low;
-  own[5] = b_high;
-  cuda_on_cpu::wait_for_others(warp.barrier);
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned upper = i / 2, column = 2 * t + i % 2;
     for (unsigned k = 0; k < 16; ++k) {
-      const uint32_t left = warp.words[4 * r + k % 8 / 2][upper + k / 8 * 2];
-      const uint32_t right = warp.words[4 * column + k % 8 / 2][4 + k / 8];
+      const uint32_t left = given.words[4 * r + k % 8 / 2][upper + k / 8 * 2];
+      const uint32_t right = given.words[4 * column + k % 8 / 2][4 + k / 8];
       sum[i] += half_of<kBfloat16>(left, k % 2) * half_of<kBfloat16>(right, k % 2);
     }
   }
-  cuda_on_cpu::wait_for_others(warp.barrier);
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the fuzzers and runs each of them for 30 seconds: tests/fuzz/run.sh [SECONDS].
+# Builds the fuzzers and runs both at a time, for 30 seconds: tests/fuzz/run.sh [SECONDS].
 # If Clang is missing, the script installs it on Debian as root, and elsewhere skips the fuzzers and
 # succeeds. When a fuzzer crashes, it saves the input as build/fuzz/crash-*.
 set -euo pipefail
@@ -33,11 +33,17 @@ mkdir -p build/fuzz
 cmake -G Ninja -S . -B build/fuzz "-DCMAKE_CXX_COMPILER=$compiler" -DDSM_EXT_CUDA=OFF \
   -DDSM_EXT_FUZZ=ON >build/fuzz/configure.log 2>&1 || { cat build/fuzz/configure.log; exit 1; }
 cmake --build build/fuzz --target fuzz_file fuzz_config
-for name in file config; do
-  found=build/fuzz/found-$name # inputs that reach new code, kept for the next run
+fuzz() { # NAME
+  local found=build/fuzz/found-$1 # inputs that reach new code, kept for the next run
   mkdir -p "$found"
-  echo "fuzzing $name for $seconds s"
-  build/fuzz/tests/fuzz/fuzz_$name "-max_total_time=$seconds" -max_len=8192 -verbosity=0 \
-    -print_final_stats=1 "-artifact_prefix=build/fuzz/crash-$name-" -dict=tests/fuzz/json.dict \
-    "$found" tests/fuzz/corpus/$name 2>&1 | grep -E "stat::number|ERROR|SUMMARY|runtime error|crash-"
-done
+  build/fuzz/tests/fuzz/fuzz_$1 "-max_total_time=$seconds" -max_len=8192 -verbosity=0 \
+    -print_final_stats=1 "-artifact_prefix=build/fuzz/crash-$1-" -dict=tests/fuzz/json.dict \
+    "$found" tests/fuzz/corpus/$1 2>&1 |
+    grep -E "stat::number|ERROR|SUMMARY|runtime error|crash-" | sed "s/^/$1: /"
+}
+echo "fuzzing file and config for $seconds s, both at a time"
+failed=0
+fuzz file &
+fuzz config || failed=1
+wait $! || failed=1
+exit $failed

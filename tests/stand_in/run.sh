@@ -29,5 +29,6 @@ cmake -S . -B "$build" -DDSM_EXT_STAND_IN=ON >/dev/null
 cmake --build "$build" --target stand_in
 folder=$(realpath "$build")/tests/stand_in
 export DSM_EXT_STAND_IN=$folder/libstand_in.so
-LD_LIBRARY_PATH=$folder LD_PRELOAD=$folder/libstand_in_runtime.so PYTHONPATH=tests/stand_in \
-  python -m pytest -p plugin -m cuda -p no:cacheprovider "${@:-tests}"
+OMP_WAIT_POLICY=passive LD_LIBRARY_PATH=$folder LD_PRELOAD=$folder/libstand_in_runtime.so \
+  PYTHONPATH=tests/stand_in \
+  python -m pytest -n auto --dist loadfile -p plugin -m cuda -p no:cacheprovider "${@:-tests}"
