@@ -54,14 +54,21 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def kill(self) -> None:
-        """End the process at once. A process that hangs in the kernel is not waited for."""
-        self.connection.close()
+    def end(self) -> None:
+        """End the process at once. A process that hangs in the kernel is not waited for.
+
+        What it has sent can still be received.
+        """
         self._process.kill()
         try:
             self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             threading.Thread(target=self._process.wait, daemon=True).start()
+
+    def kill(self) -> None:
+        """End the process at once, and close the connection."""
+        self.connection.close()
+        self.end()
 
     def ending(self) -> str:
         """How a process ended whose connection is closed, in words."""

@@ -84,7 +84,8 @@ class DecodingPool:
                 if worker.child.connection in ready:
                     yield from worker.messages()
                 elif worker.reads_longer_than(self.timeout):
-                    yield from worker.restart(f"reading it took longer than {self.timeout:g} s")
+                    reason = f"reading it took longer than {self.timeout:g} s"
+                    yield from worker.restart(reason, worker.serial)
 
     def stop(self) -> None:
         """Let ``read`` end soon, from another thread. The pool can then only be closed."""
@@ -131,17 +132,20 @@ class _Watched:
     def messages(self) -> Iterator[Decoded]:
         """Yield the pictures that the process has sent. Start another one if it has ended."""
         try:
-            while self.child.connection.poll():
-                message = self.child.connection.recv()
-                self.deaths = 0
-                if message is None:
-                    self.tasks.popleft()
-                    self.received = 0
-                    return  # for another unit
+            yield from self._waiting()
+        except (EOFError, OSError):
+            yield from self.restart(f"the process that read it {self.child.ending()}")
+
+    def _waiting(self) -> Iterator[Decoded]:
+        while self.child.connection.poll():
+            message = self.child.connection.recv()
+            self.deaths = 0
+            if message is None:
+                self.tasks.popleft()
+                self.received = 0
+            else:
                 self.received += 1
                 yield from self._decoded(message)
-        except (EOFError, ConnectionResetError):
-            yield from self.restart(f"the process that read it {self.child.ending()}")
 
     def _decoded(self, row: Row) -> Iterator[Decoded]:
         if row.error is not None:
@@ -165,17 +169,26 @@ class _Watched:
             self.reading += step
         return self.reading > seconds
 
-    def restart(self, reason: str) -> Iterator[Decoded]:
-        """Start another process, which goes on after the picture at which this one ended."""
+    def restart(self, reason: str, serial: int | None = None) -> Iterator[Decoded]:
+        """Start another process, which goes on after the picture at which this one ended.
+
+        Args:
+            serial: of the picture that takes too long. None: the process has ended by itself.
+        """
+        serial = int(self.shared.header[0]) if serial is None else serial
+        self.child.end()
+        with contextlib.suppress(EOFError, OSError):
+            yield from self._waiting()  # what it sent before it ended
         position = int(self.shared.header[1])
-        self.child.kill()
-        if position == IDLE:
+        failed: str | None = reason
+        if serial != int(self.shared.header[0]):  # it finished the picture before it was ended
+            position, failed = self.received, None
+        elif position == IDLE:
             self.deaths += 1
             if self.deaths == MOST_DEATHS:
                 raise RuntimeError(f"dsm_ext: a process that decodes pictures: {reason}")
             position, failed = self.received, None
-        else:
-            failed = reason
+        self.child.connection.close()
         if self.tasks:
             task = self.tasks.popleft()
             if failed is not None and task.failed is not None and position == task.skip:

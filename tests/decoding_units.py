@@ -50,6 +50,8 @@ def read(number, act):
         os._exit(3)
     if act == "hang":
         time.sleep(1000)
+    if isinstance(act, float):
+        time.sleep(act)
     if act == "damaged":
         return b"damaged"
     if act == "missing":

@@ -73,6 +73,14 @@ def test_a_picture_that_hangs_is_an_error():
     check(rows, range(20), [(4, "took longer than 1 s")])
 
 
+def test_pictures_that_end_about_when_their_time_ends_are_not_lost():
+    acts = tuple((n, 0.45 + 0.05 * (n % 5)) for n in range(0, 24, 2))
+    rows = decode([Numbered(0, 12, acts), Numbered(12, 24, acts)], 2, timeout=0.4)
+    assert sorted(int(key) for key, _, _ in rows) == list(range(24))
+    for key, error, _ in rows:
+        assert error is None or (int(key) % 2 == 0 and "took longer than 0.4 s" in error)
+
+
 def test_a_unit_that_hangs_before_a_picture_is_given_up():
     rows = decode([Numbered(0, 10, ((4, "hang in the list"),)), Numbered(10, 20)], 1, timeout=0.5)
     check([row for row in rows if row[0] != "numbered"], [*range(4), *range(10, 20)])
