@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsm_ext.predict.columns import schema, to_arrow
+from dsm_ext.predict.result.columns import schema, to_arrow
 
 SCHEMA = schema({"embedding": ([4], "float16")})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.dataset
 
-from dsm_ext.predict.columns import error_rows, schema, to_arrow
-from dsm_ext.predict.output_folder import OutputFolder
+from dsm_ext.predict.result.columns import error_rows, schema, to_arrow
+from dsm_ext.predict.result.output_folder import OutputFolder
 
 SETTINGS = {"model": "deit", "schedule": "dsm:r=16", "preprocessing": {"mean": [0.5, 0.5, 0.5]}}
 SCHEMA = schema({"embedding": ([3], "float32")})

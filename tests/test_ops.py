@@ -52,7 +52,7 @@ def test_match_equals_reference(case, ordered, device):
 @pytest.mark.parametrize("case", [c for c in CASES if not c[3]])
 def test_match_equals_loops(case):
     tokens, r, prefix, _ = case
-    metric = metric_for(tokens)
+    metric = metric_for(tokens, 2)
     expected = [match_one(one, r, prefix) for one in metric]
     assert dsm_ext.match(metric, r, prefix=prefix).tolist() == expected
     assert reference.match(metric, r, prefix).tolist() == expected

@@ -12,9 +12,9 @@ import pytest
 from predictions import SCHEMA, SETTINGS, content, failed, opened, rows
 from pyarrow import fs
 
-from dsm_ext.predict import shards
-from dsm_ext.predict.output_folder import OutputFolder
-from dsm_ext.predict.shards import write_shard
+from dsm_ext.predict.result import shards
+from dsm_ext.predict.result.output_folder import OutputFolder
+from dsm_ext.predict.result.shards import write_shard
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -121,7 +121,7 @@ def test_a_shard_ends_after_its_time_or_size(tmp_path, monkeypatch):
     with opened(tmp_path / "time", shard_seconds=0) as output:
         for key in "abc":
             output.write(rows(key))
-    monkeypatch.setattr("dsm_ext.predict.output_folder.SHARD_BYTES", 1000)
+    monkeypatch.setattr("dsm_ext.predict.result.output_folder.SHARD_BYTES", 1000)
     with opened(tmp_path / "size") as output:
         for start in range(0, 300, 100):
             output.write(rows(*map(str, range(start, start + 100))))

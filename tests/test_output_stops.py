@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from predictions import content, failed, opened, rows
 
-from dsm_ext.predict import output_folder
-from dsm_ext.predict.shards import write_shard
-from dsm_ext.predict.stores import open_store
+from dsm_ext.predict.result import output_folder
+from dsm_ext.predict.result.shards import write_shard
+from dsm_ext.predict.result.stores import open_store
 
 
 class Killed(BaseException):

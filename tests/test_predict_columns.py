@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from dsm_ext.predict.columns import error_rows, schema, to_arrow
-from dsm_ext.predict.output_folder import OutputFolder
+from dsm_ext.predict.result.columns import error_rows, schema, to_arrow
+from dsm_ext.predict.result.output_folder import OutputFolder
 
 OUTPUTS = {
     "embedding": ([4], "float16"),

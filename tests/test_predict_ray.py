@@ -21,8 +21,8 @@ from predict_engines import SCHEMA, Numbered, Numbers, embedding_of
 import dsm_ext
 from dsm_ext.predict import run as predict
 from dsm_ext.predict.engine import EngineSettings
-from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.progress import Progress
+from dsm_ext.predict.result.output_folder import OutputFolder
 from dsm_ext.predict.run import Job
 from dsm_ext_reader.sources import Sources
 

@@ -12,16 +12,16 @@ pytest.importorskip("ray.data", reason="Ray Data is not installed")
 
 import ray
 
-from dsm_ext.predict.columns import error_rows, schema
 from dsm_ext.predict.engine import EngineSettings
-from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.ray_data import Layout, run_on_ray, session
 from dsm_ext.predict.ray_data.engine_actor import EngineActor, packed, unpacked
 from dsm_ext.predict.ray_data.errors import plain_error
 from dsm_ext.predict.ray_data.rows import row_bytes
 from dsm_ext.predict.ray_data.sink import ShardSink, check_place, rows_of_shards
+from dsm_ext.predict.result.columns import error_rows, schema
+from dsm_ext.predict.result.output_folder import OutputFolder
+from dsm_ext.predict.result.shards import write_shard
 from dsm_ext.predict.run import Cluster, Job, run
-from dsm_ext.predict.shards import write_shard
 from dsm_ext_reader.sources import Sources
 
 

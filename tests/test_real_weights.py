@@ -70,7 +70,7 @@ def test_half_precision_agrees_with_float32(model, images, dtype, device):
 
 
 def test_tuning_beats_tome_on_pictures_that_did_not_choose(model, images):
-    tuned = dsm_ext.tune(dsm_ext.from_timm(model), images[:40], speedup=1.7, minutes=0.5)
+    tuned = dsm_ext.tune(dsm_ext.from_timm(model), images[:40], speedup=1.7, minutes=0.25)
     rows = {row.name: row for row in tuned.rows}
     assert rows[tuned.name].speedup == pytest.approx(rows["ToMe"].speedup, rel=0.003)
     assert rows[tuned.name].judging_error < 0.6 * rows["ToMe"].judging_error

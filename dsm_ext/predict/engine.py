@@ -14,8 +14,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from dsm_ext.predict.columns import error_rows, schema, to_arrow
 from dsm_ext.predict.predictor import Predictor
+from dsm_ext.predict.result.columns import error_rows, schema, to_arrow
 from dsm_ext_reader.keys import KeySet
 from dsm_ext_reader.pool import DecodingPool
 from dsm_ext_reader.units import Unit

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from dsm_ext.predict.columns import ERROR, schema
 from dsm_ext.predict.engine import Engine, EngineSettings
 from dsm_ext.predict.engine_processes import EngineProcesses, shared
-from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.predictor import Predictor
 from dsm_ext.predict.progress import Progress
+from dsm_ext.predict.result.columns import ERROR, schema
+from dsm_ext.predict.result.output_folder import OutputFolder
 from dsm_ext_reader.filesystems import without_secrets
 from dsm_ext_reader.sources import Sources
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from dsm_ext.predict.columns import ERROR
+from dsm_ext.predict.result.columns import ERROR
 
 
 def errors_in(rows: pa.Table | pa.RecordBatch) -> int:

@@ -22,7 +22,6 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from dsm_ext._native import __version__
-from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.ray_data.engine_actor import Engine, EngineActor, packed
 from dsm_ext.predict.ray_data.errors import plain_error
 from dsm_ext.predict.ray_data.layout import Layout
@@ -30,6 +29,7 @@ from dsm_ext.predict.ray_data.rows import row_bytes
 from dsm_ext.predict.ray_data.session import session
 from dsm_ext.predict.ray_data.sink import ShardSink, rows_of_shards
 from dsm_ext.predict.ray_data.tally import Count, reporting, start_tally
+from dsm_ext.predict.result.output_folder import OutputFolder
 
 
 def run_on_ray(

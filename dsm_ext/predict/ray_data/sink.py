@@ -10,10 +10,10 @@ import pyarrow.fs
 import ray
 from ray.data import Datasink
 
-from dsm_ext.predict.manifest import MANIFEST
-from dsm_ext.predict.output_folder import OutputFolder
 from dsm_ext.predict.ray_data.rows import errors_in, row_bytes
-from dsm_ext.predict.shards import write_shard
+from dsm_ext.predict.result.manifest import MANIFEST
+from dsm_ext.predict.result.output_folder import OutputFolder
+from dsm_ext.predict.result.shards import write_shard
 
 SHARD_ROWS = 1 << 15
 SHARD_BYTES = 64 << 20

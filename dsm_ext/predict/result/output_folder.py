@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from dsm_ext.predict.columns import ERROR, KEY
-from dsm_ext.predict.manifest import MANIFEST, Manifest, read_manifest, refuse_other_settings
-from dsm_ext.predict.shards import PART, ShardWriter, settle
-from dsm_ext.predict.stores import Store, open_store
-from dsm_ext.predict.writing_thread import WritingThread
+from dsm_ext.predict.result.columns import ERROR, KEY
+from dsm_ext.predict.result.manifest import MANIFEST, Manifest, read_manifest, refuse_other_settings
+from dsm_ext.predict.result.shards import PART, ShardWriter, settle
+from dsm_ext.predict.result.stores import Store, open_store
+from dsm_ext.predict.result.writing_thread import WritingThread
 from dsm_ext_reader.filesystems import without_secrets
 
 LOCK = "_lock"

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from dsm_ext.predict.columns import ERROR, KEY
-from dsm_ext.predict.stores import Store, plain_errors, store_in
+from dsm_ext.predict.result.columns import ERROR, KEY
+from dsm_ext.predict.result.stores import Store, plain_errors, store_in
 from dsm_ext_reader.keys import KeySet, digests
 
 SHARD = re.compile(r"part-.+\.parquet")

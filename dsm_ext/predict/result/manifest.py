@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dsm_ext._native import __version__
-from dsm_ext.predict.shards import part_name
-from dsm_ext.predict.stores import Store, plain_errors
+from dsm_ext.predict.result.shards import part_name
+from dsm_ext.predict.result.stores import Store, plain_errors
 
 MANIFEST = "_manifest.json"
 FORMAT = 1
