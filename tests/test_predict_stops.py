@@ -9,7 +9,7 @@ import pytest
 from commands import run, start
 from predict_runs import finished_rows, manifest, many_pictures, rows, wait_for
 
-PICTURES = 3000
+PICTURES = 5000
 ENDED = (130, -signal.SIGINT)  # the second where another interrupt comes when all is done
 
 
