@@ -159,6 +159,8 @@ def _serve():
             said = os.open(question["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), said, said)):
                 os.dup2(fd, number)
+            # Those that Python has opened may have been files, and now be a terminal.
+            sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
             sys.exit(main(question["arguments"]))
         os.setpgid(pid, pid)  # whoever is first
         print(pid, flush=True)

@@ -8,8 +8,8 @@ import time
 import pytest
 from predict_runs import finished_rows, manifest, many_pictures, rows
 
-PICTURES = 3000
-SECONDS = 0.2  # a killed run loses what it did in this time
+PICTURES = 8000
+SECONDS = 0.1  # a killed run loses what it did in this time
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +45,21 @@ def check(out, undisturbed):
 def test_every_key_once_after_ten_kills(launcher, tiny_folder, pictures, undisturbed, tmp_path):
     choose = random.Random(0)
     out, said = tmp_path / "out", tmp_path / "said"
-    kept = 0
-    for kill in range(10):
+    kept = kills = 0
+    while kills < 10:
         run = launcher.start(said, *command(tiny_folder, pictures, out))
-        if kill % 3:  # else while it starts
+        if kills % 3:  # else while it starts
             run.wait_for_rows(out, kept)
         time.sleep(choose.uniform(0, 2 * SECONDS))
         os.kill(run.pid, signal.SIGKILL)
-        assert run.wait() == -signal.SIGKILL, run.said()
+        if run.wait() == 0:
+            break  # a fast machine was at the end
+        assert run.status() == -signal.SIGKILL, run.said()
         run.wait_for_children()
         assert finished_rows(out) >= kept
         kept = finished_rows(out)
-    assert 0 < kept < PICTURES
+        kills += 1
+    assert kills > 5 and kept
     run = launcher.start(said, *command(tiny_folder, pictures, out))
     assert run.wait(60) == 0, run.said()
     check(out, undisturbed)

@@ -89,7 +89,7 @@ def test_a_bar_on_a_terminal(launcher, tiny_folder, pictures, tmp_path):
     reader.start()
     command = ["predict", tiny_folder, "--images", pictures, "-o", tmp_path / "out", "--batch", 4]
     run = launcher.start(os.ttyname(theirs), *command)
-    assert run.wait(60) == 0
+    assert run.wait(60) == 0, shown
     os.close(theirs)
     reader.join()
     os.close(ours)

@@ -8,7 +8,7 @@ from commands import run
 from predict_runs import finished_rows, manifest, many_pictures, rows, write_picture
 from test_cli_errors import one_line
 
-PICTURES = 2000
+PICTURES = 4000
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_results_in_odd_places(tiny_folder, pictures, tmp_path, capsys, monkeypa
 def test_two_runs_at_once_and_a_full_disk(launcher, tiny_folder, many, tmp_path, capsys):
     out, said = tmp_path / "out", tmp_path / "said"
     command = [
-        *("predict", tiny_folder, "--images", many, "-o", out, "--batch", 8),
+        *("predict", tiny_folder, "--images", many, "-o", out, "--batch", 1),
         *("--output", "tokens"),
     ]
     first = launcher.start(said, *command, "--shard-seconds", 0.2)
@@ -132,7 +132,7 @@ def test_two_runs_at_once_and_a_full_disk(launcher, tiny_folder, many, tmp_path,
     kept = finished_rows(out)
     assert 0 < kept < PICTURES
 
-    full = launcher.start(said, *command, "--shard-seconds", 1000, largest_file=210_000)
+    full = launcher.start(said, *command, "--batch", 64, largest_file=210_000)
     assert full.wait() == 2
     first_line, second_line = full.said().splitlines()
     assert first_line == f"dsm_ext: {out} keeps {kept} rows; the same command goes on after them"
@@ -141,7 +141,7 @@ def test_two_runs_at_once_and_a_full_disk(launcher, tiny_folder, many, tmp_path,
     assert finished_rows(out) == manifest(out)["counts"]["rows"] == kept
     full.wait_for_children()
 
-    assert run(capsys, *command).out.startswith(f"{PICTURES - kept} pictures, in ")
+    assert run(capsys, *command, "--batch", 64).out.startswith(f"{PICTURES - kept} pictures, in ")
     assert len(rows(out)) == PICTURES
     assert not list(out.glob("*.part"))
 
