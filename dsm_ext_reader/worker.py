@@ -74,7 +74,7 @@ class SharedPixels:
 
 def run(connection: Connection, fd: int) -> None:
     """Read and decode until the connection ends."""
-    os.nice(19)  # the model's threads wait for one another: none of them should wait for us
+    os.nice(10)  # the model's threads wait for one another: none of them should wait for us
     Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own
     Image.init()
     _be_quiet()

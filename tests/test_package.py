@@ -67,7 +67,7 @@ def test_operators_compile_without_a_graph_break():
 
 def test_the_readmes_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    code = "".join(blocks)
+    code = "".join(b for b in blocks if "ray.data" not in b)  # test_predictor_ray.py runs that one
     names = {}
     exec(code.replace("pretrained=True", "pretrained=False"), names)
     assert names["logits"].shape == (8, 1000)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -18,25 +19,13 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install ray[data]"
 )
 
-# The lines between the first two are the README's. Ray runs in a process of its own: its threads
-# and warnings would stay in pytest's.
-PROGRAM = """
+BEFORE = """
 import sys
 import ray
 folder, pictures, out = sys.argv[1:]
 ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20)
-
-import dsm_ext, ray
-
-files = ray.data.read_binary_files(pictures, include_paths=True)
-vectors = files.map_batches(
-    dsm_ext.Predictor,
-    fn_constructor_args=(folder,),
-    fn_constructor_kwargs={"outputs": "embedding,top5"},
-    batch_size=64, num_cpus=2, compute=ray.data.ActorPoolStrategy(size=1),
-)
-vectors.write_parquet(out)
-
+"""
+AFTER = """
 import torch
 
 class Checked(dsm_ext.Predictor):
@@ -52,6 +41,20 @@ print([row["threads"] for row in rows], sorted(rows[0]))
 """
 
 
+def readmes_example():
+    """The README's example, with the folders and the CPUs of the test."""
+    (code,) = re.findall(
+        r"```python\n([^`]*ray\.data[^`]*)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    for theirs, ours in (
+        ('"s3://bucket/photos"', "pictures"), ('"s3://bucket/vectors"', "out"),
+        ('("folder",)', "(folder,)"), ("size=8", "size=1"),
+    ):  # fmt: skip
+        assert code.count(theirs) == 1
+        code = code.replace(theirs, ours)
+    return code
+
+
 def test_ray_data(tmp_path):
     model = dsm_ext.from_timm(prepared(), "dsm:r=16,skip=1,local=2,window=7")
     model.pretrained_cfg = {**model.pretrained_cfg, "label_names": [f"n{i}" for i in range(10)]}
@@ -64,7 +67,7 @@ def test_ray_data(tmp_path):
     variables = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = [str(tmp_path / name) for name in ("folder", "pictures", "out")]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-c", BEFORE + readmes_example() + AFTER, *arguments],
         env=variables, cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
