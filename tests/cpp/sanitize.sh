@@ -9,7 +9,8 @@ run() { # NAME SANITIZERS COMMAND...
   local build=build/sanitize-$1 sanitizers=$2
   shift 2
   cmake -G Ninja -S . -B "$build" -DDSM_EXT_CUDA=OFF -DDSM_EXT_TESTS=ON \
-    -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON "-DDSM_EXT_SANITIZE=$sanitizers" >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+    -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON "-DDSM_EXT_SANITIZE=$sanitizers" >"$build.log" 2>&1 ||
+    { cat "$build.log"; exit 1; }
   cmake --build "$build" --target dsm_ext_tests
   env "$@" "$build/tests/cpp/dsm_ext_tests" --gtest_brief=1
 }
