@@ -233,5 +233,5 @@ def test_classify_passes_over_a_picture_that_cannot_be_scaled(tmp_path, capsys):
     Image.new("RGB", (50, 60)).save(picture)
     assert main(["classify", str(tmp_path / "model"), str(line), str(picture)]) == 1
     said = capsys.readouterr()
-    assert f"skipped: {line}: a picture of 10000 x 1 has sides too unlike" in said.err
+    assert f"skipped: {line}: dsm_ext.Preprocessing: a picture of 1 x 10000" in said.err
     assert said.out.startswith(str(picture))

@@ -20,6 +20,8 @@ from dsm_ext.model.load import load, model_info
 from dsm_ext.timm_models.from_timm import from_timm
 from dsm_ext.timm_models.names import is_timm
 
+_MODES = {1: "L", 3: "RGB"}  # Pillow's mode for a model's number of channels
+
 
 @dataclass
 class Opened:
@@ -56,9 +58,28 @@ class Opened:
             ValueError: the model takes neither 1 nor 3 channels, or nothing says how to prepare its
                 pictures.
         """
-        from dsm_ext.images import transform_for
+        if self.info is None:
+            from dsm_ext.images import transform_for
 
-        return transform_for(self.model)
+            return transform_for(self.model)
+        channels, preprocessing = self.model.config.in_chans, self.info.preprocessing
+        if channels not in _MODES:
+            raise ValueError(f"{self.name} takes {channels} channels, pictures have 1 or 3")
+        if not preprocessing.known:
+            raise ValueError(
+                f"{self.name} does not say how pictures are prepared for it: its config.json has "
+                "no pretrained_cfg with mean and std"
+            )
+
+        def by_info(image: Any) -> Tensor:
+            import numpy as np
+
+            from dsm_ext.images import to_rgb
+
+            pixels = np.array(to_rgb(image).convert(_MODES[channels]))
+            return preprocessing(torch.from_numpy(pixels).view(*pixels.shape[:2], -1))
+
+        return by_info
 
     def normalisation(self) -> tuple[Tensor, Tensor]:
         """The mean and the standard deviation of the preprocessing, each [in_chans, 1, 1]."""
