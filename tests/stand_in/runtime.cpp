@@ -52,7 +52,7 @@ Products& products() {
 
 namespace {
 
-constexpr size_t kMemory = size_t{2} << 30;  // of all devices together
+constexpr size_t kMemory = size_t{4} << 30;  // of all devices together
 constexpr int kDevices = 2;
 
 thread_local int current_device = 0;
