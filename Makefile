@@ -7,7 +7,7 @@
 # make sanitize    runs the C++ tests with the address, undefined-behaviour and thread sanitizers
 # make fuzz        runs the fuzzers of the file readers for half an hour
 # make bench       measures speed and memory beside other libraries and writes the README's tables:
-#                  about two and a half hours
+#                  about three hours
 # make gpu-report  runs tests, a memory check and benchmarks on a GPU: ten minutes. It uses the installed
 #                  Python, torch and CUDA compiler, and downloads nothing
 #
@@ -58,12 +58,14 @@ fuzz: $(VENV)/.packages
 bench: build
 	python -m pip install --quiet "pip>=25.1"  # older versions do not know --group
 	python -m pip install --quiet --group bench
-	@echo "this takes about two and a half hours on two cores; run nothing else on the machine meanwhile"
+	@echo "this takes about three hours on two cores; run nothing else on the machine meanwhile"
 	python -m benchmarks.cpu.models
 	python -m benchmarks.cpu.precision
 	python -m benchmarks.cpu.ops
 	python -m benchmarks.embed.embed
 	$(if $(DSM_EXT_DATA),python -m benchmarks.cpu.deit_tiny && python -m benchmarks.cpu.dense_features)
+	$(if $(DSM_EXT_DATA),python -m benchmarks.cpu.predict --images $(DSM_EXT_DATA)/imagenet_samples)
+	python -m benchmarks.cpu.predict_memory
 	python -m benchmarks.cpu.charts
 	python -m benchmarks.tables
 

@@ -56,6 +56,15 @@ class Passed:
     links: list[str] = field(default_factory=list)  # why they are not followed
     taken: int = 0
 
+    def counted(self, name: str, wanted: Collection[str]) -> bool:
+        """Count a file as taken or passed over. True if its ending is a wanted one."""
+        end = ending(name)
+        if end in wanted:
+            self.taken += 1
+            return True
+        self.endings[end or "no ending"] += 1
+        return False
+
     def text(self) -> str:
         """The files that were passed over, by their endings: "3 .mp4, 1 no ending"."""
         return ", ".join(f"{count} {name}" for name, count in sorted(self.endings.items()))
@@ -151,12 +160,8 @@ def walk(
                     inside = _listed(shown, path, passed, failed, ordered)
                     stack.append((path + "/", below, iter(inside)))
                     break
-            elif takes(path):
-                if (end := ending(name)) in wanted:
-                    passed.taken += 1
-                    yield path
-                else:
-                    passed.endings[end or "no ending"] += 1
+            elif takes(path) and passed.counted(name, wanted):
+                yield path
         else:
             stack.pop()
 

@@ -175,16 +175,14 @@ class _Watched:
         Args:
             serial: of the picture that takes too long. None: the process has ended by itself.
         """
-        serial = int(self.shared.header[0]) if serial is None else serial
         self.child.end()
         with contextlib.suppress(EOFError, OSError):
             yield from self._waiting()  # what it sent before it ended
-        position = int(self.shared.header[1])
+        last, position = (int(value) for value in self.shared.header)
         failed: str | None = reason
-        if serial != int(self.shared.header[0]):  # it finished the picture before it was ended
-            position, failed = self.received, None
-        elif position == IDLE:
-            self.deaths += 1
+        if position == IDLE or serial not in (None, last):  # no picture made it end
+            if serial is None:
+                self.deaths += 1
             if self.deaths == MOST_DEATHS:
                 raise RuntimeError(f"dsm_ext: a process that decodes pictures: {reason}")
             position, failed = self.received, None

@@ -153,8 +153,10 @@ class _Worker:
         return None
 
     def _begin(self, position: int) -> None:
+        self.shared.header[0] += (
+            1  # first: the parent must not take this picture for the one before
+        )
         self.shared.header[1] = position
-        self.shared.header[0] += 1
 
     def _end(self) -> None:
         self.shared.header[1] = IDLE

@@ -38,7 +38,8 @@ def headline(result: dict[str, Any]) -> str:
             name = label(row)
             cells = [count(row["rate"]["median"]), _ratio(ratio(row, timm)), *_answers(row)]
             lines.append(line(f"**{name}**" if peer == OURS else name, cells))
-    return table(lines, _notes(section, group))
+    first, *others = _notes(section, group)
+    return table(lines, [first[0].upper() + first[1:], *others])
 
 
 def precision(result: dict[str, Any]) -> str:

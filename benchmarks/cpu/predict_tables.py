@@ -50,12 +50,14 @@ def predict(result: dict[str, Any], answers: dict[str, Any]) -> str:
         cells = [f"{statistics.median(rate):.1f}", ratio(name, "script"), alone, same]
         lines.append(line(title + what, cells))
     pictures = result["pictures"]
+    rounds = len(rates["script"])
     width, height = pictures["median_size"]
     notes = (
         f"{pictures['count']} files of {pictures['different']} JPEGs; in the middle {width} x "
         f"{height} pixels and {pictures['median_bytes'] / 1024:.0f} KiB; random weights; times "
         f"from the first rows to the last, without the start of processes; {machine(result)}; "
-        f"{versions(result, 'torch', 'timm')}; medians of {len(rates['script'])} rounds. Same "
+        f"{versions(result, 'torch', 'timm')}; "
+        f"{'one round' if rounds == 1 else f'medians of {rounds} rounds'}. Same "
         "answers are those of DeiT-T on 500 photographs, compared with timm's in float32."
     )
     return "\n".join(lines) + "\n\n" + notes

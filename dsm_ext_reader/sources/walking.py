@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 
 from dsm_ext_reader.filesystems import ARROW, OPTIONS, URL
-from dsm_ext_reader.folders import Passed, ending, hidden, natural_order, suffixes, walk
+from dsm_ext_reader.folders import Passed, hidden, natural_order, suffixes, walk
 from dsm_ext_reader.places import Place, cleaned, reason
 
 RECURSIVE = "**"  # as a part of a pattern: any number of folders
@@ -132,12 +132,8 @@ def walk_place(
             if is_folder:
                 if enters(path):
                     inside.append(path)
-            elif takes(path):
-                if (end := ending(name)) in wanted:
-                    passed.taken += 1
-                    yield path
-                else:
-                    passed.endings[end or "no ending"] += 1
+            elif takes(path) and passed.counted(name, wanted):
+                yield path
         left.extend(reversed(inside))
 
 
