@@ -153,9 +153,8 @@ class _Worker:
         return None
 
     def _begin(self, position: int) -> None:
-        self.shared.header[0] += (
-            1  # first: the parent must not take this picture for the one before
-        )
+        # The serial goes first: the parent must never see this position with the old serial.
+        self.shared.header[0] += 1
         self.shared.header[1] = position
 
     def _end(self) -> None:
