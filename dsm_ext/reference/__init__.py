@@ -9,6 +9,7 @@ from dsm_ext.reference.model import (
     forward,
     forward_features,
     forward_intermediates,
+    forward_with_gradients,
     plain,
     trace,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "forward",
     "forward_features",
     "forward_intermediates",
+    "forward_with_gradients",
     "match",
     "merge",
     "merge_metric",

@@ -47,8 +47,7 @@ def plain(schedule: Any) -> PlainSchedule:
     return PlainSchedule(blocks, schedule.proportional, rule)
 
 
-@torch.no_grad()
-def forward(
+def forward_with_gradients(
     model: Any,
     images: Tensor,
     schedule: Any,
@@ -56,7 +55,10 @@ def forward(
     precision: str = "float32",
     rotary: RotaryRule = _DEFAULT,
 ) -> Tensor:
-    """Logits [B, classes] of a timm model under a schedule.
+    """Logits [B, classes] of a timm model under a schedule, with their gradients.
+
+    The choice of the pairs has no gradient: for one it is constant. To take derivatives of
+    derivatives, choose PyTorch's plain attention: ``torch.nn.attention.sdpa_kernel``.
 
     Args:
         model: a timm ``VisionTransformer`` made of ``Block`` or ``ParallelScalingBlock``, a
@@ -74,6 +76,19 @@ def forward(
     model = rounding_copy(model, precision)
     state = _run(model, images, schedule, precision, ops=ops, rotary=rotary)
     return head(model, state.x, state.size, schedule, precision)
+
+
+@torch.no_grad()
+def forward(
+    model: Any,
+    images: Tensor,
+    schedule: Any,
+    ops: Any = None,
+    precision: str = "float32",
+    rotary: RotaryRule = _DEFAULT,
+) -> Tensor:
+    """As ``forward_with_gradients``, without gradients."""
+    return forward_with_gradients(model, images, schedule, ops, precision, rotary)
 
 
 @torch.no_grad()
