@@ -31,14 +31,15 @@ def at_cost(config: Config, skip: int, local: int, window: int, speedup: float) 
     if speedup <= 1:
         raise ValueError(f"expected speedup to be above 1, got {speedup}")
     kinds = [None] * skip + [window] * local + [0] * (config.depth - skip - local)
-    most = min(_most(config.grid, side) for side in (0, window) if side in kinds)
+    most = min(most_removed(config.grid, side) for side in (0, window) if side in kinds)
     cost = multiply_adds(config)
     make = partial(_with_count, config, kinds)
     return least_that_fits(make, most, cost, dense_cost(config) / speedup)
 
 
-def _most(grid: tuple[int, int], window: int) -> int:
-    """How many tokens a block can remove: half of the patches of each group."""
+def most_removed(grid: tuple[int, int], window: int) -> int:
+    """How many tokens a block can remove: half of the patches of each window, or of
+    the picture with window 0."""
     groups = window_order(grid, window)[1] if window else [grid[0] * grid[1]]
     return sum(patches // 2 for patches in groups)
 

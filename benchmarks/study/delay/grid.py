@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.study.common.methods import at_cost
+from benchmarks.study.common.methods import at_cost, most_removed
 from dsm_ext import Config, Schedule
 
 SKIPS = (0, 1, 2, 4, 6)
@@ -32,9 +32,11 @@ class Cell:
     local: int
 
     def schedule(self, config: Config) -> Schedule | None:
-        """None if so long a delay cannot save as much."""
+        """None if a block cannot remove so many, or if so long a delay cannot save as much."""
         if self.at != "r":
             return at_cost(config, self.skip, self.local, self.window, self.amount)
+        if self.amount > most_removed(config.grid, self.window):
+            return None
         local, window = (self.local, self.window) if self.window else (0, 7)
         return Schedule.dsm(
             config.depth, r=int(self.amount), skip=self.skip, local=local, window=window
