@@ -1,6 +1,6 @@
 """Part 5: do models that were trained with sharpness-aware minimisation tolerate merging better?
 
 ``measure`` trains the digits' small ViT with AdamW and with SAM, several seeds each, in child
-processes (``worker``), and compares accuracies and sharpness (``hessian``) with and without merging.
-``trial`` is the search that chose SAM's radius; it is run by hand.
+processes (``worker``), and compares (``compare``) accuracies and sharpness (``hessian``) with and
+without merging. ``trial`` is the search that chose SAM's radius; it is run by hand.
 """

@@ -1,7 +1,8 @@
 """The sharpness of a loss: its Hessian's largest eigenvalue, and its worst neighbour in a ball.
 
-Both follow what arXiv 2010.01412 (SAM) means by sharpness: how much the loss rises near the weights.
-A loss here is a function without arguments that computes one number [] from the parameters.
+Both follow what arXiv 2010.01412 (SAM) means by sharpness: how much the loss rises near the
+weights. A loss here is a function without arguments that computes one number [] from the
+parameters.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def largest_eigenvalue(
     losses: Sequence[Loss],
     parameters: Sequence[Tensor],
     iterations: int,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     seed: int = 0,
 ) -> Eigenvalue:
     """The eigenvalue of the largest size of the Hessian of a mean of losses, by power iteration.
@@ -50,7 +51,10 @@ def largest_eigenvalue(
             return Eigenvalue(0.0, done, 0.0)
         vector = [v / length for v in vector]
         product = hessian_times(losses, parameters, vector)
-        before, value = value, sum((v * h).sum().item() for v, h in zip(vector, product, strict=True))
+        before, value = (
+            value,
+            sum((v * h).sum().item() for v, h in zip(vector, product, strict=True)),
+        )
         change = abs(value - before) / abs(value) if value else float("inf")
         vector, done = product, done + 1
     return Eigenvalue(value, done, change)

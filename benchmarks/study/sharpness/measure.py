@@ -40,7 +40,7 @@ def _run(state: Path, settings: Settings, training: str, seed: int) -> dict[str,
     Raises:
         RuntimeError: the process failed; the message has the end of what it wrote.
     """
-    folder = state / f"{training.replace(', ', '-').replace(' ', '-')}-{seed}"
+    folder = state.resolve() / f"{training.replace(', ', '-').replace(' ', '-')}-{seed}"
     command = module_command("study.sharpness.worker")
     arguments = [str(folder), training, str(seed), settings.to_json(), str(os.getpid())]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -42,13 +42,13 @@ class Settings:
     """Multiply-adds of dense over those of a schedule."""
     speedup: float = 1.7
     """The one at which sharpness is measured."""
-    probes: int = 72
+    probes: int = 48
     """The training digits of the loss whose sharpness is measured."""
     part: int = 24
     """So many of them are in memory at a time."""
-    iterations: int = 12
+    iterations: int = 10
     """The most products of the Hessian and a vector."""
-    radius: float = 0.2
+    radius: float = 0.05
     """Of the ball in which the worst loss is sought."""
     steps: int = 5
     """Of the ascent in that ball."""
@@ -66,9 +66,10 @@ class Settings:
     def recipe(self, training: str, seed: int) -> Recipe:
         """How a model is trained."""
         optimizer = TRAININGS[training]
+        rho = self.rho if optimizer == "sam" else Recipe.rho
         epochs = self.epochs if training == "AdamW" else self.epochs // 2
         return Recipe(
-            epochs=epochs, seed=seed, optimizer=optimizer, rho=self.rho, dropping=DROPPING,
+            epochs=epochs, seed=seed, optimizer=optimizer, rho=rho, dropping=DROPPING,
             batch=BATCH, lr=LEARNING_RATE, spread=SPREAD,
         )  # fmt: skip
 

@@ -108,7 +108,8 @@ def measure(
     probes = evenly(train_set, settings.probes)
     for name, schedule in settings.sharpness_schedules(config).items():
         kept.get(
-            f"sharpness {name}", lambda schedule=schedule: sharpness(model, schedule, probes, settings)
+            f"sharpness {name}",
+            lambda schedule=schedule: sharpness(model, schedule, probes, settings),
         )
 
 
