@@ -15,8 +15,8 @@ from benchmarks.study.sharpness.settings import TRAININGS, Settings
 from dsm_ext import Schedule, digits, reference
 
 TINY = Settings(
-    seeds=1, jobs=1, epochs=2, digits=16, counts=(4,), speedups=(1.7,), probes=2, part=1,
-    iterations=1, steps=2,
+    seeds=1, jobs=1, epochs=2, digits=16, counts=(4,), speedups=(1.7,),
+    sharp_speedups=(1.7,), probes=2, part=1, iterations=1, steps=2,
 )  # fmt: skip
 
 
@@ -114,20 +114,36 @@ def test_the_verdict_on_sharpness(adamw, sam, verdict):
 
 
 @pytest.mark.parametrize(
-    "lows_and_highs, verdict",
+    "accuracy, kl, verdict",
     [
-        ([(0.1, 2), (-1, 1)], "holds here"),
-        ([(-2, -0.1), (-1, 1)], "does not hold here"),
-        ([(-1, 1), (-1, 1)], "cannot be told from this"),
-        ([(0.1, 2), (-2, -0.1)], "cannot be told from this"),
+        ((0.1, 2, [1, 2]), (0.5, 0.9, [0.6, 0.8]), "holds here"),
+        ((-2, -0.1, [-2, -1]), (1.1, 1.5, [1.2, 1.4]), "does not hold here"),
+        ((-1, 1, [0.1, 0.1]), (0.9, 1.1, [0.9, 0.9]), "cannot be told from this"),
+        ((0.1, 2, [3, -1]), (0.5, 0.9, [0.4, 1.1]), "cannot be told from this"),
     ],
 )
-def test_the_verdict_on_tolerance(lows_and_highs, verdict):
-    less_lost = {
-        str(i): {"accuracy": {"low": low, "high": high}}
-        for i, (low, high) in enumerate(lows_and_highs)
+def test_the_verdict_on_tolerance(accuracy, kl, verdict):
+    for what, none, (low, high, by_seed) in (("accuracy", 0, accuracy), ("kl", 1, kl)):
+        of = {what: {"low": low, "high": high, "by_seed": by_seed}}
+        assert compare.tolerance_verdict(of, what, none) == verdict
+
+
+def test_what_sam_loses_less_is_paired_by_seed_and_digit():
+    def run(dense, merged, kl):
+        return {"answers dense": {"right": dense}, "answers x": {"right": merged, "kl": kl}}
+
+    # Without SAM a seed loses two digits of four, with SAM one; the other seed loses none.
+    runs = {
+        ("AdamW", 0): run([1, 1, 1, 1], [0, 0, 1, 1], [4, 4, 1, 1]),
+        ("SAM", 0): run([1, 1, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1]),
+        ("AdamW", 1): run([1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]),
+        ("SAM", 1): run([0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]),
     }
-    assert compare.tolerance_verdict(less_lost) == verdict
+    found = compare._less_lost(runs, "AdamW", ["x"], seeds=2)
+    assert found["accuracy"]["mean"] == 12.5
+    assert found["accuracy"]["by_seed"] == [25, 0]
+    assert found["kl"]["mean"] == pytest.approx(4 / 7)
+    assert found["kl"]["by_seed"] == [0.4, 1]
 
 
 def test_every_training_has_the_budget_that_the_page_states():
@@ -158,7 +174,7 @@ def test_a_stopped_training_goes_on_with_its_next_epoch(tmp_path, small_model, c
 
 
 def test_a_model_is_trained_and_measured_in_a_process_of_its_own(tmp_path, capfd):
-    least = replace(TINY, counts=(), speedups=(), probes=1, steps=1)
+    least = replace(TINY, counts=(), speedups=(), sharp_speedups=(), probes=1, steps=1)
     values = measure._run(tmp_path, least, "SAM", 0)
     assert len(values["answers dense"]["right"]) == 16
     assert "SAM, seed 0: measured" in capfd.readouterr().err
@@ -185,8 +201,8 @@ def test_the_part_from_end_to_end(tmp_path, small_model, monkeypatch):
         assert "ToMe 1.7x" in result["answers"][name]
         for measured in compare.MEASURES:
             of = result["sharpness"][name][measured]
-            assert list(of) == ["dense", "ToMe", "DSM"]
-            assert of["dense"]["ratios"] == [1] and of["DSM"]["values"][0] != 0
+            assert list(of) == ["dense", "ToMe 1.7x", "DSM 1.7x"]
+            assert of["dense"]["ratios"] == [1] and of["DSM 1.7x"]["values"][0] != 0
     again = measure.measure(Study(None, Kept(kept, {}), tmp_path / "state"), TINY)
     assert json.loads(json.dumps(again)) == result
     assert trained == list(TRAININGS)  # the second time, nothing was measured

@@ -33,8 +33,10 @@ def compare(settings: Settings, runs: Runs) -> dict[str, Any]:
     schedules = [key.removeprefix("answers ") for key in values if key.startswith("answers ")]
     methods = [key.removeprefix("sharpness ") for key in values if key.startswith("sharpness ")]
     sharp = {name: _sharpness(runs, name, methods, settings.seeds) for name in TRAININGS}
+    at_cost = [name for name in schedules if name.endswith("x")]
     less_lost = {
-        peer: {s: _less_lost(runs, peer, s, settings.seeds) for s in schedules if s != "dense"}
+        peer: {s: _less_lost(runs, peer, [s], settings.seeds) for s in at_cost}
+        | {"all together": _less_lost(runs, peer, at_cost, settings.seeds)}
         for peer in PEERS
     }
     return {
@@ -49,8 +51,9 @@ def compare(settings: Settings, runs: Runs) -> dict[str, Any]:
         "sharpness": sharp,
         "verdict": {
             peer: {
-                "tolerance": tolerance_verdict(less_lost[peer]),
-                "sharpness": {m: sharpness_verdict(sharp[peer], sharp["SAM"], m) for m in MEASURES},
+                "accuracy": tolerance_verdict(less_lost[peer]["all together"], "accuracy", 0),
+                "kl": tolerance_verdict(less_lost[peer]["all together"], "kl", 1),
+                **{m: sharpness_verdict(sharp[peer], sharp["SAM"], m) for m in MEASURES},
             }
             for peer in PEERS
         },
@@ -78,27 +81,28 @@ def _answers(runs: Runs, name: str, schedule: str, seeds: int) -> dict[str, list
     }
 
 
-def _less_lost(runs: Runs, peer: str, schedule: str, seeds: int) -> dict[str, Any]:
-    """By how many points of accuracy less a model loses under a schedule if SAM trained it, and the
-    ratio of its KL to the peer's. Both with intervals over the digits; a digit counts once, with
-    its mean over the seeds."""
+def _less_lost(runs: Runs, peer: str, schedules: list[str], seeds: int) -> dict[str, Any]:
+    """By how many points of accuracy less a model loses under merging if SAM trained it, and the
+    ratio of its KL to the peer's.
 
-    def lost(name: str) -> Tensor:
-        return _digits(runs, name, "dense", "right", seeds) - _digits(
-            runs, name, schedule, "right", seeds
-        )
+    The values are means over the schedules. The intervals are over the digits; a digit counts once,
+    with its mean over the seeds. "by_seed" has the figure of each seed.
+    """
 
-    kl = [_digits(runs, name, schedule, "kl", seeds) for name in ("SAM", peer)]
+    def values(name: str, what: str, of: list[str]) -> Tensor:  # [seeds, digits]
+        own = [[runs[name, seed][f"answers {s}"][what] for s in of] for seed in range(seeds)]
+        return torch.tensor(own, dtype=torch.double).mean(1)
+
+    lost = [values(n, "right", ["dense"]) - values(n, "right", schedules) for n in (peer, "SAM")]
+    less = 100 * (lost[0] - lost[1])
+    sam, other = (values(n, "kl", schedules) for n in ("SAM", peer))
     return {
-        "accuracy": bootstrapped(100 * (lost(peer) - lost("SAM"))).to_dict(),
-        "kl": ratio(*kl).to_dict(),
+        "accuracy": {**bootstrapped(less.mean(0)).to_dict(), "by_seed": less.mean(1).tolist()},
+        "kl": {
+            **ratio(sam.mean(0), other.mean(0)).to_dict(),
+            "by_seed": (sam.mean(1) / other.mean(1)).tolist(),
+        },
     }
-
-
-def _digits(runs: Runs, name: str, schedule: str, what: str, seeds: int) -> Tensor:
-    """The mean over the seeds [digits]."""
-    own = [runs[name, seed][f"answers {schedule}"][what] for seed in range(seeds)]
-    return torch.tensor(own, dtype=torch.double).mean(0)
 
 
 def _sharpness(runs: Runs, name: str, methods: list[str], seeds: int) -> dict[str, Any]:
@@ -141,15 +145,20 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(_mean([math.log(v) for v in values]))
 
 
-def tolerance_verdict(less_lost: dict[str, Any]) -> str:
-    """Whether a model that SAM trained loses less accuracy under merging.
+def tolerance_verdict(less_lost: dict[str, Any], what: str, none: float) -> str:
+    """Whether a model that SAM trained tolerates merging better.
 
-    It holds if the interval is above 0 for more schedules than a twentieth, which chance would
-    give, and below 0 for none. It does not hold if it is the other way round.
+    It holds if the interval over the digits and the figures of all seeds are on the better side of
+    the value ``none``, which says that there is no difference. It does not hold if all are on the
+    other side.
+
+    Args:
+        what: "accuracy", of which SAM shall lose less, or "kl", whose ratio shall be small.
     """
-    above = sum(of["accuracy"]["low"] > 0 for of in less_lost.values())
-    below = sum(of["accuracy"]["high"] < 0 for of in less_lost.values())
-    return _verdict(above > len(less_lost) / 20 and not below, below > above)
+    of = less_lost[what]
+    values = [of["low"], of["high"], *of["by_seed"]]
+    above, below = all(v > none for v in values), all(v < none for v in values)
+    return _verdict(*((above, below) if what == "accuracy" else (below, above)))
 
 
 def sharpness_verdict(peer: dict[str, Any], sam: dict[str, Any], measure: str) -> str:

@@ -16,13 +16,15 @@ from benchmarks.study.sharpness.compare import compare
 from benchmarks.study.sharpness.settings import Settings
 
 
-def measure(study: Study, settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008
+def measure(study: Study, settings: Settings | None = None) -> dict[str, Any]:
     """All figures of the part.
 
     Args:
         study: needs no subject. Its state folder keeps a checkpoint and values for each model, so
             a stopped study goes on with the epoch or the value that is missing.
+        settings: None: the study's.
     """
+    settings = settings or Settings()
     runs = settings.runs()
     values = study.kept.get(settings.to_json(), lambda: _measured(study.state, settings, runs))
     return compare(settings, dict(zip(runs, values, strict=True)))

@@ -38,10 +38,10 @@ class Settings:
     """How many digits to train and to test with; None: all."""
     counts: tuple[int, ...] = (4, 8, 12, 16, 20)
     """The r of ToMe, DFE and DSM."""
-    speedups: tuple[float, ...] = (1.4, 1.7, 2.0)
+    speedups: tuple[float, ...] = (1.4, 1.7, 2.0, 2.5)
     """Multiply-adds of dense over those of a schedule."""
-    speedup: float = 1.7
-    """The one at which sharpness is measured."""
+    sharp_speedups: tuple[float, ...] = (1.7, 2.5)
+    """Those at which sharpness is measured."""
     probes: int = 48
     """The training digits of the loss whose sharpness is measured."""
     part: int = 24
@@ -90,5 +90,8 @@ class Settings:
 
     def sharpness_schedules(self, config: Config) -> dict[str, Schedule]:
         """Those under which sharpness is measured."""
-        at_cost = methods(config, self.speedup)
-        return {"dense": Schedule.dense(config.depth)} | {n: at_cost[n] for n in SHARPNESS}
+        found = {"dense": Schedule.dense(config.depth)}
+        for speedup in self.sharp_speedups:
+            at_cost = methods(config, speedup)
+            found |= {f"{name} {speedup}x": at_cost[name] for name in SHARPNESS}
+        return found
