@@ -50,7 +50,6 @@ def _accuracy(axis: Any, result: dict[str, Any], method: str) -> None:
     style.plain(
         axis, method, "r, tokens removed in each merging block", "accuracy, %; higher is better"
     )
-    axis.set_xticks(counts)
 
 
 def _sharpness(axis: Any, result: dict[str, Any], measure: str, label: str) -> None:

@@ -99,7 +99,7 @@ def sharpness(result: dict[str, Any]) -> str:
     settings = result["settings"]
     note = (
         f"Of the training loss on {settings['probes']} training digits. The ball has the radius "
-        f"{settings['radius']:g} in all parameters together. At 1.7x a method needs 1 / 1.7 of the "
+        f"{settings['radius']:g} in all parameters together. At 2.0x a method needs half of the "
         f"dense multiply-adds. In brackets: lowest to highest of {settings['seeds']} seeds."
     )
     return "\n".join([*rows, "", note])
