@@ -106,6 +106,7 @@ def rows(adamw, sam):
         ((9.9, 8.0), (1.6, 1.7), "holds here"),
         ((1.6, 1.7), (9.9, 8.0), "does not hold here"),
         ((0.9, 0.8), (0.5, 0.9), "does not hold here"),  # merging sharpens nothing
+        ((1.05, 1.02), (1.01, 1.0), "does not hold here"),
         ((9.9, 1.2), (1.6, 1.7), "cannot be told from this"),
     ],
 )

@@ -2,5 +2,5 @@
 
 ``measure`` trains the digits' small ViT with AdamW and with SAM, several seeds each, in child
 processes (``worker``), and compares (``compare``) accuracies and sharpness (``hessian``) with and
-without merging. ``trial`` is the search that chose SAM's radius; it is run by hand.
+without merging. ``trial`` tries values of SAM's radius; it is run by hand.
 """

@@ -1,4 +1,4 @@
-"""The trial that chose SAM's radius: one seed, and training digits that are held out for it.
+"""A trial of values for SAM's radius: one seed, and training digits that are held out for it.
 
     python -m benchmarks.study.sharpness.trial RHO [...] [--epochs 8]
 
