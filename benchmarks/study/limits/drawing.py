@@ -66,7 +66,7 @@ def _text(failure: Failure, names: Callable[[int], str]) -> Image.Image:
     """The answers, what the picture is like, and the reason, as a picture."""
     (dense, sure), (merged, merged_sure) = failure.answers
     parts = [
-        f"kept at {failure.kept:g}x, lost at {failure.lost:g}x fewer multiply-adds",
+        f"{_kept(failure)}, lost at {failure.lost:g}x fewer multiply-adds",
         f"dense: {names(dense)}, {100 * sure:.0f} % (margin {100 * failure.margin:.0f} %)",
         f"merged: {names(merged)}, {100 * merged_sure:.0f} % "
         f"({names(dense)}: {100 * failure.dense_after:.0f} %)",
@@ -78,8 +78,13 @@ def _text(failure: Failure, names: Callable[[int], str]) -> Image.Image:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=28)
     top = 4
     for i, part in enumerate(parts):
-        for line in textwrap.wrap(part, 31):
+        # a no-break space, so that no line starts with %
+        for line in textwrap.wrap(part.replace(" %", "\N{NO-BREAK SPACE}%"), 31):
             pen.text((6, top), line, fill="#a04000" if i == 4 else "black", font=font)
             top += 32
         top += 10
     return canvas
+
+
+def _kept(failure: Failure) -> str:
+    return "kept by dense alone" if failure.kept == 1 else f"kept at {failure.kept:g}x"

@@ -22,7 +22,7 @@ LEAST = 9  # pictures, below which thirds and ranks say nothing
 def measure(study: Study) -> dict[str, Any]:
     """The caller's model and the digits': see ``network``."""
     networks = [of_subject(study.photographs()), of_digits()]
-    found = [measure_network(one, study.kept) for one in networks]
+    found = [measure_network(one, study.kept, sweep.SPEEDUPS) for one in networks]
     return rounded({"mixed_at": MIXED_AT, "mass": MASS, "networks": found})
 
 
@@ -35,9 +35,7 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def measure_network(
-    network: Network, kept: Kept, speedups: tuple[float, ...] = sweep.SPEEDUPS
-) -> dict[str, Any]:
+def measure_network(network: Network, kept: Kept, speedups: tuple[float, ...]) -> dict[str, Any]:
     """All figures of one network.
 
     Returns:

@@ -20,7 +20,7 @@ METHODS = ("ToMe", "DFE", "DSM", "guided")
 REFERENCE = "guided"  # the method that the others are compared with, picture by picture
 
 
-def sweep(network: Network, kept: Kept, speedups: tuple[float, ...] = SPEEDUPS) -> list[Any]:
+def sweep(network: Network, kept: Kept, speedups: tuple[float, ...]) -> list[Any]:
     """Run every method at every speedup on every picture.
 
     Returns:
