@@ -78,8 +78,9 @@ def _text(failure: Failure, names: Callable[[int], str]) -> Image.Image:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=28)
     top = 4
     for i, part in enumerate(parts):
-        # a no-break space, so that no line starts with %
+        # joined by a no-break space while lines are broken, so that none starts with %
         for line in textwrap.wrap(part.replace(" %", "\N{NO-BREAK SPACE}%"), 31):
+            line = line.replace("\N{NO-BREAK SPACE}", " ")
             pen.text((6, top), line, fill="#a04000" if i == 4 else "black", font=font)
             top += 32
         top += 10

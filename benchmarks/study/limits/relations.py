@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dsm_ext.intervals import bootstrapped
 
+DRAWS = 1000  # of the bootstraps here, which rank all pictures again in every draw
 SHARE_FAILED = 0.2  # the plain model tells the pictures that fail while this share has failed
 
 
@@ -32,7 +33,7 @@ def correlation(x: Tensor, y: Tensor, without: Tensor | None = None) -> dict[str
         return None
     columns = [x, y] if without is None else [x, y, without]
     values = torch.stack([column.double() for column in columns], 1)
-    return bootstrapped(values, _partial if without is not None else _spearman).to_dict()
+    return bootstrapped(values, _partial if without is not None else _spearman, DRAWS).to_dict()
 
 
 def _pearson(x: Tensor, y: Tensor) -> Tensor:
@@ -134,8 +135,8 @@ def predictors(causes: dict[str, Tensor], failed: Tensor) -> dict[str, Any]:
     for name, score in scores.items():
         columns = [failed.double(), half.double(), score, scores["all"]]
         values = torch.stack(columns, 1)
-        found[name] = bootstrapped(values, _mean_auc).to_dict()
-        found[name]["difference"] = bootstrapped(values, _difference).to_dict()
+        found[name] = bootstrapped(values, _mean_auc, DRAWS).to_dict()
+        found[name]["difference"] = bootstrapped(values, _difference, DRAWS).to_dict()
     return found
 
 
