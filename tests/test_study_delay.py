@@ -59,7 +59,8 @@ def test_all_figures_of_a_tiny_model(few, tmp_path):
 
     about = {"model": "tiny", "pictures": 5, "machine": MACHINE, "versions": {"torch": "2"}}
     chart.draw(result | about, tmp_path / "delay.png")
-    assert Image.open(tmp_path / "delay.png").width > 800
+    with Image.open(tmp_path / "delay.png") as png:
+        assert png.width > 800
     for table in tables.TABLES.values():
         assert table(result | about).startswith("|")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.study.common.methods import at_cost, most_removed
+from benchmarks.study.common.methods import at_cost
 from dsm_ext import Config, Schedule
+from dsm_ext.tuning.peers import most_removed
 
 SKIPS = (0, 1, 2, 4, 6)
 WINDOWS = (0, 5, 7, 14)  # sides in patches; 0: no windows
