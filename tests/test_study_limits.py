@@ -175,6 +175,7 @@ def test_all_figures_tables_and_the_chart(monkeypatch, tmp_path):
     for draw in tables.TABLES.values():
         text = draw(result)
         assert text.startswith("| ")
+        assert text.count("\n| ") > 0
         assert "nan" not in text
     assert f"| tiny, 1.7x | {row['patches']}" in tables.kl(result).replace(" to ", " | ")
     chart.draw(result, tmp_path / "limits.png")

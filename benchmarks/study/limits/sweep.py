@@ -13,7 +13,7 @@ from benchmarks.study.common.errors import answers, errors
 from benchmarks.study.common.kept import Kept
 from benchmarks.study.common.methods import methods
 from benchmarks.study.limits.network import Network
-from dsm_ext.intervals import bootstrapped
+from dsm_ext.intervals import bootstrapped, ratio
 
 SPEEDUPS = (1.1, 1.2, 1.3, 1.4, 1.55, 1.7, 1.85, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0, 7.0)
 METHODS = ("ToMe", "DFE", "DSM", "guided")
@@ -56,9 +56,10 @@ def summary(runs: list[Any], labels: Tensor | None) -> list[dict[str, Any]]:
     Returns:
         A dict for each run: method, speedup, gmacs, patches, ``kl``, ``same`` and ``top1`` in per
         cent (None without labels), and, less guided's at the same speedup, ``kl_difference`` and
-        ``same_difference``.
+        ``same_difference``; for DFE and DSM also ``kl_over_tome`` and ``same_less_tome``.
     """
     references = {run["speedup"]: run for run in runs if run["method"] == REFERENCE}
+    plain = {run["speedup"]: run for run in runs if run["method"] == "ToMe"}
     rows = []
     for run in runs:
         kl, same = torch.tensor(run["kl"]), 100 * torch.tensor(run["same"]).double()
@@ -72,6 +73,11 @@ def summary(runs: list[Any], labels: Tensor | None) -> list[dict[str, Any]]:
             row["kl_difference"] = bootstrapped(differences).to_dict()
             differences = same - 100 * torch.tensor(other["same"]).double()
             row["same_difference"] = bootstrapped(differences).to_dict()
+        tome = plain.get(run["speedup"])
+        if tome is not None and run["method"] in ("DFE", "DSM"):
+            row["kl_over_tome"] = ratio(kl, torch.tensor(tome["kl"])).to_dict()
+            differences = same - 100 * torch.tensor(tome["same"]).double()
+            row["same_less_tome"] = bootstrapped(differences).to_dict()
         rows.append(row)
     return rows
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import line, rule
-from benchmarks.study.common.words import difference, interval, subject
+from benchmarks.study.common.words import difference, interval, ratio, subject
 from benchmarks.study.limits.sweep import METHODS, REFERENCE
 
 SHOWN = (1.2, 1.4, 1.7, 2.0, 2.3, 3.0, 4.0, 5.0, 7.0)  # speedups in the tables
@@ -54,15 +54,37 @@ def _sweep(result: dict[str, Any], cell: Callable[[dict[str, Any]], str], about:
     for network in result["networks"]:
         for speedup in SHOWN:
             rows = {r["method"]: r for r in network["sweep"] if r["speedup"] == speedup}
-            if not rows:
+            if all(row["same"]["mean"] == 100 for row in rows.values()):
                 continue
             left = sorted({row["patches"] for row in rows.values()})
             span = f"{left[0]} to {left[-1]}" if len(left) > 1 else f"{left[0]}"
             cells = [cell(rows[name]) if name in rows else "not reached" for name in METHODS]
             lines.append(line(f"{_name(network)}, {speedup:g}x", [span, *cells]))
     return "\n".join(lines) + (
-        f"\n\n{about} Patches left: tokens that the last block reads, the class token apart. "
+        f"\n\n{about} Rows in which no answer changes are left out. Patches left: tokens that "
+        "the last block reads, the class token apart. "
         f"{subject(result)} {_digits(result)}"
+    )
+
+
+def delay(result: dict[str, Any]) -> str:
+    """Where delay alone, and delay with windows, are better than ToMe, and where worse."""
+    speedups = sorted({row["speedup"] for row in result["networks"][0]["sweep"]})
+    lines = [line("", ["DFE", "DSM", "DFE: answers", "DSM: answers"]), rule(4)]
+    for speedup in speedups:
+        rows = [
+            next((r for r in result["networks"][0]["sweep"]
+                  if (r["speedup"], r["method"]) == (speedup, name)), None)
+            for name in ("DFE", "DSM")
+        ]  # fmt: skip
+        if None in rows:
+            continue
+        cells = [ratio(row["kl_over_tome"]) for row in rows if row]
+        cells += [difference(row["same_less_tome"]) for row in rows if row]
+        lines.append(line(f"{speedup:g}x", cells))
+    return "\n".join(lines) + (
+        "\n\nFirst the KL over ToMe's (below 1 is better), then the same answers less ToMe's in "
+        f"percentage points. {subject(result)}"
     )
 
 
@@ -168,6 +190,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "study_limits_answers": answers,
     "study_limits_kl": kl,
     "study_limits_top1": top1,
+    "study_limits_delay": delay,
     "study_limits_fail": fail,
     "study_limits_correlations": correlations,
     "study_limits_thirds": thirds,
