@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ def peers_at(config: Config, cost: Cost, budget: float) -> dict[str, Schedule]:
         if name == "guided":
             schedule = guided_at(config, cost, budget)
         else:
-            schedule = _constant(config, name, cost, budget)
+            schedule = constant_at(config, _kinds(config, name), cost, budget)
         if schedule is not None:
             found[name] = schedule
     return found
@@ -48,14 +49,30 @@ def guided_at(config: Config, cost: Cost, budget: float) -> Schedule | None:
     return best
 
 
-def _constant(config: Config, name: str, cost: Cost, budget: float) -> Schedule | None:
-    default = {"ToMe": Schedule.tome, "DFE": Schedule.dfe, "DSM": Schedule.dsm}[name](config.depth)
-    kinds = [default[i][0].window if default[i] else None for i in range(config.depth)]
+def constant_at(
+    config: Config, kinds: Sequence[int | None], cost: Cost, budget: float
+) -> Schedule | None:
+    """The schedule that removes the same number of tokens, up to one, in each merging block, and
+    costs at most ``budget``, and as much as fits.
+
+    Args:
+        kinds: for each block None (it merges nothing), 0 (one step over the whole image), or the
+            side of the windows in patches.
+
+    Returns:
+        None if no such schedule is that cheap.
+    """
     most = config.grid[0] * config.grid[1] / 2 - 4
     return least_that_fits(partial(_with_count, config, kinds), most, cost, budget)
 
 
-def _with_count(config: Config, kinds: list[int | None], r: float) -> Schedule:
+def _kinds(config: Config, name: str) -> list[int | None]:
+    """Where a published method with its usual values merges, as ``constant_at`` takes it."""
+    default = {"ToMe": Schedule.tome, "DFE": Schedule.dfe, "DSM": Schedule.dsm}[name](config.depth)
+    return [default[i][0].window if default[i] else None for i in range(config.depth)]
+
+
+def _with_count(config: Config, kinds: Sequence[int | None], r: float) -> Schedule:
     """A schedule whose merging blocks remove r tokens on average."""
     blocks: list[Any] = []
     merging = 0
