@@ -22,7 +22,7 @@ from benchmarks.cpu.rotary_tables import rotary
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
 from benchmarks.gpu.tables import gpu
-from benchmarks.study.tables import rotary_differences, rotary_rules
+from benchmarks.study.rotary.tables import rotary_differences, rotary_rules
 from benchmarks.support_table import refused, support
 
 DOCUMENTS = (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.study import rotary_rules, tables
+from benchmarks.study.rotary import rules, tables
 from dsm_ext import digits
 
 
@@ -12,7 +12,7 @@ def few_digits(monkeypatch):
     """Three held-out digits, and one schedule."""
     load = digits.load_digits
     monkeypatch.setattr(digits, "load_digits", lambda split: tuple(t[:3] for t in load(split)))
-    monkeypatch.setattr(rotary_rules, "SCHEDULES", ("tome:r=13",))
+    monkeypatch.setattr(rules, "SCHEDULES", ("tome:r=13",))
 
 
 @pytest.mark.parametrize("kind", digits.ROTARY_ARCHITECTURE)
@@ -20,8 +20,8 @@ def test_the_first_pair_is_compared_with_itself(kind, few_digits):
     torch.manual_seed(0)
     model = digits.create_rotary_model(kind)
     model.head.weight.data.normal_()  # timm's start is so small that no KL differs from 0
-    images, labels = rotary_rules.pictures(1)
-    found = rotary_rules.study([model], images, labels)
+    images, labels = rules.pictures(1)
+    found = rules.study([model], images, labels)
     assert found["seeds"] == 1
     assert len(found["rows"]) == 4
     first = found["rows"][0]
@@ -39,5 +39,5 @@ def test_the_first_pair_is_compared_with_itself(kind, few_digits):
 def test_copies_of_a_digit_count_as_one_value(few_digits):
     first = torch.zeros(2, 6)
     kl = torch.tensor([[1.0, 2, 3, 1, 2, 3], [1, 2, 3, 1, 2, 3]])  # two seeds, a copy of each
-    found = rotary_rules.difference(kl, first)
+    found = rules.difference(kl, first)
     assert found == {"difference": 2, "standard_error": pytest.approx(3**-0.5)}

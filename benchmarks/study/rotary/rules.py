@@ -1,6 +1,6 @@
 """Compares two choices of merging in rotary models on the digits' small ViT.
 
-    python -m benchmarks.study.rotary_rules cat=FILE dinov3=FILE dinov3=FILE
+    python -m benchmarks.study.rotary.rules cat=FILE dinov3=FILE dinov3=FILE
 
 ``tools/train_digits.py --model KIND`` writes such files. Several files of one kind are several
 seeds. Two choices are compared. The metric is the mean of the keys after or before their rotation.

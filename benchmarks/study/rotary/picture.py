@@ -1,6 +1,6 @@
 """Draws which patches merge in a rotary model, and where the merged tokens are.
 
-    python -m benchmarks.study.rotary_picture dinov3=FILE [--output PICTURE]
+    python -m benchmarks.study.rotary.picture dinov3=FILE [--output PICTURE]
 
 ``tools/train_digits.py --model KIND`` writes such a file. The picture has a row for some held-out
 digits, and a column for each metric: the mean of the keys after their rotation, which is the

@@ -1,0 +1,1 @@
+"""What the parts of the study share: the model, its pictures, kept results, schedules."""

@@ -1,0 +1,1 @@
+"""Which keys compare tokens in rotary models, and where a merged token is."""
