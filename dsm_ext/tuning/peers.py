@@ -62,7 +62,7 @@ def constant_at(
     Returns:
         None if no such schedule is that cheap.
     """
-    most = config.grid[0] * config.grid[1] / 2 - 4
+    most = config.grid[0] * config.grid[1] // 2
     return least_that_fits(partial(_with_count, config, kinds), most, cost, budget)
 
 
