@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsm_ext.analysis.result import Analysis
+from dsm_ext.analysis.result import Figures
 from dsm_ext.drawing.chart import COLOURS
 from dsm_ext.intervals import Interval
 
@@ -15,7 +15,7 @@ TINY = 1e-7  # smaller errors are rounding, and a logarithmic axis has no place 
 BLUE, ORANGE, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[6]
 
 
-def draw(analysis: Analysis, path: Path, name: str = "") -> None:
+def draw(analysis: Figures, path: Path, name: str = "") -> None:
     """Draw an analysis into a file.
 
     Args:
@@ -29,7 +29,7 @@ def draw(analysis: Analysis, path: Path, name: str = "") -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels: list[Callable[[Any, Analysis], None]] = [
+    panels: list[Callable[[Any, Figures], None]] = [
         draw_similarity, draw_distance, draw_entropy, draw_errors, draw_amplification, draw_delays
     ]  # fmt: skip
     figure, axes = pyplot.subplots(2, 3, figsize=(11.5, 7.2))
@@ -56,7 +56,7 @@ def style(axis: Any) -> None:
         axis.spines[side].set_visible(False)
 
 
-def draw_similarity(axis: Any, analysis: Analysis) -> None:
+def draw_similarity(axis: Any, analysis: Figures) -> None:
     """Lines of the mean cosines, with a band from the 10th to the 90th percentile for the keys."""
     blocks = _numbers(analysis)
     for kind, colour in (("partner", BLUE), ("neighbours", GREEN), ("strangers", ORANGE)):
@@ -75,27 +75,28 @@ def draw_similarity(axis: Any, analysis: Analysis) -> None:
     _label(axis, "cosine", blocks)
 
 
-def draw_distance(axis: Any, analysis: Analysis) -> None:
+def draw_distance(axis: Any, analysis: Figures) -> None:
     """A dot for each head, and a line through the means."""
     _heads(axis, analysis, [block.distance for block in analysis.blocks])
-    axis.set_title("how far each head looks")
+    axis.set_title("how far each head looks; line: mean")
     _label(axis, "distance in patches", _numbers(analysis))
 
 
-def draw_entropy(axis: Any, analysis: Analysis) -> None:
+def draw_entropy(axis: Any, analysis: Figures) -> None:
     """A dot for each head, a line through the means, and the entropy of equal attention."""
     _heads(axis, analysis, [block.entropy for block in analysis.blocks])
     most = math.log(analysis.grid[0] * analysis.grid[1])
     axis.axhline(most, color="#333333", linestyle=":", linewidth=1.1)
     axis.annotate(
-        "all patches alike", (0.01, most), xycoords=("axes fraction", "data"), xytext=(0, -3),
-        textcoords="offset points", va="top", fontsize=7.5, color="#333333",
+        "at all patches alike", (0.01, most), xycoords=("axes fraction", "data"), xytext=(0, 2),
+        textcoords="offset points", va="bottom", fontsize=7.5, color="#333333",
     )  # fmt: skip
-    axis.set_title("how evenly each head looks")
+    axis.set_ylim(top=1.12 * most)
+    axis.set_title("how evenly each head looks; line: mean")
     _label(axis, "entropy in nats", _numbers(analysis))
 
 
-def draw_errors(axis: Any, analysis: Analysis) -> None:
+def draw_errors(axis: Any, analysis: Figures) -> None:
     """The errors of a step alone and of noise, on a logarithmic axis."""
     blocks = _numbers(analysis)
     errors = {
@@ -112,7 +113,7 @@ def draw_errors(axis: Any, analysis: Analysis) -> None:
     _label(axis, f"{analysis.measure} to dense; lower is better", blocks)
 
 
-def draw_amplification(axis: Any, analysis: Analysis) -> None:
+def draw_amplification(axis: Any, analysis: Figures) -> None:
     """How much a change of one block grows until the end, and its size in the block."""
     for kind, colour, marker in (("step", BLUE, "o"), ("noise", ORANGE, "s")):
         found = [getattr(block, kind).amplification for block in analysis.blocks]
@@ -131,7 +132,7 @@ def draw_amplification(axis: Any, analysis: Analysis) -> None:
     _label(axis, "relative change, end over block", _numbers(analysis))
 
 
-def draw_delays(axis: Any, analysis: Analysis) -> None:
+def draw_delays(axis: Any, analysis: Figures) -> None:
     """The error of each delay; a ring marks the suggestion."""
     skips = [delay.skip for delay in analysis.delays]
     _bars(axis, skips, [delay.error for delay in analysis.delays], BLUE, "o", "")
@@ -149,7 +150,7 @@ def draw_delays(axis: Any, analysis: Analysis) -> None:
     axis.set_ylabel(f"{analysis.measure} to dense; lower is better")
 
 
-def _numbers(analysis: Analysis) -> list[int]:
+def _numbers(analysis: Figures) -> list[int]:
     return [block.index for block in analysis.blocks]
 
 
@@ -160,7 +161,7 @@ def _label(axis: Any, text: str, blocks: Sequence[int]) -> None:
     axis.set_ylabel(text)
 
 
-def _heads(axis: Any, analysis: Analysis, values: Sequence[Sequence[float]]) -> None:
+def _heads(axis: Any, analysis: Figures, values: Sequence[Sequence[float]]) -> None:
     blocks = _numbers(analysis)
     for number, heads in zip(blocks, values, strict=True):
         axis.plot([number] * len(heads), heads, "o", color=BLUE, markersize=4, alpha=0.55, mew=0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
 
 from dsm_ext._native import Schedule
-from dsm_ext.analysis.similarity import Similarity
+from dsm_ext.analysis.similarity import Similarity, Spread
 from dsm_ext.intervals import Interval
 
 
@@ -86,17 +87,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What ``dsm_ext.analyze`` returns."""
+class Figures:
+    """All figures of an analysis, which JSON can hold."""
 
     blocks: list[Block]
     delays: list[Delay]
     skip: int
     """The suggested number of first blocks that merge nothing."""
-    schedule: Schedule
-    """The schedule of this skip, at the wanted saving."""
     text: str
-    """The same as a text for ``Schedule.parse`` and ``--schedule``."""
+    """The schedule of this skip at the wanted saving, for ``Schedule.parse`` and ``--schedule``."""
     verdict: str
     """The suggestion in a sentence, and whether the pictures are enough to tell."""
     measure: str
@@ -107,14 +106,51 @@ class Analysis:
     r: int
     """How many tokens a step alone merges."""
     speedup: float
-    measured: Measured = field(repr=False)
+    """Of the delays: times fewer multiply-adds than the dense model's."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but ``schedule`` and ``measured``, as JSON holds it."""
-        left_out = ("schedule", "measured", "blocks", "delays", "grid")
-        value = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        """The figures as JSON holds them."""
+        value = {f.name: getattr(self, f.name) for f in fields(Figures)}
         return value | {
             "grid": list(self.grid),
             "blocks": [asdict(block) for block in self.blocks],
             "delays": [asdict(delay) for delay in self.delays],
         }
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> Figures:
+        """The figures of ``to_dict``. Other entries are ignored."""
+        own = {f.name: value[f.name] for f in fields(Figures)}
+        own["blocks"] = [_block(block) for block in value["blocks"]]
+        own["delays"] = [
+            Delay(**delay | {name: Interval(**delay[name]) for name in ("error", "worse")})
+            for delay in value["delays"]
+        ]
+        return Figures(**own | {"grid": tuple(value["grid"])})
+
+
+@dataclass(frozen=True)
+class Analysis(Figures):
+    """What ``dsm_ext.analyze`` returns."""
+
+    schedule: Schedule
+    """The suggested schedule; ``text`` says the same. Assign it to a model's ``schedule``."""
+    measured: Measured = field(repr=False)
+
+
+def _block(value: Mapping[str, Any]) -> Block:
+    similar = {
+        name: Similarity(**{kind: Spread(**spread) for kind, spread in value[name].items()})
+        for name in ("keys", "tokens")
+    }
+    probes = {name: _probe(value[name]) for name in ("step", "noise")}
+    return Block(**{**value, **similar, **probes, "change": Interval(**value["change"])})
+
+
+def _probe(value: Mapping[str, Any]) -> Probe:
+    amplification = value["amplification"]
+    return Probe(
+        Interval(**value["error"]),
+        value["agreement"],
+        None if amplification is None else Interval(**amplification),
+    )
