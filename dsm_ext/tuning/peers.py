@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from dsm_ext._native import Config, Global, Local, Schedule
+from dsm_ext.reference import window_order
 from dsm_ext.tuning.template import HALVINGS, Cost, least_that_fits
 
 MOST_SPEEDUP = 256.0  # no schedule saves as much: the first block is whole
@@ -61,9 +62,28 @@ def constant_at(
 
     Returns:
         None if no such schedule is that cheap.
+
+    Raises:
+        ValueError: there is not a kind for each block.
     """
-    most = config.grid[0] * config.grid[1] // 2
+    if len(kinds) != config.depth:
+        raise ValueError(
+            f"dsm_ext: expected a kind for each of {config.depth} blocks, got {len(kinds)}"
+        )
+    merging = {kind for kind in kinds if kind is not None}
+    most = min((most_removed(config.grid, window) for window in merging), default=0)
     return least_that_fits(partial(_with_count, config, kinds), most, cost, budget)
+
+
+def most_removed(grid: tuple[int, int], window: int) -> int:
+    """How many patches one step can remove: half of each window's.
+
+    Args:
+        grid: rows and columns of patches.
+        window: the side in patches; 0: the whole image is one group.
+    """
+    groups = window_order(grid, window)[1] if window else [grid[0] * grid[1]]
+    return sum(patches // 2 for patches in groups)
 
 
 def _kinds(config: Config, name: str) -> list[int | None]:
