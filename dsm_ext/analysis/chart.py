@@ -140,7 +140,7 @@ def draw_delays(axis: Any, analysis: Figures) -> None:
         if delay.skip == analysis.skip:
             axis.plot(
                 [delay.skip], [delay.error.mean], "o", markersize=13, markerfacecolor="none",
-                markeredgecolor="#222222", markeredgewidth=1.3, zorder=4,
+                markeredgecolor="#222222", markeredgewidth=1.3, zorder=4, clip_on=False,
             )  # fmt: skip
     axis.set_ylim(bottom=0)
     axis.margins(x=0.12)

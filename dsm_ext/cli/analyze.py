@@ -6,7 +6,7 @@ import argparse
 import math
 
 from dsm_ext.analysis.analyze import analyze
-from dsm_ext.analysis.result import Analysis, Block, Delay
+from dsm_ext.analysis.result import Block, Delay, Figures
 from dsm_ext.cli.open_model import open_model
 from dsm_ext.cli.output import check_output_file, table, write_json
 from dsm_ext.cli.run_settings import run_settings
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     print(text(args.model, analysis))
 
 
-def text(model: str, analysis: Analysis) -> str:
+def text(model: str, analysis: Figures) -> str:
     """The tables of blocks and delays, and the suggestion."""
     gh, gw = analysis.grid
     measure = analysis.measure

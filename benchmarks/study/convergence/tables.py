@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import line, rule
+from benchmarks.study.common.words import ratio
 from dsm_ext.analysis.result import Block, Figures
+from dsm_ext.cli.analyze import text
 from dsm_ext.intervals import Interval
 
 NAMES = {"photographs": "photographs", "digits": "digits"}
@@ -16,12 +18,12 @@ PARTS = {"amplification": "amplification", "change": "size of the change", "rest
 
 def blocks(result: dict[str, Any]) -> str:
     """A row for each block of the model on photographs."""
-    return _blocks(Figures.from_dict(result["photographs"]))
+    return _blocks(result["photographs"])
 
 
 def blocks_of_digits(result: dict[str, Any]) -> str:
     """A row for each block of the demo's model on digits."""
-    return _blocks(Figures.from_dict(result["digits"]))
+    return _blocks(result["digits"])
 
 
 def delays(result: dict[str, Any]) -> str:
@@ -36,8 +38,8 @@ def delays(result: dict[str, Any]) -> str:
             row = next((delay for delay in figures.delays if delay.skip == skip), None)
             cells += ["-", "-"] if row is None else [_error(row.error), _worse(row.worse)]
         lines.append(line(str(skip), cells))
-    speedup = next(iter(found.values())).speedup
-    note = f"All rows need {speedup:g} times fewer multiply-adds than the dense model."
+    speedups = " and ".join(f"{of.speedup:g} times fewer on {name}" for name, of in found.items())
+    note = f"Multiply-adds of all rows, compared with the dense model's: {speedups}."
     return "\n".join(lines) + "\n\n" + note
 
 
@@ -56,14 +58,25 @@ def explained(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _blocks(figures: Figures) -> str:
+def example(result: dict[str, Any]) -> str:
+    """What ``dsm-ext analyze`` prints for the model on photographs."""
+    figures = Figures.from_dict(result["photographs"])
+    return f"```text\n{text(result.get('model', 'MODEL'), figures)}\n```"
+
+
+def _blocks(of: dict[str, Any]) -> str:
+    figures = Figures.from_dict(of)
     heads = [
         "partner", "neighbours", "strangers", "distance", "entropy, %", "change, %", "KL, step",
-        "KL, noise", "amplification",
+        "KL, noise", "step / noise", "amplification",
     ]  # fmt: skip
     lines = [line("block", heads), rule(len(heads))]
     most = math.log(figures.grid[0] * figures.grid[1])
-    lines += [line(str(block.index), _cells(block, most)) for block in figures.blocks]
+    ratios = [ratio(one) for one in of["claims"]["step_over_noise"]] + ["-"]  # the last has none
+    lines += [
+        line(str(block.index), _cells(block, most, over))
+        for block, over in zip(figures.blocks, ratios, strict=True)
+    ]
     note = (
         f"{figures.pictures} pictures; a step merges {figures.r} tokens. In brackets: 95 % "
         "intervals."
@@ -71,7 +84,7 @@ def _blocks(figures: Figures) -> str:
     return "\n".join(lines) + "\n\n" + note
 
 
-def _cells(block: Block, most: float) -> list[str]:
+def _cells(block: Block, most: float, over: str) -> list[str]:
     heads, keys, amplified = len(block.entropy), block.keys, block.noise.amplification
     return [
         f"{keys.partner.mean:.2f}",
@@ -81,7 +94,8 @@ def _cells(block: Block, most: float) -> list[str]:
         f"{100 * sum(block.entropy) / heads / most:.0f}",
         f"{100 * block.change.mean:.1f}",
         _error(block.step.error),
-        _error(block.noise.error),
+        _number(block.noise.error.mean),
+        over,
         "-" if amplified is None else f"{amplified.mean:.2f}",
     ]
 
@@ -99,7 +113,7 @@ def _number(value: float) -> str:
 def _worse(value: Interval) -> str:
     if value.mean == value.low == value.high == 0:
         return "the best"
-    return f"{value.mean:+.4f}" + (", noise" if value.includes(0) else "")
+    return f"+{_number(value.mean)}" + (", noise" if value.includes(0) else "")
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -107,4 +121,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "convergence_digits": blocks_of_digits,
     "convergence_delays": delays,
     "convergence_explained": explained,
+    "convergence_example": example,
 }
