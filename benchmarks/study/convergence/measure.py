@@ -10,8 +10,8 @@ from benchmarks.study.convergence.claims import claims
 from dsm_ext import VisionTransformer, digits
 
 MOST = 300  # pictures
-# A twelfth of a digit's patches merges without a change of the answers that float32 could show: most
-# patches are equal background. So more tokens merge.
+# Most patches of a digit are equal background: when a twelfth of them merges, the answers change
+# less than float32 can show. So more tokens merge.
 OF_DIGITS = {"r": 80, "speedup": 2.3}
 
 
