@@ -72,33 +72,25 @@ def compare_delays(
 
 
 def suggest(delays: list[Delay], measure: str, pictures: int) -> tuple[Delay, str]:
-    """The shortest delay that is not worse than the best by more than noise, and a sentence that
-    says so, or that the pictures are too few to tell."""
+    """The delay of the smallest error, and a sentence that says which others may be as good."""
     best = min(delays, key=lambda delay: delay.error.mean)
-    alike = [delay for delay in delays if delay.worse.low <= 0]
-    chosen = alike[0]
-    error = chosen.error
+    alike = [delay for delay in delays if delay is not best and delay.worse.low <= 0]
+    error = best.error
     said = (
-        f"suggested skip: {chosen.skip}, as in {chosen.schedule} ({measure} {error.mean:.4f}, "
-        f"{error.low:.4f} to {error.high:.4f}, with {chosen.speedup:.2f} times fewer "
+        f"suggested skip: {best.skip}, as in {best.schedule} ({measure} {error.mean:.4f}, "
+        f"{error.low:.4f} to {error.high:.4f}, with {best.speedup:.2f} times fewer "
         "multiply-adds); "
     )
     if len(delays) == 1:
-        return chosen, said + "no other delay can save as much"
-    if len(alike) == len(delays):
-        return chosen, said + f"{pictures} pictures are too few to tell the delays apart"
-    if chosen is best:
-        said += "no delay has a smaller error"
-        if len(alike) > 1:
-            said += ", though " + _named(alike[1:]) + " may be as good"
-    else:
-        said += (
-            f"the shortest delay that is not worse than the best one, skip {best.skip}, by more "
-            "than noise"
-        )
+        return best, said + "no other delay can save as much"
+    if len(alike) == len(delays) - 1:
+        return best, said + f"{pictures} pictures are too few to tell the delays apart"
+    said += "the smallest error of all delays"
+    if alike:
+        said += f"; {_named(alike)} may be as good, because the difference is noise"
     if pictures < ENOUGH:
         said += f"; {pictures} pictures are few: give {ENOUGH} or more to be sure"
-    return chosen, said
+    return best, said
 
 
 def _named(delays: list[Delay]) -> str:
