@@ -254,7 +254,7 @@ def delay(skip, error, low, high):
             "all delays; skip 1 may be as good",
         ),
         ([(0.1, 0, 0), (0.2, 0.1, 0.3)], 300, 0, "the smallest error of all delays"),
-        ([(0.2, -0.1, 0.3), (0.1, 0, 0)], 300, 0, "300 pictures are too few to tell the delays"),
+        ([(0.2, -0.1, 0.3), (0.1, 0, 0)], 300, 1, "300 pictures are too few to tell the delays"),
         ([(0.5, 0.1, 0.6), (0.1, 0, 0)], 20, 1, "20 pictures are few: give 100 or more"),
         ([(0.1, 0, 0)], 300, 0, "no other delay can save as much"),
     ],
