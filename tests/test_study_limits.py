@@ -160,7 +160,7 @@ def test_all_figures_tables_and_the_chart(monkeypatch, tmp_path):
     monkeypatch.setattr(sweep, "SPEEDUPS", SPEEDUPS)
     few = network.of_digits(10)
     monkeypatch.setattr(measure, "of_digits", lambda: few)
-    study = study_of(tmp_path, count=12)
+    study = study_of(tmp_path, count=12, source=tiny(12).source)
     result = json.loads(json.dumps(measure.measure(study), allow_nan=False))
     first, last = result["networks"]
     assert (first["name"], last["name"]) == ("tiny", "digits")
