@@ -28,6 +28,7 @@ from benchmarks.support_table import refused, support
 
 DOCUMENTS = (
     ROOT / "README.md",
+    ROOT / "docs" / "analyze.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "models.md",
     ROOT / "docs" / "predict.md",

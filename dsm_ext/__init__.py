@@ -32,6 +32,7 @@ from dsm_ext.timm_models.from_timm import from_timm
 from dsm_ext.transformers_models.from_transformers import from_transformers
 
 if _TYPE_CHECKING:
+    from dsm_ext.analysis.analyze import analyze
     from dsm_ext.pictures import visualize
     from dsm_ext.predict.predictor import Predictor
     from dsm_ext.tuning.tune import tune
@@ -40,6 +41,7 @@ if _TYPE_CHECKING:
 # So the modules above import them inside functions. The modules below are imported on first use.
 _LATER = {
     "Predictor": "dsm_ext.predict.predictor",
+    "analyze": "dsm_ext.analysis.analyze",
     "tune": "dsm_ext.tuning.tune",
     "visualize": "dsm_ext.pictures",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "Trace",
     "VisionTransformer",
     "__version__",
+    "analyze",
     "build_info",
     "cmake_prefix_path",
     "export",

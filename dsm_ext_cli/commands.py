@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from dsm_ext_cli import predict_arguments
+from dsm_ext_cli import analyze_arguments, predict_arguments
 from dsm_ext_cli.argument_types import image_size, integers, precision, precisions, schedules
 
 
@@ -199,6 +199,11 @@ def _tune(parser: argparse.ArgumentParser) -> None:
     _add_chart(parser)
 
 
+def _analyze(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    analyze_arguments.add(parser)
+
+
 def _export(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_schedule(parser)
@@ -273,6 +278,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str, s
         predict_arguments.TEXT,
     ),
     "tune": ("tune", _tune, "a schedule for your model, found on pictures without labels", TUNE),
+    "analyze": (
+        "analyze", _analyze, "where a model can merge, block by block", analyze_arguments.TEXT,
+    ),
     "export": (
         "export", _export, "a folder that a C++ program loads",
         "Write model.safetensors and config.json, with the schedule. dsm_ext::load and "

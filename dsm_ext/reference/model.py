@@ -151,7 +151,7 @@ def _run(
     grid = (images.shape[2] // ph, images.shape[3] // pw)
     ops = ops or sys.modules["dsm_ext.reference"]
     rope = getattr(model, "rope", None)
-    x = _embed(model, images)
+    x = embed(model, images)
     b, n, _ = x.shape
     prefix = model.num_prefix_tokens
     state = TokenState(
@@ -187,7 +187,7 @@ def _run(
     return state
 
 
-def _embed(model: Any, images: Tensor) -> Tensor:
+def embed(model: Any, images: Tensor) -> Tensor:
     """Prefix tokens and patches [B, N, C], with their position embedding."""
     x = model._pos_embed(model.patch_embed(images))
     if isinstance(x, tuple):  # Eva's, which also computes the rotations of the patches

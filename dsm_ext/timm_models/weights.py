@@ -67,11 +67,11 @@ def give_weights(
     del found
     weights = {key: state.pop(key).to(torch.float32).contiguous() for key in own}
     model.load_state_dict(weights, assign=True)
-    _fill_buffers(model)
+    fill_buffers(model)
     return model
 
 
-def _fill_buffers(model: Any) -> None:
+def fill_buffers(model: Any) -> None:
     """Compute the buffers of a model that was made on the meta device: those of rotary positions
     and of the keys' bias. No file has them."""
     for module in model.modules():

@@ -76,9 +76,9 @@ class Judge:
         errors = Errors()
         for part, dense in zip(self._parts(), self.dense, strict=True):
             own = answers(self.model, part), answers(self.model, part.flip(3))
-            error, smooth = (_kl, _softened_kl) if self.head else (_distance, _distance)
-            errors.error += _rounded(error(own[0], dense[0]))
-            errors.smooth += _rounded((smooth(own[0], dense[0]) + smooth(own[1], dense[1])) / 2)
+            error, smooth = (divergence, _softened_kl) if self.head else (distance, distance)
+            errors.error += rounded(error(own[0], dense[0]))
+            errors.smooth += rounded((smooth(own[0], dense[0]) + smooth(own[1], dense[1])) / 2)
             if self.head:
                 errors.same += (own[0].argmax(1) == dense[0].argmax(1)).tolist()
             if enough is not None and enough(errors):
@@ -105,19 +105,20 @@ def answers(model: VisionTransformer, images: Tensor) -> Tensor:
     return result.double().cpu()
 
 
-def _kl(own: Tensor, dense: Tensor, temperature: float = 1.0) -> Tensor:
+def divergence(own: Tensor, dense: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(dense || own) of each picture in nats, times the square of the temperature."""
     p, q = (dense / temperature).log_softmax(1), (own / temperature).log_softmax(1)
     return F.kl_div(q, p, log_target=True, reduction="none").sum(1) * temperature**2
 
 
 def _softened_kl(own: Tensor, dense: Tensor) -> Tensor:
-    return _kl(own, dense, TEMPERATURE)
+    return divergence(own, dense, TEMPERATURE)
 
 
-def _distance(own: Tensor, dense: Tensor) -> Tensor:
+def distance(own: Tensor, dense: Tensor) -> Tensor:
+    """1 - the cosine of the features of each picture."""
     return 1 - F.cosine_similarity(own, dense, dim=1)
 
 
-def _rounded(values: Tensor) -> list[float]:
+def rounded(values: Tensor) -> list[float]:
     return [round(value, DIGITS) for value in values.tolist()]

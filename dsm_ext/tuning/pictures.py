@@ -26,21 +26,7 @@ def prepared(
     hidden: bool,
 ) -> Tensor:
     """The pictures as one tensor on the CPU, and a word on stderr if they are few."""
-    if isinstance(pictures, Tensor):
-        shape = (model.config.in_chans, *model.config.img_size)
-        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != shape:
-            raise ValueError(
-                f"dsm_ext.tune: expected pictures to be [n, {', '.join(map(str, shape))}], got "
-                f"{list(pictures.shape)}"
-            )
-        images = pictures.detach()
-    elif isinstance(pictures, (str, os.PathLike)):
-        images = _read(model, Path(pictures), transform, most, hidden)
-    else:
-        raise TypeError(
-            "dsm_ext.tune: expected pictures to be a tensor or the path of a folder, got "
-            f"{described(pictures)}"
-        )
+    images = read_pictures(model, pictures, transform, most, hidden, "dsm_ext.tune")
     if len(images) < 2:
         raise ValueError(
             "dsm_ext.tune: expected two pictures or more, one to choose and one to judge, got "
@@ -54,12 +40,44 @@ def prepared(
     return images
 
 
+def read_pictures(
+    model: VisionTransformer,
+    pictures: Any,
+    transform: Callable[[Any], Tensor] | None,
+    most: int,
+    hidden: bool,
+    caller: str,
+) -> Tensor:
+    """The pictures as one tensor on the CPU: the caller's tensor, or those of a folder.
+
+    Args:
+        most: of a folder with more pictures, take so many, evenly spread.
+        hidden: show no progress bar.
+        caller: the function that the messages of errors name.
+    """
+    if isinstance(pictures, Tensor):
+        shape = (model.config.in_chans, *model.config.img_size)
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != shape:
+            raise ValueError(
+                f"{caller}: expected pictures to be [n, {', '.join(map(str, shape))}], got "
+                f"{list(pictures.shape)}"
+            )
+        return pictures.detach()
+    if isinstance(pictures, (str, os.PathLike)):
+        return _read(model, Path(pictures), transform, most, hidden, caller)
+    raise TypeError(
+        f"{caller}: expected pictures to be a tensor or the path of a folder, got "
+        f"{described(pictures)}"
+    )
+
+
 def _read(
     model: VisionTransformer,
     folder: Path,
     transform: Callable[[Any], Tensor] | None,
     most: int,
     hidden: bool,
+    caller: str,
 ) -> Tensor:
     from tqdm import tqdm
 
@@ -83,6 +101,6 @@ def _read(
         )
     if not parts:
         raise ValueError(
-            f"dsm_ext.tune: none of the {len(paths)} pictures in {folder} could be decoded"
+            f"{caller}: none of the {len(paths)} pictures in {folder} could be decoded"
         )
     return torch.cat(parts)

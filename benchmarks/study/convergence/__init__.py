@@ -1,0 +1,1 @@
+"""Are early blocks still diverging, so that merging there is amplified? By ``dsm_ext.analyze``."""

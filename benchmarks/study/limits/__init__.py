@@ -1,0 +1,1 @@
+"""Limits: how far merging goes before answers change, and which pictures fail first."""
