@@ -33,8 +33,8 @@ class Settings:
     epochs: int = 32
     """Of AdamW. SAM gets a half."""
     rho: float = 0.05
-    """SAM's radius, the one of its paper. ``trial`` with 8 epochs gave 44.4 % and a loss of 1.80 with
-    0.05, and 40.6 % and 1.70 with 0.1: it cannot tell them apart."""
+    """SAM's radius, the one of its paper. ``trial`` with 8 epochs gave 44.4 % and a loss of 1.80
+    with 0.05, and 40.6 % and 1.70 with 0.1: it cannot tell them apart."""
     digits: int | None = None
     """How many digits to train and to test with; None: all."""
     counts: tuple[int, ...] = (4, 8, 12, 16, 20, 30, 50, 90)
