@@ -1,0 +1,193 @@
+"""From what was kept of each corruption and picture to figures with intervals over pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.study.shift.corruptions import NAMES, SEVERITIES
+from dsm_ext.intervals import Interval, bootstrapped, ratio
+
+CLEAN = "clean"
+CONTROLS = ("int8", "noise")
+Cells = dict[str, dict[str, Any]]
+
+
+def figures(cells: Cells) -> dict[str, Any]:
+    """All figures of the result.
+
+    A figure of a severity is the mean over the fifteen corruptions. Its interval is drawn over
+    pictures, each with all its corruptions, because these are not independent of one another.
+
+    Args:
+        cells: what ``measure`` keeps, by "clean" and by corruption and severity, such as "fog 3".
+    """
+    names = list(cells[CLEAN]["methods"])
+    merging = [name for name in names if name not in ("dense", *CONTROLS)]
+    controls = [name for name in CONTROLS if name in names]
+    levels = [0, *SEVERITIES]
+    return {
+        "severities": {
+            str(level): {name: _row(cells, name, level) for name in names} for level in levels
+        },
+        "confidence": {
+            str(level): _interval(bootstrapped(_confidence(cells, level))) for level in levels
+        },
+        "lost": {
+            str(level): {
+                name: _lost(cells, name, level, controls) for name in [*merging, *controls]
+            }
+            for level in SEVERITIES
+        },
+        "change_growth": {
+            str(level): {
+                name: _growth(cells, name, level, "change") for name in merging + controls[:1]
+            }
+            for level in SEVERITIES
+        },
+        "growth": {
+            str(level): {
+                name: {control: _growth(cells, name, level, "kl", control) for control in controls}
+                for name in merging
+            }
+            for level in SEVERITIES
+        },
+        "gain": {
+            str(level): {name: _gain(cells, name, level) for name in merging if name != "ToMe"}
+            for level in levels
+        },
+        "corruptions": {
+            name: {str(level): _cell(cells[f"{name} {level}"], names) for level in SEVERITIES}
+            for name in NAMES
+        },
+        "clean": _cell(cells[CLEAN], names),
+        "correlations": _correlations(cells, merging),
+    }
+
+
+def by_picture(cells: Cells, method: str, level: int, value: str) -> Tensor:
+    """A value of each picture [n] float64: the mean over the corruptions of a severity.
+
+    Args:
+        level: the severity; 0: the clean pictures.
+        value: "kl", "same", "change" or "right".
+    """
+    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in NAMES]
+    rows = [cells[key]["methods"][method][value] for key in keys]
+    return torch.tensor(rows, dtype=torch.float64).mean(0)
+
+
+def _row(cells: Cells, method: str, level: int) -> dict[str, Any]:
+    found = {
+        "kl": _interval(bootstrapped(by_picture(cells, method, level, "kl"))),
+        "same": _interval(bootstrapped(100 * by_picture(cells, method, level, "same"))),
+        "change": _interval(bootstrapped(by_picture(cells, method, level, "change"))),
+    }
+    if "right" in cells[CLEAN]["methods"][method]:
+        right = by_picture(cells, method, level, "right")
+        found["top1"] = _interval(bootstrapped(100 * right))
+        # what merging costs in right answers, which the corruption alone costs the dense model too
+        dense = by_picture(cells, "dense", level, "right")
+        found["top1_to_dense"] = _interval(bootstrapped(100 * (right - dense)))
+    return found
+
+
+def _lost(cells: Cells, method: str, level: int, controls: list[str]) -> dict[str, Any]:
+    """Points of same answers lost beside those lost on clean pictures; also less a control's."""
+
+    def lost(name: str) -> Tensor:
+        return 100 * (by_picture(cells, name, 0, "same") - by_picture(cells, name, level, "same"))
+
+    own = lost(method)
+    more = {name: _interval(bootstrapped(own - lost(name))) for name in controls if name != method}
+    return {"points": _interval(bootstrapped(own)), "more_than": more}
+
+
+def _growth(
+    cells: Cells, method: str, level: int, value: str, control: str | None = None
+) -> dict[str, float]:
+    """How many times larger a value is than on clean pictures; over a control's number of times."""
+    columns = [by_picture(cells, method, level, value), by_picture(cells, method, 0, value)]
+    if control is not None:
+        columns += [by_picture(cells, control, 0, value), by_picture(cells, control, level, value)]
+    return _interval(bootstrapped(torch.stack(columns, 1), _alternate_ratio))
+
+
+def _gain(cells: Cells, method: str, level: int) -> dict[str, Any]:
+    """ToMe's KL over a method's, that over the clean pictures' ratio, and answers kept besides."""
+    over, under = by_picture(cells, "ToMe", level, "kl"), by_picture(cells, method, level, "kl")
+    clean = [by_picture(cells, method, 0, "kl"), by_picture(cells, "ToMe", 0, "kl")]
+    kept = by_picture(cells, method, level, "same") - by_picture(cells, "ToMe", level, "same")
+    return {
+        "ratio": _interval(ratio(over, under)),
+        "to_clean": _interval(
+            bootstrapped(torch.stack([over, under, *clean], 1), _alternate_ratio)
+        ),
+        "points": _interval(bootstrapped(100 * kept)),
+    }
+
+
+def _alternate_ratio(drawn: Tensor) -> Tensor:
+    """Means of the columns: the first over the second, times the third over the fourth if any."""
+    means = drawn.mean(1)  # [draws, columns]
+    return (means[:, 0::2] / means[:, 1::2]).prod(1)
+
+
+def _cell(cell: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The means of one corruption and severity."""
+    found: dict[str, Any] = {"likeness": _rounded(cell["likeness"])}
+    for name in names:
+        of = cell["methods"][name]
+        found[name] = {"kl": _mean(of["kl"]), "same": 100 * _mean(of["same"])}
+        if "right" in of:
+            found[name]["top1"] = 100 * _mean(of["right"])
+    if "DFE" in names:
+        over, under = (torch.tensor(cell["methods"][name]["kl"]) for name in ("ToMe", "DFE"))
+        found["gain"] = _interval(ratio(over, under))
+    return {name: _rounded(of) if isinstance(of, dict) else of for name, of in found.items()}
+
+
+def _correlations(cells: Cells, merging: list[str]) -> dict[str, Any]:
+    """Rank correlations over all corruptions and severities, for the KL of each method and ToMe's
+    KL over DFE's: with the cosines between patches, and with how sure the dense model is."""
+    corrupted = [cell for key, cell in cells.items() if key != CLEAN]
+    kls = {
+        name: torch.tensor([_mean(cell["methods"][name]["kl"]) for cell in corrupted])
+        for name in merging
+    }
+    if "DFE" in kls:
+        kls["ToMe / DFE"] = kls["ToMe"] / kls["DFE"]
+    causes = {
+        name: torch.tensor([cell["likeness"][name] for cell in corrupted])
+        for name in corrupted[0]["likeness"]
+    }
+    causes["confidence"] = torch.tensor([_mean(cell["confidence"]) for cell in corrupted])
+    return {
+        name: {cause: round(rank_correlation(kl, of), 3) for cause, of in causes.items()}
+        for name, kl in kls.items()
+    }
+
+
+def rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Spearman's correlation of two lists of values [n] without ties."""
+    ranks = torch.stack([values.argsort().argsort().double() for values in (x, y)])
+    return torch.corrcoef(ranks)[0, 1].item()
+
+
+def _confidence(cells: Cells, level: int) -> Tensor:
+    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in NAMES]
+    return torch.tensor([cells[key]["confidence"] for key in keys]).mean(0)
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return _rounded(interval.to_dict())
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.5g}") for name, value in values.items()}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
