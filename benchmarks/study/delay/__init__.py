@@ -1,0 +1,1 @@
+"""Delay and windows: what each of the two keeps, at equal r and at equal multiply-adds."""
