@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.study.shift.corruptions import NAMES, SEVERITIES
+from benchmarks.study.shift.corruptions import KINDS, NAMES, SEVERITIES
 from dsm_ext.intervals import Interval, bootstrapped, ratio
 
 CLEAN = "clean"
@@ -58,6 +59,10 @@ def figures(cells: Cells) -> dict[str, Any]:
             str(level): {name: _gain(cells, name, level) for name in merging if name != "ToMe"}
             for level in levels
         },
+        "kinds": {
+            kind: {str(level): _kind(cells, of, level, merging) for level in SEVERITIES}
+            for kind, of in KINDS.items()
+        },
         "corruptions": {
             name: {str(level): _cell(cells[f"{name} {level}"], names) for level in SEVERITIES}
             for name in NAMES
@@ -67,14 +72,17 @@ def figures(cells: Cells) -> dict[str, Any]:
     }
 
 
-def by_picture(cells: Cells, method: str, level: int, value: str) -> Tensor:
+def by_picture(
+    cells: Cells, method: str, level: int, value: str, names: Sequence[str] = NAMES
+) -> Tensor:
     """A value of each picture [n] float64: the mean over the corruptions of a severity.
 
     Args:
         level: the severity; 0: the clean pictures.
         value: "kl", "same", "change" or "right".
+        names: of the corruptions.
     """
-    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in NAMES]
+    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in names]
     rows = [cells[key]["methods"][method][value] for key in keys]
     return torch.tensor(rows, dtype=torch.float64).mean(0)
 
@@ -127,6 +135,22 @@ def _gain(cells: Cells, method: str, level: int) -> dict[str, Any]:
         ),
         "points": _interval(bootstrapped(100 * kept)),
     }
+
+
+def _kind(cells: Cells, names: Sequence[str], level: int, merging: list[str]) -> dict[str, Any]:
+    """Means over the corruptions of one kind."""
+    kl = {name: by_picture(cells, name, level, "kl", names) for name in merging}
+    found: dict[str, Any] = {
+        "kl": {name: _interval(bootstrapped(values)) for name, values in kl.items()},
+        "gain": {
+            name: _interval(ratio(kl["ToMe"], values))
+            for name, values in kl.items()
+            if name != "ToMe"
+        },
+    }
+    alike = [cells[f"{name} {level}"]["likeness"] for name in names]
+    found["likeness"] = _rounded({name: _mean([of[name] for of in alike]) for name in alike[0]})
+    return found
 
 
 def _alternate_ratio(drawn: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from dsm_ext import _C, VisionTransformer
 from dsm_ext.evaluate import in_precision
 
 SPEEDUP = 1.7
-PICTURES = 250  # at most: all corruptions of so many take about ten minutes on two cores
-LIKENESS_PICTURES = 60
+PICTURES = 150  # at most: all corruptions of so many take about six minutes on two cores
+LIKENESS_PICTURES = 50
 LIKENESS_BLOCK, LIKENESS_PAIRS = 2, 16  # where delayed merging starts, and how many pairs it merges
 NOISES = 8  # draws of the noise for each picture
 CLEAN = "clean"
