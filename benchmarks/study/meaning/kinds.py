@@ -41,7 +41,7 @@ class Kind:
     model: VisionTransformer
     source: Any
     images: Tensor
-    speedups: tuple[float, ...] = SPEEDUPS
+    speedups: tuple[float, ...]
 
 
 def kinds(subject: Subject) -> Iterator[Kind]:
@@ -50,13 +50,15 @@ def kinds(subject: Subject) -> Iterator[Kind]:
     images = subject.images[spread(len(subject.images), PICTURES)]
     patch = model.config.patch_size
     mean, std = subject.normalisation()
-    yield Kind("photographs", model, source, images)
-    yield Kind("photographs, patches permuted", model, source, pictures.permuted(images, patch))
+    mixed = pictures.permuted(images, patch)
+    yield Kind("photographs", model, source, images, SPEEDUPS)
+    yield Kind("photographs, patches permuted", model, source, mixed, SPEEDUPS)
     noise = pictures.noise_like(images * std + mean)
-    yield Kind("noise with a photograph's spectrum", model, source, (noise - mean) / std)
-    crops = pictures.textures(min(CROPS, len(images)), *images.shape[2:], images.shape[1])
+    yield Kind("noise with a photograph's spectrum", model, source, (noise - mean) / std, SPEEDUPS)
+    channels, height, width = images.shape[1:]
+    crops = pictures.textures(min(CROPS, len(images)), height, width, channels)
     if crops is not None:
-        yield Kind("textures", model, source, (crops - mean) / std)
+        yield Kind("textures", model, source, (crops - mean) / std, SPEEDUPS)
     shown, _ = digits.load_digits("test")
     shown = shown[spread(len(shown), min(PICTURES, len(images)))]
     source = digits.create_model()
@@ -77,7 +79,7 @@ def windows(config: Config) -> tuple[int, ...]:
     return (0, *dict.fromkeys((max(2, round(side * 5 / 14)), (side + 1) // 2, side)))
 
 
-def schedules(config: Config, speedups: tuple[float, ...] = SPEEDUPS) -> dict[str, Schedule]:
+def schedules(config: Config, speedups: tuple[float, ...]) -> dict[str, Schedule]:
     """All schedules by their keys: "1.7 skip 1 window 7", or "block 2 removes 16 window 7" for a
     step in one block alone. Window 0 is a global step. Left out is what cannot save as much."""
     found = {}

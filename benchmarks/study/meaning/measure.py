@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -67,7 +68,7 @@ def _errors(kind: Kind, kept: Kept) -> dict[str, dict[str, Any]]:
         return errors(answers(kind.model, schedule, kind.images), dense[0])
 
     return {
-        key: kept.get(f"{kind.name}: {key}", lambda schedule=schedule: compared(schedule))
+        key: kept.get(f"{kind.name}: {key}", partial(compared, schedule))
         for key, schedule in schedules(kind.model.config, kind.speedups).items()
     }
 
@@ -83,6 +84,6 @@ def _cosines(kind: Kind, kept: Kept) -> dict[int, dict[str, list[float]]]:
         return {name: values.tolist() for name, values in found.items()}
 
     return {
-        window: kept.get(f"{kind.name}: likeness {window}", lambda window=window: cosines(window))
+        window: kept.get(f"{kind.name}: likeness {window}", partial(cosines, window))
         for window in windows_of(config)
     }

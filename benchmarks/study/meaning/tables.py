@@ -29,8 +29,8 @@ def meaning_windows(result: Result) -> str:
         "KL to dense of windows of so many patches a side, over that of global steps; above 1 "
         "windows lose. The geometric mean over the schedules, with its 95 % interval over "
         f"pictures; **bold** where the interval leaves out 1. *Whole schedules*: delay {skips}, "
-        f"{_speedups(result)} times fewer multiply-adds. *One block*: {removed} tokens in one block "
-        "alone, an early one and a middle one."
+        f"{_speedups(result)} times fewer multiply-adds. *One block*: {removed} tokens in one "
+        "block alone, an early one and a middle one."
     )
     return "\n".join(lines) + "\n\n" + note
 

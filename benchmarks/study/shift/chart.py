@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.shift.corruptions import KINDS, NAMES, SEVERITIES
+from benchmarks.study.shift import corruptions
 from dsm_ext.drawing.chart import COLOURS, MARKERS
 
 LABELS = {
@@ -83,12 +83,12 @@ def _draw_corruptions(result: dict[str, Any], png: Path) -> None:
     """Two tables in colour at the highest severity: same answers, and KL."""
     from matplotlib import pyplot
 
-    worst = str(SEVERITIES[-1])
+    worst = str(corruptions.SEVERITIES[-1])
     found = result["corruptions"]
     methods = [name for name in STYLES if name in result["severities"]["0"]]
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 6.6), sharey=True)
-    names = ["clean", *NAMES]
-    cells = [result["clean"], *(found[name][worst] for name in NAMES)]
+    names = ["clean", *corruptions.NAMES]
+    cells = [result["clean"], *(found[name][worst] for name in corruptions.NAMES)]
     for axis, value, form, colours, title in (
         (axes[0], "same", "{:.0f}", "viridis", "same answers as dense, %; higher is better"),
         (axes[1], "kl", "{:.3f}", "viridis_r", "KL to dense, nats; lower is better"),
@@ -101,7 +101,7 @@ def _draw_corruptions(result: dict[str, Any], png: Path) -> None:
         axis.tick_params(length=0)
     axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
     edge = 0.5
-    for kind in KINDS.values():  # a white line before each kind of corruption
+    for kind in corruptions.KINDS.values():  # a white line before each kind of corruption
         for axis in axes:
             axis.axhline(edge, color="white", linewidth=3)
         edge += len(kind)

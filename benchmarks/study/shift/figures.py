@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.study.shift.corruptions import KINDS, NAMES, SEVERITIES
+from benchmarks.study.shift import corruptions
 from dsm_ext.intervals import Interval, bootstrapped, ratio
 
 CLEAN = "clean"
@@ -28,7 +28,8 @@ def figures(cells: Cells) -> dict[str, Any]:
     names = list(cells[CLEAN]["methods"])
     merging = [name for name in names if name not in ("dense", *CONTROLS)]
     controls = [name for name in CONTROLS if name in names]
-    levels = [0, *SEVERITIES]
+    severities = corruptions.SEVERITIES
+    levels = [0, *severities]
     return {
         "severities": {
             str(level): {name: _row(cells, name, level) for name in names} for level in levels
@@ -40,32 +41,32 @@ def figures(cells: Cells) -> dict[str, Any]:
             str(level): {
                 name: _lost(cells, name, level, controls) for name in [*merging, *controls]
             }
-            for level in SEVERITIES
+            for level in severities
         },
         "change_growth": {
             str(level): {
                 name: _growth(cells, name, level, "change") for name in merging + controls[:1]
             }
-            for level in SEVERITIES
+            for level in severities
         },
         "growth": {
             str(level): {
                 name: {control: _growth(cells, name, level, "kl", control) for control in controls}
                 for name in merging
             }
-            for level in SEVERITIES
+            for level in severities
         },
         "gain": {
             str(level): {name: _gain(cells, name, level) for name in merging if name != "ToMe"}
             for level in levels
         },
         "kinds": {
-            kind: {str(level): _kind(cells, of, level, merging) for level in SEVERITIES}
-            for kind, of in KINDS.items()
+            kind: {str(level): _kind(cells, of, level, merging) for level in severities}
+            for kind, of in corruptions.KINDS.items()
         },
         "corruptions": {
-            name: {str(level): _cell(cells[f"{name} {level}"], names) for level in SEVERITIES}
-            for name in NAMES
+            name: {str(level): _cell(cells[f"{name} {level}"], names) for level in severities}
+            for name in corruptions.NAMES
         },
         "clean": _cell(cells[CLEAN], names),
         "correlations": _correlations(cells, merging),
@@ -73,16 +74,16 @@ def figures(cells: Cells) -> dict[str, Any]:
 
 
 def by_picture(
-    cells: Cells, method: str, level: int, value: str, names: Sequence[str] = NAMES
+    cells: Cells, method: str, level: int, value: str, names: Sequence[str] | None = None
 ) -> Tensor:
     """A value of each picture [n] float64: the mean over the corruptions of a severity.
 
     Args:
         level: the severity; 0: the clean pictures.
         value: "kl", "same", "change" or "right".
-        names: of the corruptions.
+        names: of the corruptions; None: all.
     """
-    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in names]
+    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in names or corruptions.NAMES]
     rows = [cells[key]["methods"][method][value] for key in keys]
     return torch.tensor(rows, dtype=torch.float64).mean(0)
 
@@ -201,7 +202,7 @@ def rank_correlation(x: Tensor, y: Tensor) -> float:
 
 
 def _confidence(cells: Cells, level: int) -> Tensor:
-    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in NAMES]
+    keys = [CLEAN] if level == 0 else [f"{name} {level}" for name in corruptions.NAMES]
     return torch.tensor([cells[key]["confidence"] for key in keys]).mean(0)
 
 

@@ -59,9 +59,9 @@ def shift_lost(result: Result) -> str:
         cells.append("1 by design" if growth is None else _spread(growth, ".2f"))
         lines.append(line(name, cells))
     note = (
-        "Points of *same answers* lost beside those lost on clean pictures. *Growth of the change*: "
-        "how far the logits are from the dense ones (the standard deviation over the classes of "
-        "their difference), divided by the same on clean pictures."
+        "Points of *same answers* lost beside those lost on clean pictures. *Growth of the "
+        "change*: how far the logits are from the dense ones (the standard deviation over the "
+        "classes of their difference), divided by the same on clean pictures."
     )
     return "\n".join(lines) + "\n\n" + note
 
