@@ -8,6 +8,9 @@
 # make fuzz        runs the fuzzers of the file readers for half an hour
 # make bench       measures speed and memory beside other libraries and writes the README's tables:
 #                  about three hours
+# make study       tests the claims made for token merging and draws docs/study.md's tables and charts: at
+#                  most 90 minutes. It needs DSM_EXT_DATA, and goes on after a stop. PARTS="delay shift"
+#                  runs these parts alone
 # make gpu-report  runs tests, a memory check and benchmarks on a GPU: ten minutes. It uses the installed
 #                  Python, torch and CUDA compiler, and downloads nothing
 #
@@ -25,7 +28,7 @@ export DSM_EXT_BUILD_DIR := $(BUILD)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 cxx_files := $(shell find benchmarks cpp cuda examples python tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test check format stand-in sanitize fuzz bench gpu-report build clean
+.PHONY: demo test check format stand-in sanitize fuzz bench study gpu-report build clean
 
 demo: build
 	dsm-ext demo
@@ -67,6 +70,12 @@ bench: build
 	$(if $(DSM_EXT_DATA),python -m benchmarks.cpu.predict --images $(DSM_EXT_DATA)/imagenet_samples)
 	python -m benchmarks.cpu.predict_memory
 	python -m benchmarks.cpu.charts
+	python -m benchmarks.tables
+
+study: build
+	python -m pip install --quiet "pip>=25.1"  # older versions do not know --group
+	python -m pip install --quiet --group study
+	python -m benchmarks.study $(PARTS)
 	python -m benchmarks.tables
 
 gpu-report:

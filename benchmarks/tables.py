@@ -22,6 +22,7 @@ from benchmarks.cpu.rotary_tables import rotary
 from benchmarks.cpu.tables import cpu, cpu_memory, cpu_peers
 from benchmarks.embed.tables import embed
 from benchmarks.gpu.tables import gpu
+from benchmarks.study.common.part import PARTS, module
 from benchmarks.study.rotary.tables import rotary_differences, rotary_rules
 from benchmarks.support_table import refused, support
 
@@ -30,6 +31,7 @@ DOCUMENTS = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "models.md",
     ROOT / "docs" / "predict.md",
+    ROOT / "docs" / "study.md",
     ROOT / "benchmarks" / "NOTES.md",
 )
 
@@ -50,6 +52,11 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gpu": (("gpu.json",), gpu),
     "rotary_rules": (("rotary_rules.json",), rotary_rules),
     "rotary_differences": (("rotary_rules.json",), rotary_differences),
+    **{
+        name: ((f"study/{part}.json",), table)
+        for part in PARTS
+        for name, table in module(part, "tables").TABLES.items()
+    },
 }
 
 

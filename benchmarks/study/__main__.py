@@ -22,7 +22,7 @@ from dsm_ext.cli.output import write_json
 from dsm_ext.environment import environment
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description="Tests the claims made for token merging."
     )
@@ -37,7 +37,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     parser.add_argument("--draw", action="store_true", help="the charts alone, from the results")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.study.common.methods import at_cost
 from dsm_ext import Config, Schedule
+from dsm_ext.tuning.peers import most_removed
 
 SKIPS = (0, 1, 2, 4, 6)
 WINDOWS = (0, 5, 7, 14)  # sides in patches; 0: no windows
@@ -32,9 +33,11 @@ class Cell:
     local: int
 
     def schedule(self, config: Config) -> Schedule | None:
-        """None if so long a delay cannot save as much."""
+        """None if a block cannot remove so many, or if so long a delay cannot save as much."""
         if self.at != "r":
             return at_cost(config, self.skip, self.local, self.window, self.amount)
+        if self.amount > most_removed(config.grid, self.window):
+            return None
         local, window = (self.local, self.window) if self.window else (0, 7)
         return Schedule.dsm(
             config.depth, r=int(self.amount), skip=self.skip, local=local, window=window
