@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from models import prepared
 from study_subjects import study_of
 
 from benchmarks.study.meaning import chart, figures, kinds, measure, pictures, tables
@@ -15,7 +14,7 @@ def test_every_kind_is_measured_once_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(kinds, "DIGITS_SPEEDUPS", (1.7,))
     monkeypatch.setattr(kinds, "ONE_BLOCK_PAIRS", (48,))
     monkeypatch.setattr(pictures, "textures", lambda *_: None)  # scikit-image may be missing
-    study = study_of(prepared(), pictures=4)
+    study = study_of(tmp_path, 4)
     result = {"model": "tiny", **measure.measure(study)}
     assert list(result["kinds"]) == [
         "photographs",
@@ -76,8 +75,8 @@ def test_textures_are_crops_of_different_places():
     assert pictures.textures(1, 600, 30, 3) is None
 
 
-def test_equal_delay_and_cost_with_and_without_windows():
-    config = study_of(prepared(depth=12), pictures=1).photographs().model.config
+def test_equal_delay_and_cost_with_and_without_windows(tmp_path):
+    config = study_of(tmp_path, 1, depth=12).photographs().model.config
     made = kinds.schedules(config, (1.7,))
     whole, local = made["1.7 skip 2 window 0"], made["1.7 skip 2 window 7"]
     costs = [of.plan(config).multiply_adds for of in (whole, local)]
@@ -111,11 +110,3 @@ def test_the_mean_ratio_leaves_out_what_is_too_small():
     }
     found = figures.mean_ratio(errors, "whole schedules", 7, over=permuted)
     assert found == pytest.approx({"mean": 3.0, "low": 3.0, "high": 3.0}, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "low, high, says", [(0.8, 1.2, "noise"), (1.1, 1.3, "windows lose"), (0.5, 0.9, "windows keep")]
-)
-def test_an_interval_decides(low, high, says):
-    ratio = {"mean": (low + high) / 2, "low": low, "high": high}
-    assert figures.verdict(ratio).startswith(says)

@@ -104,15 +104,6 @@ def likenesses(cosines: dict[int, dict[str, list[float]]]) -> dict[str, Any]:
     }
 
 
-def verdict(ratio: dict[str, float] | None) -> str:
-    """What a ratio of KLs says: by whether its interval holds 1."""
-    if ratio is None:
-        return "too small to compare"
-    if Interval(**ratio).includes(1):
-        return "noise"
-    return "windows lose" if ratio["mean"] > 1 else "windows keep more"
-
-
 def _kl(errors: dict[str, Any]) -> Tensor:
     return torch.tensor(errors["kl"], dtype=torch.float64)
 

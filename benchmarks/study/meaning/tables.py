@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import line, rule
-from benchmarks.study.meaning.figures import GROUPS, verdict
+from benchmarks.study.common.words import ratio
+from benchmarks.study.meaning.figures import GROUPS
 
 Result = dict[str, Any]
 
@@ -19,7 +20,7 @@ def meaning_windows(result: Result) -> str:
     lines = [line("kind", heads), rule(len(heads))]
     for name, of in kinds.items():
         ratios = [of["mean_ratio"][group][window] for group in GROUPS for window in windows]
-        lines.append(line(name, [str(of["pictures"]), *(_ratio(ratio) for ratio in ratios)]))
+        lines.append(line(name, [str(of["pictures"]), *(_ratio(r) for r in ratios)]))
     for name, groups in result["permuted_to_natural"].items():
         ratios = [groups[group][window] for group in GROUPS for window in windows]
         lines.append(line(f"{name}: permuted over in place", ["", *(_ratio(r) for r in ratios)]))
@@ -28,7 +29,7 @@ def meaning_windows(result: Result) -> str:
     note = (
         "KL to dense of windows of so many patches a side, over that of global steps; above 1 "
         "windows lose. The geometric mean over the schedules, with its 95 % interval over "
-        f"pictures; **bold** where the interval leaves out 1. *Whole schedules*: delay {skips}, "
+        f"pictures. *Whole schedules*: delay {skips}, "
         f"{_speedups(result)} times fewer multiply-adds. *One block*: {removed} tokens in one "
         "block alone, an early one and a middle one."
     )
@@ -72,11 +73,8 @@ def _step(window: str) -> str:
     return "global" if window == "0" else f"windows of {window}"
 
 
-def _ratio(ratio: dict[str, float] | None) -> str:
-    if ratio is None:
-        return "too small"
-    text = f"{ratio['mean']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-    return text if verdict(ratio) == "noise" else f"**{text}**"
+def _ratio(of: dict[str, float] | None) -> str:
+    return "too small to compare" if of is None else ratio(of)
 
 
 def _speedups(result: Result) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.common import line, rule
+from benchmarks.common import line, rule, versions
+from benchmarks.study.common.words import difference, interval, ratio
 
 Result = dict[str, Any]
 
@@ -23,7 +24,7 @@ def shift_answers(result: Result) -> str:
             line(
                 name,
                 [
-                    f"{_spread(of[name]['same'], '.1f')} %, {of[name]['kl']['mean']:.4f}"
+                    f"{interval(of[name]['same'], 1)} %, {of[name]['kl']['mean']:.4f}"
                     for of in rows.values()
                 ],
             )
@@ -52,11 +53,11 @@ def shift_lost(result: Result) -> str:
     heads.append(f"growth of the change, severity {levels[-1]}")
     lines = [line("method", heads), rule(len(heads))]
     for name in result["lost"][levels[0]]:
-        cells = [_spread(result["lost"][level][name]["points"], ".1f") for level in levels]
+        cells = [interval(result["lost"][level][name]["points"], 1) for level in levels]
         more = result["lost"][levels[-1]][name]["more_than"]
-        cells += [_spread(more[of], "+.1f") if of in more else "" for of in controls]
+        cells += [difference(more[of]) if of in more else "" for of in controls]
         growth = result["change_growth"][levels[-1]].get(name)
-        cells.append("1 by design" if growth is None else _spread(growth, ".2f"))
+        cells.append("1 by design" if growth is None else ratio(growth))
         lines.append(line(name, cells))
     note = (
         "Points of *same answers* lost beside those lost on clean pictures. *Growth of the "
@@ -71,8 +72,8 @@ def shift_gain(result: Result) -> str:
     rows = result["gain"]
     lines = [line("KL of ToMe over that of", HEADS), rule(len(HEADS))]
     for name in rows["0"]:
-        lines.append(line(name, [_spread(of[name]["ratio"], ".2f") for of in rows.values()]))
-        cells = ["1", *(_spread(rows[at][name]["to_clean"], ".2f") for at in list(rows)[1:])]
+        lines.append(line(name, [ratio(of[name]["ratio"]) for of in rows.values()]))
+        cells = ["1", *(ratio(rows[at][name]["to_clean"]) for at in list(rows)[1:])]
         lines.append(line(f"{name}, over that on clean pictures", cells))
     return "\n".join(lines) + "\n\nMeans over the corruptions, with 95 % intervals over pictures."
 
@@ -85,12 +86,12 @@ def shift_kinds(result: Result) -> str:
     lines = [line(f"severity {worst}", heads), rule(len(heads))]
     clean = result["clean"]
     cells = [f"{clean[name]['kl']:.4f}" for name in methods]
-    cells += [_spread(clean["gain"], ".2f"), *_cosines(clean["likeness"])]
+    cells += [ratio(clean["gain"]), *_cosines(clean["likeness"])]
     lines.append(line("clean", cells))
     for kind, levels in result["kinds"].items():
         of = levels[worst]
         cells = [f"{of['kl'][name]['mean']:.4f}" for name in methods]
-        cells += [_spread(of["gain"]["DFE"], ".2f"), *_cosines(of["likeness"])]
+        cells += [ratio(of["gain"]["DFE"]), *_cosines(of["likeness"])]
         lines.append(line(kind, cells))
     about = result["likeness"]
     note = (
@@ -105,17 +106,10 @@ def _cosines(likeness: dict[str, float]) -> list[str]:
     return [f"{likeness[name]:.3f}" for name in ("pairs", "strangers")]
 
 
-def _spread(interval: dict[str, float], form: str) -> str:
-    """A mean and its interval."""
-    signed = form.replace("+", "")
-    low, high = interval["low"], interval["high"]
-    return f"{interval['mean']:{form}} ({low:{signed}} to {high:{signed}})"
-
-
 def _about(result: Result) -> str:
     return (
         f"{result['model']}, {result['corrupted']} photographs, {result['speedup']} times fewer "
-        f"multiply-adds, {result['package']}."
+        f"multiply-adds; {result['package']}, {versions(result, 'torch', 'timm')}."
     )
 
 
