@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.study.common import style
 from benchmarks.study.shift import corruptions
 from dsm_ext.drawing.chart import COLOURS, MARKERS
 
@@ -21,13 +22,8 @@ DASHED = ("int8", "noise")
 
 def draw(result: dict[str, Any], png: Path) -> None:
     """Draw the means by severity, and beside the file all corruptions: PNG_corruptions.png."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 4.6))
-    same, kl, gain = axes
+    figure, axes = style.figure(3, 1, 4, 4.6)
+    same, kl, gain = axes[0]
     rows = result["severities"]
     levels = [int(level) for level in rows]
     methods = [name for name in STYLES if name in rows["0"]]
@@ -41,28 +37,18 @@ def draw(result: dict[str, Any], png: Path) -> None:
         _line(gain, x, [result["gain"][str(level)][name]["ratio"] for level in levels], name)
     gain.axhline(1, color="#444444", linewidth=0.9, zorder=2)
     kl.set_yscale("log")
-    same.set_ylabel("same answers as dense, %; higher is better")
-    kl.set_ylabel("KL to dense, nats; lower is better")
-    gain.set_ylabel("KL of ToMe / KL of the method; higher is better")
-    for axis in axes:
-        plain(axis)
+    style.numbers(kl)
+    for axis, y in (
+        (same, "same answers as dense, %; higher is better"),
+        (kl, "KL to dense, nats; lower is better"),
+        (gain, "KL of ToMe / KL of the method; higher is better"),
+    ):
+        style.plain(axis, "", "severity of the corruption", y)
         axis.set_xticks(levels, ["clean", *(str(level) for level in levels[1:])])
-        axis.set_xlabel("severity of the corruption")
     handles, labels = same.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=6, frameon=False, fontsize=9)
-    figure.suptitle(f"{_title(result)}; 95 % intervals over pictures", fontsize=9, color="#444444")
-    figure.tight_layout(rect=(0, 0.07, 1, 0.99))
-    figure.savefig(png, dpi=110)
-    pyplot.close(figure)
+    style.save(figure, png, f"{_title(result)}; 95 % intervals over pictures", bottom=0.07)
     _draw_corruptions(result, png.with_name(f"{png.stem}_corruptions.png"))
-
-
-def plain(axis: Any) -> None:
-    """Give an axis the project's look."""
-    axis.grid(True, color="#e4e4e4", linewidth=0.7)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
 
 
 def _line(axis: Any, x: list[float], intervals: list[dict[str, float]], name: str) -> None:
@@ -81,17 +67,15 @@ def _line(axis: Any, x: list[float], intervals: list[dict[str, float]], name: st
 
 def _draw_corruptions(result: dict[str, Any], png: Path) -> None:
     """Two tables in colour at the highest severity: same answers, and KL."""
-    from matplotlib import pyplot
-
     worst = str(corruptions.SEVERITIES[-1])
     found = result["corruptions"]
     methods = [name for name in STYLES if name in result["severities"]["0"]]
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 6.6), sharey=True)
+    figure, ((left, right),) = style.figure(2, 1, 5.5, 6.6)
     names = ["clean", *corruptions.NAMES]
     cells = [result["clean"], *(found[name][worst] for name in corruptions.NAMES)]
     for axis, value, form, colours, title in (
-        (axes[0], "same", "{:.0f}", "viridis", "same answers as dense, %; higher is better"),
-        (axes[1], "kl", "{:.3f}", "viridis_r", "KL to dense, nats; lower is better"),
+        (left, "same", "{:.0f}", "viridis", "same answers as dense, %; higher is better"),
+        (right, "kl", "{:.3f}", "viridis_r", "KL to dense, nats; lower is better"),
     ):
         table = [[cell[name][value] for name in methods] for cell in cells]
         _heat(axis, table, form, colours)
@@ -99,16 +83,14 @@ def _draw_corruptions(result: dict[str, Any], png: Path) -> None:
         axis.xaxis.tick_top()
         axis.set_title(title, fontsize=10, pad=8)
         axis.tick_params(length=0)
-    axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+    left.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+    right.set_yticks([])
     edge = 0.5
     for kind in corruptions.KINDS.values():  # a white line before each kind of corruption
-        for axis in axes:
+        for axis in (left, right):
             axis.axhline(edge, color="white", linewidth=3)
         edge += len(kind)
-    figure.suptitle(f"severity {worst}; {_title(result)}", fontsize=9, color="#444444")
-    figure.tight_layout(rect=(0, 0, 1, 0.99))
-    figure.savefig(png, dpi=110)
-    pyplot.close(figure)
+    style.save(figure, png, f"severity {worst}; {_title(result)}")
 
 
 def _heat(axis: Any, table: list[list[float]], form: str, colours: str) -> None:
