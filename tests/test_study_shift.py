@@ -111,9 +111,10 @@ def test_growth_is_compared_with_the_controls():
         for level in corruptions.SEVERITIES:
             cells[f"{name} {level}"] = cell({"ToMe": 2.0, "noise": 3.0})
     found = figures.figures(cells)
-    grown = found["growth"]["5"]["ToMe"]["noise"]
+    grown = found["growth"]["5"]["ToMe"]["kl_over"]["noise"]
     assert grown == pytest.approx({"mean": 2 / 3, "low": 2 / 3, "high": 2 / 3}, rel=1e-4)
-    assert found["change_growth"]["1"]["ToMe"]["mean"] == pytest.approx(2)
+    assert found["growth"]["1"]["ToMe"]["change"]["mean"] == pytest.approx(2)
+    assert found["growth"]["1"]["noise"]["kl"]["mean"] == pytest.approx(3)
     assert found["lost"]["5"]["ToMe"]["more_than"]["noise"]["mean"] == 0
 
 

@@ -13,6 +13,7 @@ from dsm_ext.intervals import Interval, bootstrapped, ratio
 
 CLEAN = "clean"
 CONTROLS = ("int8", "noise")
+SIZED_FOR = {"noise": "ToMe"}  # the noise has the KL of this method, and says nothing of others
 Cells = dict[str, dict[str, Any]]
 
 
@@ -39,20 +40,22 @@ def figures(cells: Cells) -> dict[str, Any]:
         },
         "lost": {
             str(level): {
-                name: _lost(cells, name, level, controls) for name in [*merging, *controls]
-            }
-            for level in severities
-        },
-        "change_growth": {
-            str(level): {
-                name: _growth(cells, name, level, "change") for name in merging + controls[:1]
+                name: _lost(cells, name, level, _controls(name, controls))
+                for name in [*merging, *controls]
             }
             for level in severities
         },
         "growth": {
             str(level): {
-                name: {control: _growth(cells, name, level, "kl", control) for control in controls}
-                for name in merging
+                name: {
+                    "kl": _growth(cells, name, level, "kl"),
+                    "change": _growth(cells, name, level, "change"),
+                    "kl_over": {
+                        control: _growth(cells, name, level, "kl", control)
+                        for control in _controls(name, controls)
+                    },
+                }
+                for name in [*merging, *controls]
             }
             for level in severities
         },
@@ -71,6 +74,13 @@ def figures(cells: Cells) -> dict[str, Any]:
         "clean": _cell(cells[CLEAN], names),
         "correlations": _correlations(cells, merging),
     }
+
+
+def _controls(method: str, controls: list[str]) -> list[str]:
+    """The controls that a method can be compared with."""
+    if method in controls:
+        return []
+    return [name for name in controls if SIZED_FOR.get(name, method) == method]
 
 
 def by_picture(
@@ -110,7 +120,7 @@ def _lost(cells: Cells, method: str, level: int, controls: list[str]) -> dict[st
         return 100 * (by_picture(cells, name, 0, "same") - by_picture(cells, name, level, "same"))
 
     own = lost(method)
-    more = {name: _interval(bootstrapped(own - lost(name))) for name in controls if name != method}
+    more = {name: _interval(bootstrapped(own - lost(name))) for name in controls}
     return {"points": _interval(bootstrapped(own)), "more_than": more}
 
 
@@ -125,15 +135,22 @@ def _growth(
 
 
 def _gain(cells: Cells, method: str, level: int) -> dict[str, Any]:
-    """ToMe's KL over a method's, that over the clean pictures' ratio, and answers kept besides."""
+    """ToMe's KL over a method's, and how many more answers the method keeps.
+
+    "to_clean" is the ratio over that on the clean pictures, "to_mildest" over that at the lowest
+    severity.
+    """
     over, under = by_picture(cells, "ToMe", level, "kl"), by_picture(cells, method, level, "kl")
-    clean = [by_picture(cells, method, 0, "kl"), by_picture(cells, "ToMe", 0, "kl")]
+
+    def against(other: int) -> dict[str, float]:
+        before = [by_picture(cells, name, other, "kl") for name in (method, "ToMe")]
+        return _interval(bootstrapped(torch.stack([over, under, *before], 1), _alternate_ratio))
+
     kept = by_picture(cells, method, level, "same") - by_picture(cells, "ToMe", level, "same")
     return {
         "ratio": _interval(ratio(over, under)),
-        "to_clean": _interval(
-            bootstrapped(torch.stack([over, under, *clean], 1), _alternate_ratio)
-        ),
+        "to_clean": against(0),
+        "to_mildest": against(corruptions.SEVERITIES[0]),
         "points": _interval(bootstrapped(100 * kept)),
     }
 

@@ -50,19 +50,22 @@ def shift_lost(result: Result) -> str:
     controls = [name for name in ("int8", "noise") if name in result["lost"][levels[0]]]
     heads = [f"severity {level}" for level in levels]
     heads += [f"more than {name}, severity {levels[-1]}" for name in controls]
-    heads.append(f"growth of the change, severity {levels[-1]}")
+    heads += [f"growth of the KL, severity {levels[-1]}", "over int8's", "growth of the change"]
     lines = [line("method", heads), rule(len(heads))]
     for name in result["lost"][levels[0]]:
         cells = [interval(result["lost"][level][name]["points"], 1) for level in levels]
         more = result["lost"][levels[-1]][name]["more_than"]
         cells += [difference(more[of]) if of in more else "" for of in controls]
-        growth = result["change_growth"][levels[-1]].get(name)
-        cells.append("1 by design" if growth is None else ratio(growth))
+        growth = result["growth"][levels[-1]][name]
+        cells.append(ratio(growth["kl"]))
+        cells.append(ratio(growth["kl_over"]["int8"]) if "int8" in growth["kl_over"] else "")
+        cells.append(ratio(growth["change"]) if name != "noise" else "1, by design")
         lines.append(line(name, cells))
     note = (
-        "Points of *same answers* lost beside those lost on clean pictures. *Growth of the "
-        "change*: how far the logits are from the dense ones (the standard deviation over the "
-        "classes of their difference), divided by the same on clean pictures."
+        "Points of *same answers* lost beside those lost on clean pictures. *Growth*: a mean "
+        "divided by that on clean pictures. The *change* is how far the logits are from the dense "
+        "ones: the standard deviation over the classes of their difference. The noise has ToMe's "
+        "KL on clean pictures, so only ToMe is compared with it."
     )
     return "\n".join(lines) + "\n\n" + note
 
@@ -75,6 +78,8 @@ def shift_gain(result: Result) -> str:
         lines.append(line(name, [ratio(of[name]["ratio"]) for of in rows.values()]))
         cells = ["1", *(ratio(rows[at][name]["to_clean"]) for at in list(rows)[1:])]
         lines.append(line(f"{name}, over that on clean pictures", cells))
+        cells = ["", "1", *(ratio(rows[at][name]["to_mildest"]) for at in list(rows)[2:])]
+        lines.append(line(f"{name}, over that at severity {list(rows)[1]}", cells))
     return "\n".join(lines) + "\n\nMeans over the corruptions, with 95 % intervals over pictures."
 
 
