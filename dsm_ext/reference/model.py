@@ -126,10 +126,14 @@ def forward_intermediates(
     schedule: Any,
     blocks: Sequence[int],
     precision: str = "float32",
+    ops: Any = None,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """After each of the given blocks: tokens [B, M, C] before any norm, source map and sizes."""
+    """After each of the given blocks: tokens [B, M, C] before any norm, source map and sizes.
+
+    The arguments are those of ``forward``.
+    """
     model = rounding_copy(model, precision)
-    states = [_run(model, images, schedule, precision, depth=i + 1) for i in blocks]
+    states = [_run(model, images, schedule, precision, depth=i + 1, ops=ops) for i in blocks]
     return [(state.x, state.source, state.size) for state in states]
 
 

@@ -1,0 +1,1 @@
+"""Pictures whose neighbourhood means nothing: do windows lose there against global steps?"""
