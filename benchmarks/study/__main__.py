@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def run(part: str, subject: Subject | None, args: argparse.Namespace) -> bool:
     path = args.state / f"{part}.json"
     if args.fresh:
         path.unlink(missing_ok=True)
+        shutil.rmtree(args.state / part, ignore_errors=True)
     kept = Kept(path, of)
     study = Study(subject if PARTS[part] else None, kept, args.state / part)
     result = module(part, "measure").measure(study)
