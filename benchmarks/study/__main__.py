@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
     parts = args.parts or list(PARTS)
     if not args.draw:
-        subject = open_subject(args) if any(PARTS[part] for part in parts) else None
+        subject = open_subject(args)
         parts = [part for part in parts if run(part, subject, args)]
     for part in parts:
         draw(part, args.results)
@@ -69,7 +69,7 @@ def run(part: str, subject: Subject | None, args: argparse.Namespace) -> bool:
         path.unlink(missing_ok=True)
         shutil.rmtree(args.state / part, ignore_errors=True)
     kept = Kept(path, of)
-    study = Study(subject if PARTS[part] else None, kept, args.state / part)
+    study = Study(subject, kept, args.state / part)
     result = module(part, "measure").measure(study)
     about = {"part": part, "seconds": round(kept.seconds)}
     if PARTS[part] and subject is not None:

@@ -25,7 +25,7 @@ PARTS = {
 class Study:
     """What a part measures with.
 
-    subject: the model and its pictures; None where none were given, for parts that need none.
+    subject: the model and its pictures; None if none were given, for parts that need none.
     state: a folder for larger files that a stopped run goes on from, such as checkpoints.
     """
 

@@ -98,11 +98,11 @@ def _place(row: Row) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "study_delay": lambda result: claims(result, "delay"),
-    "study_windows": lambda result: claims(result, "windows"),
-    "study_both": lambda result: claims(result, "both"),
-    "study_equal_r": equal_r,
-    "study_answers": answers,
-    "study_halves": halves,
-    "study_spans": spans,
+    "delay_kl": lambda result: claims(result, "delay"),
+    "delay_windows": lambda result: claims(result, "windows"),
+    "delay_both": lambda result: claims(result, "both"),
+    "delay_equal_r": equal_r,
+    "delay_answers": answers,
+    "delay_halves": halves,
+    "delay_spans": spans,
 }

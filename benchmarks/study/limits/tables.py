@@ -187,12 +187,12 @@ def _pair(values: list[float]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "study_limits_answers": answers,
-    "study_limits_kl": kl,
-    "study_limits_top1": top1,
-    "study_limits_delay": delay,
-    "study_limits_fail": fail,
-    "study_limits_correlations": correlations,
-    "study_limits_thirds": thirds,
-    "study_limits_predictors": predictors,
+    "limits_answers": answers,
+    "limits_kl": kl,
+    "limits_top1": top1,
+    "limits_delay": delay,
+    "limits_fail": fail,
+    "limits_correlations": correlations,
+    "limits_thirds": thirds,
+    "limits_predictors": predictors,
 }

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, module_command
+from benchmarks.study.common.kept import Kept
 from benchmarks.study.common.part import Study
 from benchmarks.study.sharpness.compare import compare
+from benchmarks.study.sharpness.photographs import measure_photographs
 from benchmarks.study.sharpness.settings import Settings
 
 
@@ -20,14 +22,20 @@ def measure(study: Study, settings: Settings | None = None) -> dict[str, Any]:
     """All figures of the part.
 
     Args:
-        study: needs no subject. Its state folder keeps a checkpoint and values for each model, so
-            a stopped study goes on with the epoch or the value that is missing.
+        study: needs no subject; with one, its model is measured too. The state folder keeps a
+            checkpoint and values for each digits model, so a stopped study goes on with the epoch
+            or the value that is missing.
         settings: None: the study's.
     """
     settings = settings or Settings()
     runs = settings.runs()
     values = study.kept.get(settings.to_json(), lambda: _measured(study.state, settings, runs))
-    return compare(settings, dict(zip(runs, values, strict=True)))
+    result = compare(settings, dict(zip(runs, values, strict=True)))
+    if study.subject is not None:
+        subject = study.subject
+        kept = Kept(study.state / "photographs.json", subject.fingerprint())
+        result["photographs"] = measure_photographs(subject, kept)
+    return result
 
 
 def _measured(state: Path, settings: Settings, runs: list[tuple[str, int]]) -> list[dict[str, Any]]:

@@ -30,11 +30,11 @@ class Settings:
     """The defaults are the study's. Tests make everything smaller."""
 
     seeds: int = 3
-    epochs: int = 40
+    epochs: int = 32
     """Of AdamW. SAM gets a half."""
     rho: float = 0.02
-    """SAM's radius, the one of its paper. ``trial`` with 8 epochs gave 44.4 % and a loss of 1.80
-    with 0.05, and 40.6 % and 1.70 with 0.1: it cannot tell them apart."""
+    """SAM's radius. A trial with seed 0 had 91 % of held-out training digits right with 0.02 after 10
+    of 30 epochs, and 77 % with 0.05, the radius of SAM's paper."""
     digits: int | None = None
     """How many digits to train and to test with; None: all."""
     counts: tuple[int, ...] = (4, 8, 12, 16, 20, 30, 50, 90)
@@ -43,11 +43,11 @@ class Settings:
     """Multiply-adds of dense over those of a schedule."""
     sharp_speedups: tuple[float, ...] = (2.0, 4.0)
     """Those at which sharpness is measured."""
-    probes: int = 48
+    probes: int = 24
     """The training digits of the loss whose sharpness is measured."""
-    part: int = 24
+    part: int = 12
     """So many of them are in memory at a time."""
-    iterations: int = 10
+    iterations: int = 8
     """The most products of the Hessian and a vector."""
     radius: float = 0.05
     """Of the ball in which the worst loss is sought."""

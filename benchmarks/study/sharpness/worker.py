@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -116,17 +117,22 @@ def measure(
 
 
 def sharpness(
-    model: torch.nn.Module, schedule: Schedule, probes: Digits, settings: Settings
+    model: torch.nn.Module,
+    schedule: Schedule,
+    probes: Digits,
+    settings: Settings,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = training_loss,
 ) -> dict[str, Any]:
-    """How sharp the training's loss is under a schedule.
+    """How sharp a loss is under a schedule.
 
     Args:
         model: timm's, in float32; unchanged afterwards.
-        probes: digits as they are, without augmentation, and their classes.
+        probes: pictures as they are, without augmentation, and their classes.
+        loss_of: from logits and classes to the loss; usually the digits' training loss.
     """
     model.eval()
     losses = [
-        lambda x=x, y=y: training_loss(reference.forward_with_gradients(model, x, schedule), y)
+        lambda x=x, y=y: loss_of(reference.forward_with_gradients(model, x, schedule), y)
         for x, y in zip(*(part.split(settings.part) for part in probes), strict=True)
     ]
     parameters = list(model.parameters())
