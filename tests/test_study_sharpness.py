@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from models import prepared
+from study_subjects import subject_of
 from timm.models import VisionTransformer
 
 from benchmarks.study.common.kept import Kept
@@ -192,7 +194,8 @@ def test_the_part_from_end_to_end(tmp_path, small_model, monkeypatch):
 
     monkeypatch.setattr(measure, "_run", here)
     kept = tmp_path / "sharpness.json"
-    result = measure.measure(Study(None, Kept(kept, {}), tmp_path / "state"), TINY)
+    subject = subject_of(prepared(), 4)
+    result = measure.measure(Study(subject, Kept(kept, {}), tmp_path / "state"), TINY)
     result = json.loads(json.dumps(result))
     assert trained == list(result["trainings"]) == list(TRAININGS)
     assert result["test_digits"] == 16
@@ -204,12 +207,18 @@ def test_the_part_from_end_to_end(tmp_path, small_model, monkeypatch):
             of = result["sharpness"][name][measured]
             assert list(of) == ["dense", "ToMe 1.7x", "DSM 1.7x"]
             assert of["dense"]["ratios"] == [1] and of["DSM 1.7x"]["values"][0] != 0
-    again = measure.measure(Study(None, Kept(kept, {}), tmp_path / "state"), TINY)
+    photographs = result["photographs"]["values"]
+    assert list(photographs) == ["dense", "ToMe 1.7x", "DSM 1.7x"]
+    assert [len(of) for of in photographs.values()] == [3, 3, 3]
+    assert photographs["ToMe 1.7x"][0]["loss"] != photographs["dense"][0]["loss"]
+    again = measure.measure(Study(subject, Kept(kept, {}), tmp_path / "state"), TINY)
     assert json.loads(json.dumps(again)) == result
     assert trained == list(TRAININGS)  # the second time, nothing was measured
 
     result |= {"versions": {"torch": "2", "timm": "1"}}
     for table in tables.TABLES.values():
         assert table(result).startswith("| ")
+    del result["photographs"]
+    assert tables.photographs(result).startswith("Not measured")
     chart.draw(result, tmp_path / "sharpness.png")
     assert (tmp_path / "sharpness.png").stat().st_size > 10_000

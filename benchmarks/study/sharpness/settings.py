@@ -33,8 +33,8 @@ class Settings:
     epochs: int = 32
     """Of AdamW. SAM gets a half."""
     rho: float = 0.02
-    """SAM's radius. A trial with seed 0 had 91 % of held-out training digits right with 0.02 after 10
-    of 30 epochs, and 77 % with 0.05, the radius of SAM's paper."""
+    """SAM's radius. A trial with seed 0 had 91 % of held-out training digits right with 0.02 after
+    10 of 30 epochs, and 77 % with 0.05, the radius of SAM's paper."""
     digits: int | None = None
     """How many digits to train and to test with; None: all."""
     counts: tuple[int, ...] = (4, 8, 12, 16, 20, 30, 50, 90)

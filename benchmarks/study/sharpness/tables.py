@@ -105,6 +105,38 @@ def sharpness(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", note])
 
 
+def photographs(result: dict[str, Any]) -> str:
+    """The sharpness of the study's own model: of its loss on photographs."""
+    of = result.get("photographs")
+    if of is None:
+        return "Not measured: this needs a model and photographs."
+    head = ["loss", "largest eigenvalue", "over dense", "rise in the ball", "over dense"]
+    rows = [line("method", head), rule(len(head))]
+    dense = of["values"]["dense"]
+    for method, values in of["values"].items():
+        cells = [spread([one["loss"] for one in values], 3)]
+        for digits, sharp in ((0, _eigenvalue), (3, _in_ball)):
+            own, other = [sharp(one) for one in values], [sharp(one) for one in dense]
+            cells.append(spread(own, digits))
+            ratios = [a / b for a, b in zip(own, other, strict=True)]
+            cells.append("" if method == "dense" else factor(ratios))
+        rows.append(line(method, cells))
+    note = (
+        f"`{of['model']}`, the cross-entropy of {of['pictures']} photographs; in brackets: lowest "
+        f"to highest of {len(dense)} groups of other photographs. The ball has the radius "
+        f"{result['settings']['radius']:g}."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def _eigenvalue(of: dict[str, Any]) -> float:
+    return of["eigenvalue"]
+
+
+def _in_ball(of: dict[str, Any]) -> float:
+    return of["rises"][-1]
+
+
 def verdicts(result: dict[str, Any]) -> str:
     """The verdict of each claim, decided by the rules of ``compare``."""
     rows = [line("claim", [f"against {peer}" for peer in PEERS]), rule(len(PEERS))]
@@ -142,5 +174,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "sharpness_answers": answers,
     "sharpness_less_lost": less_lost,
     "sharpness_rise": sharpness,
+    "sharpness_photographs": photographs,
     "sharpness_verdicts": verdicts,
 }
