@@ -29,9 +29,10 @@ class Errors:
 
 
 def row(
-    cell: Cell, schedule: Schedule, config: Config, errors: Errors, time: float
+    cell: Cell, schedule: Schedule, config: Config, errors: Errors, time: float | None
 ) -> dict[str, Any]:
-    """What the tables and charts show of one schedule. ``time`` is a share of the dense model's."""
+    """What the tables and charts show of one schedule. ``time`` is a share of the dense
+    model's; None: not measured."""
     plan = schedule.plan(config)
     return {
         **asdict(cell),
