@@ -18,7 +18,7 @@ from dsm_ext.timing import rates_in_turn
 
 TIMED_PICTURES = 8  # in a forward that is timed
 TIMED_COUNT = 16  # r
-ROUNDS, LEAST = 15, 0.05
+ROUNDS, LEAST = 9, 0.05
 
 
 def measure(study: Study) -> dict[str, Any]:

@@ -110,7 +110,13 @@ def photographs(result: dict[str, Any]) -> str:
     of = result.get("photographs")
     if of is None:
         return "Not measured: this needs a model and photographs."
-    head = ["loss", "largest eigenvalue", "over dense", "rise in the ball", "over dense"]
+    head = [
+        "loss",
+        "size of the largest eigenvalue",
+        "over dense",
+        "rise in the ball",
+        "over dense",
+    ]
     rows = [line("method", head), rule(len(head))]
     dense = of["values"]["dense"]
     for method, values in of["values"].items():
@@ -124,13 +130,19 @@ def photographs(result: dict[str, Any]) -> str:
     note = (
         f"`{of['model']}`, the cross-entropy of {of['pictures']} photographs; in brackets: lowest "
         f"to highest of {len(dense)} groups of other photographs. The ball has the radius "
-        f"{result['settings']['radius']:g}."
+        f"{result['settings']['radius']:g}. The eigenvalue of the largest size is negative for "
+        f"{_negative(of['values'])} losses with merging."
     )
     return "\n".join([*rows, "", note])
 
 
+def _negative(values: dict[str, list[dict[str, Any]]]) -> str:
+    merged = [one["eigenvalue"] < 0 for name, of in values.items() if name != "dense" for one in of]
+    return f"{sum(merged)} of {len(merged)}"
+
+
 def _eigenvalue(of: dict[str, Any]) -> float:
-    return of["eigenvalue"]
+    return abs(of["eigenvalue"])  # under merging it may be negative: the loss falls on both sides
 
 
 def _in_ball(of: dict[str, Any]) -> float:
