@@ -8,8 +8,8 @@
 # make fuzz        runs the fuzzers of the file readers for half an hour
 # make bench       measures speed and memory beside other libraries and writes the README's tables:
 #                  about three hours
-# make study       tests the claims made for token merging and draws docs/study.md's tables and charts: at
-#                  most 90 minutes. It needs DSM_EXT_DATA, and goes on after a stop. PARTS="delay shift"
+# make study       tests the claims made for token merging and draws docs/study.md's tables and charts:
+#                  an hour or two. It needs DSM_EXT_DATA, and goes on after a stop. PARTS="delay shift"
 #                  runs these parts alone
 # make gpu-report  runs tests, a memory check and benchmarks on a GPU: ten minutes. It uses the installed
 #                  Python, torch and CUDA compiler, and downloads nothing
