@@ -41,7 +41,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, help="of the CPU; default: torch's own choice")
-    parser.add_argument("--json", metavar="F", type=Path, help="also write the result to this file")
     parser.add_argument(
         "--chart", metavar="F", type=Path, help="also draw the figures into this picture"
     )

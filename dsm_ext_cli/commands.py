@@ -202,6 +202,7 @@ def _tune(parser: argparse.ArgumentParser) -> None:
 def _analyze(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     analyze_arguments.add(parser)
+    _add_json(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:

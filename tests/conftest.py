@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from timm.layers import weight_init
 
 import dsm_ext
+from dsm_ext.cli import model_arguments
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -112,6 +113,14 @@ def tiny_folder(tmp_path_factory):
     model = prepared(img_size=32, patch_size=8, embed_dim=64, depth=2)
     dsm_ext.export(dsm_ext.from_timm(model, "tome:r=3"), folder, model)
     return folder
+
+
+@pytest.fixture
+def small_named_model(monkeypatch):
+    """A small model that commands take in place of the one that their arguments name."""
+    made = prepared()
+    monkeypatch.setattr(model_arguments, "trained_model", lambda args: made)
+    return made
 
 
 @pytest.fixture(scope="session")

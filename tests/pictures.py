@@ -19,6 +19,14 @@ def colours(height=6, width=9, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
+def picture_folder(folder, count):
+    """A new folder with ``count`` pictures of random colours."""
+    folder.mkdir()
+    for i in range(count):
+        Image.fromarray(colours(60, 70, seed=i)).save(folder / f"{i}.png")
+    return folder
+
+
 def taken(picture, orientation):
     method = TAKEN.get(orientation)
     return picture if method is None else picture.transpose(method)

@@ -2,33 +2,24 @@
 
 import json
 
-import numpy as np
 import pytest
 from commands import run
 from models import prepared
+from pictures import picture_folder
 from PIL import Image
 
 import dsm_ext
-from dsm_ext.cli import main, model_arguments
+from dsm_ext.cli import main
 
 
 @pytest.fixture
-def model(monkeypatch):
-    """A small model that the command takes in place of the named one."""
-    made = prepared()
-    monkeypatch.setattr(model_arguments, "trained_model", lambda args: made)
-    return made
+def model(small_named_model):
+    return small_named_model
 
 
 @pytest.fixture
 def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for i in range(6):
-        pixels = random.integers(0, 256, (60, 70, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    return folder
+    return picture_folder(tmp_path / "pictures", 6)
 
 
 def test_tables_and_a_suggestion_are_printed_and_written(capsys, model, pictures, tmp_path):

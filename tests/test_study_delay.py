@@ -86,7 +86,7 @@ def test_the_best_of_one_half_is_judged_on_the_other():
     (row,) = summary.halves(found)
     assert (row["skip"], row["window"]) == (0, 0)  # the lowest at even places
     assert row["kl"]["mean"] == 4.0  # its mean at odd places
-    assert row["to_paper"]["mean"] == 2.0
+    assert row["to_together"]["mean"] == 2.0
 
 
 def test_the_command_measures_draws_and_goes_on(few, tmp_path, tiny_folder, capsys, monkeypatch):
@@ -94,7 +94,7 @@ def test_the_command_measures_draws_and_goes_on(few, tmp_path, tiny_folder, caps
     pictures.mkdir()
     for i in range(3):
         Image.fromarray(colours(40, 40, seed=i)).save(pictures / f"{i}.png")
-    monkeypatch.setattr(summary, "PAPER", (1, 2))
+    monkeypatch.setattr(summary, "TOGETHER", (1, 2))
     monkeypatch.setattr(grid, "SPAN_OF", (0, 2, 1.2))
     command = [
         "delay", "--model", str(tiny_folder), "--images", str(pictures),

@@ -106,7 +106,10 @@ def answers(model: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def divergence(own: Tensor, dense: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(dense || own) of each picture in nats, times the square of the temperature."""
+    """KL(dense || own) of each picture [n] in nats, times the square of the temperature.
+
+    Both arguments are logits [n, classes].
+    """
     p, q = (dense / temperature).log_softmax(1), (own / temperature).log_softmax(1)
     return F.kl_div(q, p, log_target=True, reduction="none").sum(1) * temperature**2
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsm_ext import Schedule, VisionTransformer
+from dsm_ext.tuning.judge import divergence
 
 BATCH = 20
 DIGITS = 7  # of the KLs that are kept
@@ -22,12 +22,6 @@ def answers(model: VisionTransformer, schedule: Schedule | str, images: Tensor) 
     """
     model.schedule = schedule
     return torch.cat([model(part) for part in images.split(BATCH)]).double()
-
-
-def divergence(logits: Tensor, dense: Tensor) -> Tensor:
-    """KL(dense || logits) in nats of each picture [n]. Both arguments are [n, classes]."""
-    own, other = logits.log_softmax(1), dense.log_softmax(1)
-    return F.kl_div(own, other, log_target=True, reduction="none").sum(1)
 
 
 def errors(logits: Tensor, dense: Tensor) -> dict[str, Any]:

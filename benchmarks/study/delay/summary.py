@@ -13,7 +13,10 @@ from benchmarks.study.delay.grid import SKIPS, SPEEDUPS, WINDOWS, Cell
 from dsm_ext import Config, Schedule
 from dsm_ext.intervals import bootstrapped, ratio
 
-PAPER = (2, 7)  # the delay and the window of the comparison of delay alone, windows alone and both
+TOGETHER = (
+    2,
+    7,
+)  # the delay and the window of the comparison of delay alone, windows alone and both
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def claims(found: dict[Cell, Errors]) -> list[dict[str, Any]]:
     many more answers it keeps, in percentage points; with intervals.
 
     "delay": without windows, a delay against none. "windows": at one delay, a window against none.
-    "both": the paper's delay and window together against ToMe and against windows alone.
+    "both": one delay and one window together against ToMe and against windows alone.
     """
     places = {(c.amount, c.skip, c.window): c for c in found if c.at == "speedup"}
     rows = []
@@ -80,20 +83,20 @@ def _pairs() -> Iterator[tuple[str, float, tuple[int, int], tuple[int, int]]]:
         yield from (("delay", speedup, (skip, 0), (0, 0)) for skip in SKIPS if skip)
         for skip in SKIPS:
             yield from (("windows", speedup, (skip, w), (skip, 0)) for w in WINDOWS if w)
-        yield "both", speedup, PAPER, (0, 0)
-        yield "both", speedup, PAPER, (0, PAPER[1])
+        yield "both", speedup, TOGETHER, (0, 0)
+        yield "both", speedup, TOGETHER, (0, TOGETHER[1])
 
 
 def halves(found: dict[Cell, Errors]) -> list[dict[str, Any]]:
     """For each speedup the delay and window of the lowest KL on every second picture, and how they
-    do on the others against ToMe and against the paper's delay and window."""
+    do on the others against ToMe and against ``TOGETHER``."""
     rows = []
     for speedup in SPEEDUPS:
         cells = {(c.skip, c.window): c for c in found if (c.at, c.amount) == ("speedup", speedup)}
-        if not {(0, 0), PAPER} <= cells.keys():
+        if not {(0, 0), TOGETHER} <= cells.keys():
             continue
         best = min(cells, key=lambda place: found[cells[place]].kl[0::2].mean().item())
-        own, tome, paper = (found[cells[place]].kl[1::2] for place in (best, (0, 0), PAPER))
+        own, tome, paper = (found[cells[place]].kl[1::2] for place in (best, (0, 0), TOGETHER))
         rows.append(
             {
                 "speedup": speedup,
@@ -101,7 +104,7 @@ def halves(found: dict[Cell, Errors]) -> list[dict[str, Any]]:
                 "window": best[1],
                 "kl": bootstrapped(own).to_dict(),
                 "to_tome": ratio(own, tome).to_dict(),
-                "to_paper": ratio(own, paper).to_dict(),
+                "to_together": ratio(own, paper).to_dict(),
             }
         )
     return rows

@@ -68,7 +68,7 @@ def _errors(kind: Kind, kept: Kept) -> dict[str, dict[str, Any]]:
         return errors(answers(kind.model, schedule, kind.images), dense[0])
 
     return {
-        key: kept.get(f"{kind.name}: {key}", partial(compared, schedule))
+        key: kept.get(f"{len(kind.images)} {kind.name}: {key}", partial(compared, schedule))
         for key, schedule in schedules(kind.model.config, kind.speedups).items()
     }
 
@@ -84,6 +84,8 @@ def _cosines(kind: Kind, kept: Kept) -> dict[int, dict[str, list[float]]]:
         return {name: values.tolist() for name, values in found.items()}
 
     return {
-        window: kept.get(f"{kind.name}: likeness {window}", partial(cosines, window))
+        window: kept.get(
+            f"{len(kind.images)} {kind.name}: likeness {window}", partial(cosines, window)
+        )
         for window in windows_of(config)
     }

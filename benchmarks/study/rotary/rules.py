@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import RESULTS
@@ -30,6 +29,7 @@ from dsm_ext import Config, Schedule, digits, reference
 from dsm_ext.cli.output import write_json
 from dsm_ext.environment import environment
 from dsm_ext.reference import RotaryRule
+from dsm_ext.tuning.judge import divergence
 from tools.train_digits import augment
 
 SCHEDULES = (
@@ -141,12 +141,6 @@ def measure(
         "accuracy": torch.stack(right).mean().item(),
     }
     return row, kl
-
-
-def divergence(logits: Tensor, dense: Tensor) -> Tensor:
-    """KL(dense || logits) in nats of each picture [n]."""
-    own, other = logits.log_softmax(1), dense.log_softmax(1)
-    return F.kl_div(own, other, log_target=True, reduction="none").sum(1)
 
 
 def rate(logits: Tensor, answers: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def measure_photographs(subject: Subject, kept: Kept) -> dict[str, Any]:
         probes = subject.images[index], labels[index]
         values[name].append(
             kept.get(
-                f"sharpness {group} {schedules[name].text()}",
+                f"group {group} of {groups}, {len(index)} pictures, {schedules[name].text()}",
                 lambda schedule=schedules[name], probes=probes: sharpness(
                     subject.source, schedule, probes, settings, F.cross_entropy
                 ),

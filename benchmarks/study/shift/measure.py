@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.study.common.errors import answers, divergence, errors
+from benchmarks.study.common.errors import answers, errors
 from benchmarks.study.common.likeness import likeness
 from benchmarks.study.common.methods import methods
 from benchmarks.study.common.part import Study
@@ -23,6 +23,7 @@ from benchmarks.study.shift import corruptions
 from benchmarks.study.shift.figures import figures
 from dsm_ext import _C, VisionTransformer
 from dsm_ext.evaluate import in_precision
+from dsm_ext.tuning.judge import divergence
 
 SPEEDUP = 1.7
 PICTURES = 150  # at most: all corruptions of so many take about six minutes on two cores
@@ -74,7 +75,7 @@ def measure(study: Study, corrupt: corruptions.Corrupt | None = None) -> dict[st
             "likeness": {name: values.mean().item() for name, values in alike.items()},
         }
 
-    cells = {CLEAN: study.kept.get(CLEAN, lambda: cell(images, None))}
+    cells = {CLEAN: study.kept.get(f"{CLEAN}, {len(images)}", lambda: cell(images, None))}
     workers = 0 if corrupt else min(2, os.cpu_count() or 1)
     with corruptions.Corruptions(corrupt or corruptions.corrupt, workers) as made:
         for name in corruptions.NAMES:
@@ -85,7 +86,7 @@ def measure(study: Study, corrupt: corruptions.Corrupt | None = None) -> dict[st
                     return cell(to_images(changed, mean, std), cells[CLEAN]["sigma"])
 
                 key = f"{name} {severity}"
-                cells[key] = study.kept.get(key, one)
+                cells[key] = study.kept.get(f"{key}, {len(images)}", one)
             print(f"  {name}", flush=True)
     return {
         "corrupted": len(images),
